@@ -1,0 +1,133 @@
+//! Time, ids and randomness: the one source of each, so that tests control all three.
+
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use rand::{Rng, RngCore, SeedableRng, rngs::SmallRng};
+use tokio::time::Instant;
+
+/// Wall clock, ids and random numbers of one bus. Cheap to clone.
+#[derive(Clone)]
+pub struct Env(Arc<Inner>);
+
+struct Inner {
+    /// Wall time at `start`: the wall clock runs on tokio's, which tests pause and turn.
+    epoch: Duration,
+    start: Instant,
+    /// Follow the system clock instead (production): it may be stepped, ids follow it.
+    system: bool,
+    random: Mutex<SmallRng>,
+    ids: Mutex<IdState>,
+}
+
+#[derive(Default)]
+struct IdState {
+    last_ms: u64,
+    counter: u16,
+}
+
+impl Env {
+    /// The system's clock and randomness.
+    pub fn system() -> Self {
+        Self::build(SmallRng::from_os_rng(), true)
+    }
+
+    /// Seeded, with a wall clock that follows tokio's (paused) time.
+    pub fn seeded(seed: u64) -> Self {
+        Self::build(SmallRng::seed_from_u64(seed), false)
+    }
+
+    fn build(random: SmallRng, system: bool) -> Self {
+        let epoch = if system { wall() } else { Duration::from_millis(1_700_000_000_000) };
+        Self(Arc::new(Inner {
+            epoch,
+            start: Instant::now(),
+            system,
+            random: Mutex::new(random),
+            ids: Mutex::default(),
+        }))
+    }
+
+    /// Wall time, ms since 1970.
+    pub fn now_ms(&self) -> u64 {
+        let now = if self.0.system { wall() } else { self.0.epoch + self.0.start.elapsed() };
+        u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// A random number in `0.0..1.0`.
+    pub fn random(&self) -> f64 {
+        lock(&self.0.random).random()
+    }
+
+    /// A `UUIDv7` (RFC 9562): ms of the wall clock, a counter within the millisecond, 62 random bits. Ids of one
+    /// bus rise even when the wall clock steps back.
+    pub fn new_id(&self) -> String {
+        let now = self.now_ms();
+        let (ms, counter) = {
+            let mut ids = lock(&self.0.ids);
+            if now > ids.last_ms {
+                *ids = IdState { last_ms: now, counter: 0 };
+            } else if ids.counter == 0xfff {
+                ids.last_ms += 1;
+                ids.counter = 0;
+            } else {
+                ids.counter += 1;
+            }
+            (ids.last_ms, ids.counter)
+        };
+        let random = lock(&self.0.random).next_u64();
+        format_uuid(u128::from(ms) << 80 | 0x7 << 76 | u128::from(counter) << 64 | 0b10 << 62 | u128::from(random >> 2))
+    }
+
+    /// `count` random hex digits, for names.
+    pub fn hex(&self, count: usize) -> String {
+        let mut random = lock(&self.0.random);
+        (0..count).map(|_| char::from(HEX[usize::from(random.random::<u8>() & 15)])).collect()
+    }
+}
+
+const HEX: &[u8; 16] = b"0123456789abcdef";
+
+fn format_uuid(value: u128) -> String {
+    let mut out = String::with_capacity(36);
+    for (i, byte) in value.to_be_bytes().into_iter().enumerate() {
+        if matches!(i, 4 | 6 | 8 | 10) {
+            out.push('-');
+        }
+        out.push(char::from(HEX[usize::from(byte >> 4)]));
+        out.push(char::from(HEX[usize::from(byte & 15)]));
+    }
+    out
+}
+
+fn wall() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+}
+
+/// Locks; a panic elsewhere does not spread: what the mutex guards is valid at every step.
+pub fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn ids_are_uuid_v7_and_rise_within_a_millisecond() {
+        let env = Env::seeded(1);
+        let ids: Vec<String> = (0..10_000).map(|_| env.new_id()).collect();
+        assert!(ids.windows(2).all(|pair| pair[0] < pair[1]));
+        assert_eq!(ids[0].as_bytes()[14], b'7');
+        assert!(matches!(ids[0].as_bytes()[19], b'8' | b'9' | b'a' | b'b'));
+        assert_eq!(ids[0].len(), 36);
+        assert_eq!(u64::from_str_radix(&ids[0].replace('-', "")[..12], 16).unwrap(), 1_700_000_000_000);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_seeded_wall_clock_follows_turned_time() {
+        let env = Env::seeded(1);
+        tokio::time::advance(Duration::from_secs(5)).await;
+        assert_eq!(env.now_ms(), 1_700_000_005_000);
+    }
+}

@@ -1,0 +1,138 @@
+//! The one error type of the engine: a code that users test, a message that says what to do.
+
+use std::fmt;
+
+use serde_json::{Map, Value, json};
+
+/// Result of every engine operation.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+macro_rules! codes {
+    ($($(#[$doc:meta])* $name:ident = $text:literal),+ $(,)?) => {
+        /// Codes of the public contract (`OSSAErrorCode` in `index.d.ts`).
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum Code { $($(#[$doc])* $name),+ }
+
+        impl Code {
+            /// The code as users see it, `ERR_…`.
+            pub fn as_str(self) -> &'static str {
+                match self { $(Self::$name => $text),+ }
+            }
+        }
+    };
+}
+
+codes! {
+    /// A configuration key is unknown, of the wrong type or impossible.
+    InvalidConfig = "ERR_INVALID_CONFIG",
+    /// An argument of a call is wrong.
+    InvalidArgument = "ERR_INVALID_ARGUMENT",
+    /// The bus was not connected or initialised yet.
+    NotInitialized = "ERR_NOT_INITIALIZED",
+    /// The bus, subscription or registry is closed.
+    Closed = "ERR_CLOSED",
+    /// The part is switched off, or not in this version.
+    Disabled = "ERR_DISABLED",
+    /// The caller's `AbortSignal` was aborted.
+    Aborted = "ERR_ABORTED",
+    /// Redis holds another layout version.
+    Layout = "ERR_LAYOUT",
+    /// The server is too old or lacks a feature.
+    UnsupportedServer = "ERR_UNSUPPORTED_SERVER",
+    /// Redis cannot be reached.
+    Connection = "ERR_CONNECTION",
+    /// Redis refused the credentials or a command.
+    Auth = "ERR_AUTH",
+    /// Redis did not answer in time.
+    Timeout = "ERR_TIMEOUT",
+    /// Too many publishes are waiting.
+    Backpressure = "ERR_BACKPRESSURE",
+    /// The stream reached `maxStreamLength`.
+    StreamFull = "ERR_STREAM_FULL",
+    /// Too few replicas or no fsync within the wait.
+    NotReplicated = "ERR_NOT_REPLICATED",
+    /// Redis answered with an error that has no code of its own.
+    Redis = "ERR_REDIS",
+    /// The data is longer than `limits.maxPayloadBytes`.
+    PayloadTooLarge = "ERR_PAYLOAD_TOO_LARGE",
+    /// The data has no JSON form.
+    NotSerializable = "ERR_NOT_SERIALIZABLE",
+    /// A handler ran longer than `consumerTimeout`.
+    HandlerTimeout = "ERR_HANDLER_TIMEOUT",
+    /// No group acknowledged in time.
+    AckTimeout = "ERR_ACK_TIMEOUT",
+    /// No reply in time.
+    RequestTimeout = "ERR_REQUEST_TIMEOUT",
+    /// The other side failed.
+    Remote = "ERR_REMOTE",
+    /// A defect of this library.
+    Internal = "ERR_INTERNAL",
+}
+
+/// What went wrong, where, and what would be right.
+#[derive(Clone, Debug)]
+pub struct Error {
+    /// Tested by users.
+    pub code: Code,
+    /// For people: what was wrong, where, what to do. Never holds a secret.
+    pub message: String,
+    /// The same call may succeed later.
+    pub retryable: bool,
+    /// Machine-readable particulars (`path`, `argument`, `limit`, …).
+    pub details: Map<String, Value>,
+}
+
+impl Error {
+    /// An error of `code`; retryable where the code itself means "try again".
+    pub fn new(code: Code, message: impl Into<String>) -> Self {
+        let retryable = matches!(
+            code,
+            Code::Connection | Code::Timeout | Code::Backpressure | Code::StreamFull | Code::NotReplicated
+        );
+        Self { code, message: message.into(), retryable, details: Map::new() }
+    }
+
+    /// Adds one particular.
+    #[must_use]
+    pub fn with(mut self, key: &str, value: impl Into<Value>) -> Self {
+        self.details.insert(key.to_owned(), value.into());
+        self
+    }
+
+    /// `ERR_INVALID_CONFIG` at `path` (`eventBus.redis.port`).
+    pub fn config(path: &str, problem: impl fmt::Display) -> Self {
+        Self::new(Code::InvalidConfig, format!("{path}: {problem}")).with("path", path)
+    }
+
+    /// `ERR_INVALID_ARGUMENT` for the argument or option `name`.
+    pub fn argument(name: &str, problem: impl fmt::Display) -> Self {
+        Self::new(Code::InvalidArgument, format!("{name}: {problem}")).with("argument", name)
+    }
+
+    /// `ERR_CLOSED` of `what`.
+    pub fn closed(what: &str) -> Self {
+        Self::new(Code::Closed, format!("{what} is closed"))
+    }
+
+    /// `ERR_INTERNAL`: a defect of this library.
+    pub fn internal(message: impl Into<String>) -> Self {
+        Self::new(Code::Internal, message)
+    }
+
+    /// The form in which an error crosses to JavaScript.
+    pub fn to_json(&self) -> Value {
+        let mut out = json!({ "code": self.code.as_str(), "message": self.message, "retryable": self.retryable });
+        if !self.details.is_empty() {
+            out["details"] = Value::Object(self.details.clone());
+        }
+        out
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.code.as_str(), self.message)
+    }
+}
+
+impl std::error::Error for Error {}

@@ -1,0 +1,261 @@
+//! The packed metadata of an entry: one line of JSON, readable in redis-cli, written without a serializer on the
+//! hot path and read without copies.
+//!
+//! `{"v":1,"id":…,"timestamp":<ms>,"source":…,"version":…,"priority":…}` and, where given, `ttl` (seconds, chosen by
+//! the publisher) or `dttl` (the publisher's default), `target`, `correlationId`, `causationId`, `partitionKey`,
+//! `tags`, `headers`, `retry`. Keys are those of `EventMetadata`; the type is the stream's.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+use serde::{Deserialize, Serialize};
+
+use super::error::{Error, Result};
+
+/// Version of the packed form.
+pub const META_VERSION: u8 = 1;
+
+/// `EventPriority`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Priority {
+    /// Before everything else.
+    Critical,
+    /// Before normal.
+    High,
+    /// The default.
+    #[default]
+    Normal,
+    /// After the others, with a share kept.
+    Low,
+}
+
+impl Priority {
+    /// As in the public contract.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Critical => "critical",
+            Self::High => "high",
+            Self::Normal => "normal",
+            Self::Low => "low",
+        }
+    }
+}
+
+/// How jitter spreads retries: none, over all of the delay, or over its second half.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Jitter {
+    /// The delay as it is.
+    None,
+    /// 0 to the delay.
+    Full,
+    /// Half the delay to the delay.
+    #[default]
+    Equal,
+}
+
+/// `Partial<EventRetryConfig>`: what is absent is decided by the next level.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RetryOverride {
+    /// Deliveries after the first one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_attempts: Option<u32>,
+    /// ms.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub initial_delay: Option<f64>,
+    /// Factor from one delay to the next.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub backoff_multiplier: Option<f64>,
+    /// ms.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_delay: Option<f64>,
+    /// Spread.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub jitter: Option<Jitter>,
+}
+
+/// Everything of the metadata that most events do not have.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Extras {
+    /// For whom.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub target: Option<String>,
+    /// Groups events of one matter.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub correlation_id: Option<String>,
+    /// The event that led to this one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub causation_id: Option<String>,
+    /// Same key, same partition.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub partition_key: Option<String>,
+    /// Free labels.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tags: Option<Vec<String>>,
+    /// Free headers; trace context too.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub headers: Option<BTreeMap<String, String>>,
+    /// Retry settings of this event.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retry: Option<RetryOverride>,
+}
+
+impl Extras {
+    fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// What [`pack`] writes.
+#[derive(Clone, Debug)]
+pub struct NewMeta<'a> {
+    /// `UUIDv7`.
+    pub id: &'a str,
+    /// ms since 1970.
+    pub timestamp_ms: u64,
+    /// Publisher.
+    pub source: &'a str,
+    /// Of the data's shape.
+    pub version: &'a str,
+    /// Its priority.
+    pub priority: Priority,
+    /// Seconds; 0 = never expires.
+    pub ttl: f64,
+    /// Whether the publisher named the ttl for this event.
+    pub ttl_given: bool,
+    /// The rest.
+    pub extras: Option<&'a Extras>,
+}
+
+/// Writes the packed form.
+pub fn pack(meta: &NewMeta<'_>) -> String {
+    let mut out = String::with_capacity(144 + meta.source.len());
+    let _ = write!(out, r#"{{"v":{META_VERSION},"id":"{}","timestamp":{},"source":"#, meta.id, meta.timestamp_ms);
+    push_json_string(&mut out, meta.source);
+    out.push_str(r#","version":"#);
+    push_json_string(&mut out, meta.version);
+    let _ = write!(out, r#","priority":"{}""#, meta.priority.as_str());
+    let _ = write!(out, r#","{}":{}"#, if meta.ttl_given { "ttl" } else { "dttl" }, meta.ttl);
+    if let Some(extras) = meta.extras.filter(|extras| !extras.is_empty()) {
+        let text = serde_json::to_string(extras).expect("maps with string keys always serialize");
+        out.push(',');
+        out.push_str(&text[1..text.len() - 1]);
+    }
+    out.push('}');
+    out
+}
+
+/// `"text"`, by the plain copy when nothing needs escaping.
+fn push_json_string(out: &mut String, text: &str) {
+    if text.bytes().all(|b| b >= 0x20 && b != b'"' && b != b'\\') {
+        out.push('"');
+        out.push_str(text);
+        out.push('"');
+    } else {
+        out.push_str(&serde_json::to_string(text).expect("a string always serializes"));
+    }
+}
+
+/// What the engine reads of the packed form on delivery. The rest goes to JavaScript as text.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MetaView<'a> {
+    v: u8,
+    /// The event's id.
+    #[serde(borrow)]
+    pub id: Cow<'a, str>,
+    /// Publisher.
+    #[serde(borrow)]
+    pub source: Cow<'a, str>,
+    /// ms since 1970.
+    pub timestamp: u64,
+    /// Its priority.
+    #[serde(default)]
+    pub priority: Priority,
+    ttl: Option<f64>,
+    dttl: Option<f64>,
+    /// Retry settings of this event.
+    pub retry: Option<RetryOverride>,
+}
+
+impl<'a> MetaView<'a> {
+    /// Reads packed metadata; the error says why the entry is not an event of this bus.
+    pub fn read(meta: &'a [u8]) -> Result<Self> {
+        let view: Self = serde_json::from_slice(meta)
+            .map_err(|e| Error::argument("meta", format!("not the metadata of an event: {e}")))?;
+        if view.v != META_VERSION {
+            return Err(Error::argument("meta", format!("version {} is not known; this process reads {META_VERSION}", view.v)));
+        }
+        Ok(view)
+    }
+
+    /// Life in ms; `None`: never expires.
+    pub fn ttl_ms(&self) -> Option<u64> {
+        self.ttl.or(self.dttl).and_then(seconds_to_ms)
+    }
+
+    /// Whether the publisher named the ttl for this event.
+    pub fn ttl_given(&self) -> bool {
+        self.ttl.is_some()
+    }
+}
+
+/// Seconds as ms; 0 and less mean "never" and are `None`.
+pub fn seconds_to_ms(seconds: f64) -> Option<u64> {
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // the cast saturates
+    (seconds > 0.0).then(|| (seconds * 1000.0).ceil() as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plain<'a>() -> NewMeta<'a> {
+        NewMeta {
+            id: "0190-x",
+            timestamp_ms: 5,
+            source: "svc",
+            version: "1.0.0",
+            priority: Priority::Normal,
+            ttl: 3600.0,
+            ttl_given: false,
+            extras: None,
+        }
+    }
+
+    #[test]
+    fn what_is_packed_is_read_back() {
+        let extras = Extras {
+            tags: Some(vec!["a\"b".into()]),
+            retry: Some(RetryOverride { max_attempts: Some(0), ..RetryOverride::default() }),
+            ..Extras::default()
+        };
+        let text = pack(&NewMeta { source: "a\"\n\\b", ttl: 1.5, ttl_given: true, extras: Some(&extras), ..plain() });
+        let view = MetaView::read(text.as_bytes()).unwrap();
+        assert_eq!((view.id.as_ref(), view.source.as_ref()), ("0190-x", "a\"\n\\b"));
+        assert_eq!((view.ttl_ms(), view.ttl_given()), (Some(1500), true));
+        assert_eq!(view.retry, extras.retry);
+        let all: Extras = serde_json::from_str(&text).unwrap();
+        assert_eq!(all.tags, extras.tags);
+    }
+
+    #[test]
+    fn the_default_ttl_is_told_apart_and_zero_means_never() {
+        let text = pack(&plain());
+        let view = MetaView::read(text.as_bytes()).unwrap();
+        assert_eq!((view.ttl_ms(), view.ttl_given()), (Some(3_600_000), false));
+        let text = pack(&NewMeta { ttl: 0.0, ttl_given: true, ..plain() });
+        assert_eq!(MetaView::read(text.as_bytes()).unwrap().ttl_ms(), None);
+    }
+
+    #[test]
+    fn foreign_metadata_is_refused_not_fatal() {
+        for text in ["", "null", "[]", "{", r#"{"v":2,"id":"a","source":"b","timestamp":1}"#, r#"{"v":1}"#, "\u{0}\u{1}"] {
+            assert!(MetaView::read(text.as_bytes()).is_err(), "{text:?}");
+        }
+    }
+}

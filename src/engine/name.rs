@@ -1,0 +1,133 @@
+//! Names of event types and groups, and the wildcard patterns over types.
+
+use super::error::{Error, Result};
+
+/// Longest name, bytes.
+pub const NAME_BYTES_MAX: usize = 256;
+
+const ALLOWED: &str = "1 to 256 of the characters A-Z a-z 0-9 _ . : / -";
+
+fn is_name_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b':' | b'/' | b'-')
+}
+
+fn check(argument: &str, name: &str, allowed: impl Fn(u8) -> bool, rule: &str) -> Result<()> {
+    if name.is_empty() || name.len() > NAME_BYTES_MAX || !name.bytes().all(allowed) {
+        let shown: String = name.chars().take(64).collect();
+        let problem = if name.len() > NAME_BYTES_MAX {
+            format!("has {} bytes; it must be {rule}", name.len())
+        } else {
+            format!("{shown:?} is not valid; it must be {rule}")
+        };
+        return Err(Error::argument(argument, problem));
+    }
+    Ok(())
+}
+
+/// An event type to publish: no wildcards.
+pub fn check_event_type(name: &str) -> Result<()> {
+    if name.contains('*') {
+        return Err(Error::argument("eventType", format!("{name:?} has a wildcard; events are published under one type")));
+    }
+    check("eventType", name, is_name_byte, ALLOWED)
+}
+
+/// A consumer group. `~` is kept for the store's own consumers.
+pub fn check_group(name: &str) -> Result<()> {
+    check("group", name, is_name_byte, ALLOWED)
+}
+
+/// An event type or pattern to subscribe to: `*` stands for one dot-separated part, `**` for any number.
+pub fn check_pattern(pattern: &str) -> Result<()> {
+    check("eventType", pattern, |b| is_name_byte(b) || b == b'*', "1 to 256 of A-Z a-z 0-9 _ . : / - and the wildcards * and **")?;
+    for part in pattern.split('.') {
+        if part.contains('*') && part != "*" && part != "**" {
+            return Err(Error::argument(
+                "eventType",
+                format!("{pattern:?}: a wildcard stands for whole parts between dots; write 'a.*.b' or 'a.**', not '{part}'"),
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Whether `pattern` names more than one type.
+pub fn is_pattern(pattern: &str) -> bool {
+    pattern.contains('*')
+}
+
+/// Whether `event_type` matches `pattern`. Linear in practice: `**` backtracks over parts, of which a name of
+/// 256 bytes has few, with the two-pointer method that never goes back further than the last `**`.
+pub fn matches(pattern: &str, event_type: &str) -> bool {
+    if !is_pattern(pattern) {
+        return pattern == event_type;
+    }
+    let pattern: Vec<&str> = pattern.split('.').collect();
+    let parts: Vec<&str> = event_type.split('.').collect();
+    let (mut p, mut t) = (0, 0);
+    let mut retry: Option<(usize, usize)> = None;
+    while t < parts.len() {
+        if p < pattern.len() && pattern[p] == "**" {
+            retry = Some((p, t));
+            p += 1;
+        } else if p < pattern.len() && (pattern[p] == "*" || pattern[p] == parts[t]) {
+            p += 1;
+            t += 1;
+        } else if let Some((star, from)) = retry {
+            retry = Some((star, from + 1));
+            p = star + 1;
+            t = from + 1;
+        } else {
+            return false;
+        }
+    }
+    pattern[p..].iter().all(|part| *part == "**")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn star_stands_for_one_part_and_two_stars_for_any_number() {
+        for (pattern, yes, no) in [
+            ("a.*.c", vec!["a.b.c"], vec!["a.c", "a.b.b.c", "a.b.c.d"]),
+            ("a.**", vec!["a", "a.b", "a.b.c"], vec!["b", "ab"]),
+            ("**", vec!["a", "a.b.c"], vec![]),
+            ("**.c", vec!["c", "a.c", "a.c.c"], vec!["c.a"]),
+            ("a.**.z", vec!["a.z", "a.b.z", "a.z.z", "a.b.c.z"], vec!["a", "z", "a.b"]),
+            ("*", vec!["a"], vec!["a.b"]),
+            ("a.b", vec!["a.b"], vec!["a.bc"]),
+        ] {
+            for t in yes {
+                assert!(matches(pattern, t), "{pattern} should match {t}");
+            }
+            for t in no {
+                assert!(!matches(pattern, t), "{pattern} should not match {t}");
+            }
+        }
+    }
+
+    #[test]
+    fn many_double_stars_stay_linear() {
+        let pattern = vec!["**"; 80].join(".") + ".x";
+        let name = vec!["a"; 128].join(".");
+        let start = std::time::Instant::now();
+        assert!(!matches(&pattern, &name));
+        assert!(start.elapsed().as_millis() < 100);
+    }
+
+    #[test]
+    fn wrong_names_are_refused_with_the_argument() {
+        let long = "x".repeat(257);
+        for name in ["", "a b", "a\nb", "ü", "a*", long.as_str(), "a\0"] {
+            let error = check_event_type(name).unwrap_err();
+            assert_eq!(error.details["argument"], "eventType", "{name:?}");
+        }
+        assert!(check_event_type(&"x".repeat(256)).is_ok());
+        assert!(check_event_type("a:b/c-d_e.F9").is_ok());
+        assert!(check_pattern("a.b*").is_err());
+        assert!(check_pattern("a.*.**").is_ok());
+        assert!(check_group("~retry").is_err());
+    }
+}

@@ -1,0 +1,601 @@
+//! What the bus asks of a store: operations on events and groups, never Redis commands.
+//!
+//! Two implementations, [`redis`] and [`memory`], answer alike; `tests/conformance.rs` holds both to the
+//! rules written at the methods of [`Store`].
+
+pub mod memory;
+pub mod redis;
+
+use std::{fmt, str::FromStr, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use futures_util::future::BoxFuture;
+use serde::{Deserialize, Serialize};
+
+use super::error::{Error, Result};
+
+/// Number of buckets: units of placement. All keys of one partition of a type live in one bucket.
+pub const BUCKETS: u8 = 16;
+
+/// One of [`BUCKETS`] units of placement.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Bucket(pub u8);
+
+impl Bucket {
+    /// All buckets.
+    pub fn all() -> impl Iterator<Item = Self> {
+        (0..BUCKETS).map(Self)
+    }
+}
+
+/// One partition of an event type. Cheap to clone.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Partition {
+    /// The event type, valid by [`super::name::check_event_type`].
+    pub event_type: Arc<str>,
+    /// 0 unless the type was created with several partitions.
+    pub index: u16,
+}
+
+impl Partition {
+    /// Partition `index` of `event_type`.
+    pub fn new(event_type: impl Into<Arc<str>>, index: u16) -> Self {
+        Self { event_type: event_type.into(), index }
+    }
+
+    /// Where the partition lives: FNV-1a over type and index, part of the layout (never to change).
+    pub fn bucket(&self) -> Bucket {
+        let mut hash = 0xcbf2_9ce4_8422_2325_u64;
+        for byte in self.event_type.bytes().chain(self.index.to_le_bytes()) {
+            hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+        // The low bits of FNV-1a mix poorly over short inputs; fold the high ones in.
+        Bucket(u8::try_from((hash ^ (hash >> 32)) % u64::from(BUCKETS)).expect("a remainder below 16 fits"))
+    }
+}
+
+impl fmt::Display for Partition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.event_type, self.index)
+    }
+}
+
+/// Place of an entry in a stream: the server's milliseconds and a sequence number.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct EntryId {
+    /// Server time, ms since 1970.
+    pub ms: u64,
+    /// Sequence within the millisecond.
+    pub seq: u64,
+}
+
+impl EntryId {
+    /// The id just before this one; `0-0` stays.
+    pub fn previous(self) -> Self {
+        match (self.ms, self.seq) {
+            (0, 0) => self,
+            (ms, 0) => Self { ms: ms - 1, seq: u64::MAX },
+            (ms, seq) => Self { ms, seq: seq - 1 },
+        }
+    }
+}
+
+impl fmt::Display for EntryId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.ms, self.seq)
+    }
+}
+
+impl FromStr for EntryId {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        text.split_once('-')
+            .and_then(|(ms, seq)| Some(Self { ms: ms.parse().ok()?, seq: seq.parse().ok()? }))
+            .ok_or_else(|| Error::argument("id", format!("'{text}' is not a stream id (<ms>-<seq>)")))
+    }
+}
+
+/// An event on its way into the store.
+#[derive(Clone, Debug)]
+pub struct NewEvent {
+    /// Where it goes; its type was made known by [`Store::open_partition`].
+    pub partition: Partition,
+    /// UUIDv7, the event's id.
+    pub id: Arc<str>,
+    /// Packed metadata, see [`super::event`].
+    pub meta: String,
+    /// The data's JSON text.
+    pub data: String,
+    /// Life in ms from the time of its entry; `None`: it never expires.
+    pub ttl_ms: Option<u64>,
+    /// Delay before it becomes an entry, ms.
+    pub delay_ms: Option<u64>,
+    /// A second event with this key within the window is not written.
+    pub idempotency: Option<Idempotency>,
+}
+
+/// See `PublishOptions.idempotencyKey`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Idempotency {
+    /// Chosen by the publisher; unique per partition.
+    pub key: String,
+    /// How long the key is remembered, ms.
+    pub window_ms: u64,
+}
+
+/// What became of one appended event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Appended {
+    /// It is an entry of the stream, or waits in the store until it is due.
+    Stored,
+    /// The idempotency key was there: the id of the event first published with it.
+    Duplicate(String),
+}
+
+/// What an entry holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Body {
+    /// Written by this bus.
+    Event {
+        /// Packed metadata.
+        meta: Vec<u8>,
+        /// The data's JSON text.
+        data: Vec<u8>,
+        /// A redriven entry is for this group alone; others acknowledge it unseen.
+        only_group: Option<String>,
+        /// Place of the event's first entry, where this one was redriven.
+        first_entry: Option<EntryId>,
+    },
+    /// Written by something else: its fields as they are.
+    Foreign(Vec<(Vec<u8>, Vec<u8>)>),
+}
+
+/// One entry handed to a consumer, now pending under it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// Its stream.
+    pub partition: Partition,
+    /// Its place.
+    pub id: EntryId,
+    /// Its content.
+    pub body: Body,
+    /// Deliveries that may have started, this one included: 1 the first time.
+    pub deliveries: u32,
+    /// How many of those ended with the death of the process.
+    pub crashes: u32,
+}
+
+/// A pending entry as its consumer knows it: an operation on it does nothing unless all of it holds.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Held {
+    /// Its stream.
+    pub partition: Partition,
+    /// Its place.
+    pub id: EntryId,
+    /// Delivery count under which it is held.
+    pub deliveries: u32,
+}
+
+/// What is to become of a held entry. Decided in one place, `engine::settle`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Disposal {
+    /// Done. Works for an entry that went to somebody else in the meantime, too.
+    Acknowledge,
+    /// Deliver again after the delay; `error` is kept to be shown.
+    Retry {
+        /// Delay from now, ms.
+        delay_ms: u64,
+        /// Last error, shown by `explain` and the dead letter.
+        error: String,
+    },
+    /// Write a dead letter and acknowledge, or neither.
+    DeadLetter {
+        /// One of `DeadLetter.reason`.
+        reason: DeadReason,
+        /// The error's text.
+        error: String,
+        /// Attempts it had.
+        attempts: u32,
+    },
+    /// Give it back unhandled: deliverable at once, this delivery does not count.
+    HandBack,
+}
+
+/// `DeadLetter.reason` of the public contract.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DeadReason {
+    /// Failed more often than `retry.maxAttempts` allows.
+    MaxAttempts,
+    /// `errorStrategy: 'dlq'` or `nack({ deadLetter: true })`.
+    Handler,
+    /// Its ttl passed before it was delivered.
+    Expired,
+    /// Its process died too often while handling it.
+    Crashed,
+    /// Not an event of this bus.
+    Malformed,
+    /// Violates a contract.
+    Contract,
+    /// Signature missing or wrong.
+    Signature,
+    /// The error was marked as permanent.
+    Permanent,
+}
+
+impl DeadReason {
+    /// As it stands in `DeadLetter.reason`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::MaxAttempts => "max-attempts",
+            Self::Handler => "handler",
+            Self::Expired => "expired",
+            Self::Crashed => "crashed",
+            Self::Malformed => "malformed",
+            Self::Contract => "contract",
+            Self::Signature => "signature",
+            Self::Permanent => "permanent",
+        }
+    }
+}
+
+/// What became of one [`Disposal`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Settled {
+    /// Done as asked.
+    Done,
+    /// The entry is no longer held as said (given to another, acknowledged, trimmed): nothing was changed.
+    NotHeld,
+}
+
+/// Which entries of a partition a read may take.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReadFrom {
+    /// The stream.
+    pub partition: Partition,
+}
+
+/// New entries for one group on one bus. Owns what it needs to wait without disturbing others.
+#[async_trait]
+pub trait Reader: Send {
+    /// Takes up to `count` new entries of each partition for the consumer; waits up to `wait` when there is
+    /// none (`None`: answers at once). An error [`ReadError::NoGroup`] names partitions whose group is gone.
+    /// Entries taken are pending under the consumer until settled.
+    async fn read(
+        &mut self,
+        consumer: &str,
+        from: &[ReadFrom],
+        count: usize,
+        wait: Option<Duration>,
+    ) -> Result<Vec<Entry>, ReadError>;
+}
+
+/// Ends a waiting [`Reader::read`] early, from another task; the read then answers with what there is.
+pub trait Waker: Send + Sync {
+    /// Safe to call at any time, whether a read waits or not.
+    fn wake(&self);
+}
+
+/// Why a read failed.
+#[derive(Clone, Debug)]
+pub enum ReadError {
+    /// The group is missing on at least one of the partitions (flush, failover): make it again.
+    NoGroup,
+    /// The connection is lost or the server refuses; the reader reconnects at the next call.
+    Store(Error),
+}
+
+/// Entries whose retry is due, now pending under the consumer.
+#[derive(Clone, Debug, Default)]
+pub struct Due {
+    /// The entries.
+    pub entries: Vec<Entry>,
+    /// Pending entries whose content no longer exists (trimmed or deleted by others).
+    pub lost: Vec<EntryId>,
+}
+
+/// Work that waits for its time in a bucket.
+#[derive(Clone, Debug, Default)]
+pub struct DueIndex {
+    /// Partitions of the group with a retry due now.
+    pub partitions: Vec<Partition>,
+    /// ms until the next one is due, where one is known.
+    pub next_in_ms: Option<u64>,
+}
+
+/// How a group starts on partitions that exist when it subscribes; on later ones it starts at the beginning.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StartFrom {
+    /// All that is kept.
+    Beginning,
+    /// Only what comes.
+    Latest,
+    /// From this server time on, ms since 1970.
+    Time(u64),
+}
+
+/// A durable subscription of a group: what publishers need to make it on new partitions.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GroupSpec {
+    /// The group.
+    pub group: String,
+    /// Event type or pattern, valid by [`super::name::check_pattern`].
+    pub pattern: String,
+    /// Options on which all members must agree, as JSON text.
+    pub options: String,
+}
+
+/// What the store knows of types and groups.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Topology {
+    /// Event types seen.
+    pub types: Vec<String>,
+    /// Groups with their patterns.
+    pub groups: Vec<GroupSpec>,
+}
+
+/// State of one group on one partition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GroupState {
+    /// Its name.
+    pub name: String,
+    /// Delivered, not acknowledged; waiting retries included.
+    pub pending: u64,
+    /// Not delivered yet; `None` where the server cannot tell.
+    pub lag: Option<u64>,
+    /// Consumers known, without the store's own.
+    pub consumers: Vec<String>,
+    /// Last entry handed out.
+    pub last_delivered: EntryId,
+}
+
+/// State of one partition.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PartitionState {
+    /// Entries kept.
+    pub length: u64,
+    /// Memory it takes, bytes.
+    pub size_bytes: u64,
+    /// First entry kept.
+    pub first: Option<EntryId>,
+    /// Last entry kept.
+    pub last: Option<EntryId>,
+    /// Its groups.
+    pub groups: Vec<GroupState>,
+}
+
+/// What keeps and what ends an entry, see design "Keeping and trimming".
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Keeping {
+    /// Acknowledged entries kept at most.
+    pub keep_acknowledged: u64,
+    /// ttl of events that do not name one, ms; `None`: they never expire.
+    pub default_ttl_ms: Option<u64>,
+    /// Dead letters older than this go, ms.
+    pub dead_letter_retention_ms: u64,
+    /// Whether an expired event becomes a dead letter.
+    pub dead_letters: bool,
+}
+
+/// What one [`Store::sweep`] did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Swept {
+    /// Acknowledged or expired entries removed.
+    pub removed: u64,
+    /// Events that expired undelivered, a row for each group that existed.
+    pub expired: Vec<Expired>,
+    /// More is to be done now: call again.
+    pub more: bool,
+}
+
+/// An event that a group will not see because its ttl passed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Expired {
+    /// Its type.
+    pub event_type: Arc<str>,
+    /// Its id.
+    pub event_id: String,
+    /// The group that did not get it.
+    pub group: String,
+    /// It is now a dead letter (its ttl was the default, not the publisher's own).
+    pub dead_lettered: bool,
+}
+
+/// What [`Store::reap`] found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Reaped {
+    /// Dead consumers removed.
+    pub consumers: u64,
+    /// Entries taken from them and made due for redelivery.
+    pub taken: u64,
+    /// Entries dead-lettered because their process died too often: partition, group, entry, event id.
+    pub crashed: Vec<Crashed>,
+}
+
+/// An entry given up because its processes died.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Crashed {
+    /// Its stream.
+    pub partition: Partition,
+    /// The group.
+    pub group: String,
+    /// The event's id, empty when unreadable.
+    pub event_id: String,
+    /// Attempts it had.
+    pub attempts: u32,
+}
+
+/// A dead letter as stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredDeadLetter {
+    /// `<bucket>.<entry id>.<event type>`.
+    pub id: String,
+    /// Event type.
+    pub event_type: String,
+    /// The group that failed it.
+    pub group: String,
+    /// A [`DeadReason`] as text.
+    pub reason: String,
+    /// Last error.
+    pub error: String,
+    /// Attempts it had.
+    pub attempts: u32,
+    /// Server time of its death, ms.
+    pub failed_at_ms: u64,
+    /// Packed metadata; empty for an entry that this bus did not write.
+    pub meta: String,
+    /// The data's JSON text; for a foreign entry its fields as a JSON object of strings.
+    pub data: String,
+}
+
+/// Which dead letters.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DeadLetterQuery {
+    /// These alone.
+    pub ids: Option<Vec<String>>,
+    /// Of this event type.
+    pub event_type: Option<String>,
+    /// Failed by this group.
+    pub group: Option<String>,
+    /// Died at or after, ms.
+    pub from_ms: Option<u64>,
+    /// Died at or before, ms.
+    pub to_ms: Option<u64>,
+}
+
+/// News from the store, to whoever called [`Store::watch`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StoreEvent {
+    /// The server was lost.
+    ConnectionLost(String),
+    /// The server is back; anything announced meanwhile was missed.
+    ConnectionRestored,
+    /// A type or group came or went: read [`Store::topology`] again.
+    TopologyChanged,
+}
+
+/// The store's health.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StoreStatus {
+    /// The server answers.
+    pub connected: bool,
+    /// A Redis Cluster.
+    pub cluster: bool,
+    /// Servers, `host`, `port`, state.
+    pub nodes: Vec<(String, u16, String)>,
+    /// Requests in flight over places there are, percent.
+    pub utilization: f64,
+}
+
+/// All that the bus asks of a store. Operations on several entries are one round trip a bucket.
+///
+/// A *consumer* is one bus in one process, alive while its lease is renewed. An entry is *pending* under one
+/// consumer of a group, or waits for its retry under nobody. Every change of owner happens in the store.
+#[async_trait]
+pub trait Store: Send + Sync + 'static {
+    /// Connects and checks the server's version and layout. `ERR_CONNECTION` names the address.
+    async fn open(&self) -> Result<()>;
+
+    /// Ends all connections. Never waits longer than `deadline`.
+    async fn close(&self, deadline: Duration);
+
+    /// Where news go; called once, before [`Store::open`].
+    fn watch(&self, listener: Arc<dyn Fn(StoreEvent) + Send + Sync>);
+
+    /// The server's time, ms since 1970, as last compared; no round trip.
+    fn now_ms(&self) -> u64;
+
+    /// Health; asks the server, bounded by its command timeout.
+    async fn status(&self) -> StoreStatus;
+
+    /// All types and groups.
+    async fn topology(&self) -> Result<Topology>;
+
+    /// Makes the partition's type known and its stream with every group whose pattern matches, at the
+    /// beginning. Idempotent, safe against a [`Store::join`] at the same time: one of the two sees the other.
+    async fn open_partition(&self, partition: &Partition) -> Result<()>;
+
+    /// Makes `spec` known, then the group on every existing partition that its pattern matches, where missing.
+    /// Answers the partitions. `ERR_INVALID_ARGUMENT` when a live consumer other than `consumer` holds the same
+    /// group and pattern with other options.
+    async fn join(&self, spec: &GroupSpec, start: StartFrom, consumer: &str) -> Result<Vec<Partition>>;
+
+    /// `consumer` no longer holds `spec`. The group stays.
+    async fn leave(&self, spec: &GroupSpec, consumer: &str) -> Result<()>;
+
+    /// Makes the group again where it is missing: after `after` where the stream has entries up to there, else
+    /// from the beginning. Answers whether it had been missing.
+    async fn restore_group(&self, partition: &Partition, group: &str, after: EntryId) -> Result<bool>;
+
+    /// Writes events of one bucket, in order; calls for one bucket take effect in the order of the calls (the
+    /// call, not the polling of the future, decides). Exactly once over lost connections. One result an event.
+    fn append(&self, bucket: Bucket, events: Vec<NewEvent>) -> BoxFuture<'static, Vec<Result<Appended>>>;
+
+    /// A reader for `group`, and what wakes it.
+    fn reader(&self, group: &str) -> (Box<dyn Reader>, Arc<dyn Waker>);
+
+    /// Settles held entries of one group and consumer, in one bucket. Each on its own: one that is not held as
+    /// said changes nothing and spoils nothing. One result an entry.
+    async fn settle(
+        &self,
+        bucket: Bucket,
+        group: &str,
+        consumer: &str,
+        entries: Vec<(Held, Disposal)>,
+    ) -> Result<Vec<Settled>>;
+
+    /// Partitions of `group` in `bucket` with redeliveries due.
+    async fn due(&self, bucket: Bucket, group: &str) -> Result<DueIndex>;
+
+    /// Takes up to `max` due redeliveries of one partition for `consumer`; each counts as a delivery.
+    async fn claim_due(&self, partition: &Partition, group: &str, consumer: &str, max: usize) -> Result<Due>;
+
+    /// Renews the consumer's lease in `buckets` for `lease`. Answers `false` if one had lapsed: its entries may
+    /// have gone to others, go on under a new name.
+    async fn renew(&self, consumer: &str, buckets: &[Bucket], lease: Duration) -> Result<bool>;
+
+    /// Ends the leases at once: others may take what is pending.
+    async fn release(&self, consumer: &str, buckets: &[Bucket]) -> Result<()>;
+
+    /// Ids pending under `consumer`, with their delivery counts.
+    async fn pending(&self, partition: &Partition, group: &str, consumer: &str) -> Result<Vec<(EntryId, u32)>>;
+
+    /// Removes the consumer from the group on the partition if nothing is pending under it, in one step.
+    async fn remove_consumer(&self, partition: &Partition, group: &str, consumer: &str) -> Result<bool>;
+
+    /// Tries to be the one process that looks after `bucket` for `lease`; renews it for its holder.
+    async fn look_after(&self, bucket: Bucket, holder: &str, lease: Duration) -> Result<bool>;
+
+    /// Takes the entries of consumers in `bucket` whose lease is gone, makes them due at once (dead-lettered when
+    /// they crashed `max_crashes` times), and removes those consumers.
+    async fn reap(&self, bucket: Bucket, max_crashes: u32) -> Result<Reaped>;
+
+    /// Turns delayed events that are due into entries, ttl counting from then; answers how many, and ms until
+    /// the next.
+    async fn move_delayed(&self, bucket: Bucket) -> Result<(u64, Option<u64>)>;
+
+    /// Removes what need not be kept from one partition and moves groups past expired entries. Never removes a
+    /// pending entry, nor an undelivered one before its ttl. A bounded piece of work a call.
+    async fn sweep(&self, partition: &Partition, keeping: &Keeping) -> Result<Swept>;
+
+    /// State of a partition; `None` when it has no stream.
+    async fn inspect(&self, partition: &Partition) -> Result<Option<PartitionState>>;
+
+    /// One page of dead letters, oldest first within a bucket and type; the cursor of the next page.
+    async fn dead_letters(
+        &self,
+        query: &DeadLetterQuery,
+        limit: usize,
+        cursor: Option<&str>,
+    ) -> Result<(Vec<StoredDeadLetter>, Option<String>)>;
+
+    /// How many dead letters match. Without a group or time it costs one command a type.
+    async fn count_dead_letters(&self, query: &DeadLetterQuery) -> Result<u64>;
+
+    /// Puts matching dead letters back as entries for the group that failed them; each moves or stays, whole.
+    async fn redrive(&self, query: &DeadLetterQuery) -> Result<u64>;
+
+    /// Deletes matching dead letters.
+    async fn purge(&self, query: &DeadLetterQuery) -> Result<u64>;
+}
