@@ -1,0 +1,132 @@
+/**
+ * The addon as the façade sees it: a handful of functions, each called once for many events.
+ *
+ * Everything that crosses is a number, a typed array or text; errors cross as data and become {@link OSSAError}
+ * here. Nothing in this file is public.
+ */
+
+/** Crossing form of an error. */
+export interface NativeErrorData {
+  code: string;
+  message: string;
+  retryable: boolean;
+  details?: Record<string, unknown>;
+}
+
+/** Answer of a call that crosses as JSON text. */
+export type NativeAnswer<T = unknown> = { ok: T } | { err: NativeErrorData };
+
+/** Numbers of one delivery in `rows` of {@link NativeCallbacks.onDeliveries}. */
+export const enum Row {
+  /** id of the subscription, chosen by the façade in `subscribe` */
+  Subscription = 0,
+  /** names this call of this handler in `settle` */
+  Token = 1,
+  /** 1 at the first delivery */
+  Attempt = 2,
+  /** bit 0: redelivered */
+  Flags = 3,
+  /** stream id: milliseconds / 2^32 */
+  MsHigh = 4,
+  /** stream id: milliseconds modulo 2^32 */
+  MsLow = 5,
+  /** stream id: sequence */
+  Seq = 6,
+  /** index into `types` */
+  Type = 7,
+  /** length of the metadata's JSON text, UTF-16 units; it starts where the row before ended */
+  MetaLength = 8,
+  /** length of the data's JSON text, which follows it */
+  DataLength = 9,
+  /** numbers a row */
+  Stride = 10,
+}
+
+/** What the engine tells. Each is called on the JavaScript thread, seldom and for many at once. */
+export interface NativeCallbacks {
+  /**
+   * Results of publishes, in no particular order: `tokens[i]` has the id `ids[i]`. `failed` is '' or a JSON array of
+   * `[token, NativeErrorData]`.
+   */
+  onPublished(tokens: Uint32Array, ids: string[], failed: string): void;
+  /**
+   * Events for handlers. `text` holds, row after row, the JSON text of the metadata and of the data. Metadata keys are
+   * those of EventMetadata; `timestamp` is ms, the ttl is `ttl` (the publisher's) or `dttl` (a default), `v` the
+   * version of the packed form; `type` and `attempt` are not in it.
+   */
+  onDeliveries(text: string, rows: Uint32Array, types: string[]): void;
+  /** Settlements with a confirmation number are in the store. `failed` is '' or a JSON array of `[number, NativeErrorData]`. */
+  onSettled(confirmations: Uint32Array, failed: string): void;
+  /** Lifecycle events, JSON array of `[name, object]`; `['log', { level, message }]` among them. */
+  onLifecycle(events: string): void;
+}
+
+/** Lifecycle events that cost something on the hot path are made only while their bit is set in `listen`. */
+export const enum Listening {
+  Published = 1,
+  Consumed = 2,
+  Failed = 4,
+  Retried = 8,
+}
+
+/** One bus of the engine. */
+export interface NativeBus {
+  /**
+   * All that happens seldom. Answers JSON text of {@link NativeAnswer}; never rejects. Methods and arguments (`args`):
+   * - `connect {}` → `{}`; idempotent
+   * - `disconnect { drainTimeoutMs? }` → `{}`; idempotent
+   * - `subscribe { id, eventType, options, iterator: boolean }` → `{ group, consumer }`; options as the user gave them,
+   *   `signal` taken out, `startTimestamp` as ms; unknown keys kept (the engine refuses them)
+   * - `unsubscribe { id, drainTimeoutMs? }` → `{}`; resolves when its handlers are done or the time is over
+   * - `pause { id }`, `resume { id }` → `{}`
+   * - `status {}` → EventBusStatus with times as ms
+   * - `getStream { name }` → EventStream with times as ms, or null; `createStream { name, config }`
+   * - `deleteGroup { eventType, group }` → boolean
+   * - `deadLetters.list { eventType?, group?, from?, to?, limit?, cursor? }` (times as ms) →
+   *   `{ items: [{ id, eventType, group, reason, error, attempts, failedAt, meta, data }], cursor? }`, meta and data as JSON
+   *   *text* (meta '' for an entry that the bus did not write)
+   * - `deadLetters.count { eventType?, group? }` → number; `deadLetters.redrive`, `deadLetters.purge { ids?, eventType?, group? }` → number
+   */
+  call(method: string, args: string): Promise<string>;
+  /**
+   * Publishes many: `text` is one record an event, `<type>\t<options JSON or nothing>\t<data JSON>\n`; the first has
+   * `firstToken`, the next one more, modulo 2^32. Answers by `onPublished`. In options: `deliverAt` as ms, no `signal`.
+   */
+  publish(firstToken: number, text: string): void;
+  /** Gives up publishes that were not sent yet. No answer for those given up or not. */
+  cancel(token: number): void;
+  /**
+   * Ends deliveries: `done` are tokens of handlers that succeeded. `failed` is '' or a JSON array of
+   * `[token, kind, message, options?]`; kind: `error` (the handler threw; options `{ permanent?: true }`), `timeout`
+   * (the handler still runs: its later `error` or `done` on the same token is awaited), `nack` (options as the user
+   * gave them), `malformed` (the data is not JSON), `back` (was not started, give it to somebody). `confirm` 0, or a
+   * number that comes back by `onSettled`.
+   */
+  settle(done: Uint32Array, failed: string, confirm: number): void;
+  /** Bits of {@link Listening}. */
+  listen(mask: number): void;
+  /** EventBusMetrics as JSON text, from counters, without I/O. */
+  metrics(): string;
+}
+
+/** Exports of the addon. No function throws for wrong input. */
+export interface NativeAddon {
+  NativeBus: new (
+    /** resolved configuration, as `resolveConfig` answered it */
+    config: string,
+    onPublished: NativeCallbacks['onPublished'],
+    onDeliveries: NativeCallbacks['onDeliveries'],
+    onSettled: NativeCallbacks['onSettled'],
+    onLifecycle: NativeCallbacks['onLifecycle'],
+  ) => NativeBus;
+  /**
+   * Argument over environment over defaults, validated. `kind`: 'eventBus' (RedisEventBus), 'ossa' (OSSAEventBus) or
+   * 'serviceRegistry'. Both texts are JSON; a value without JSON form stands as `{"$invalid":"NaN"}` (NaN, Infinity,
+   * function, symbol, bigint …), a logger as `{"$logger":true}`. Answers JSON text of `NativeAnswer<object>`.
+   */
+  resolveConfig(kind: string, argument: string, env: string): string;
+  /** Defaults of the kinds of `resolveConfig`, as JSON text. */
+  defaultConfig(kind: string): string;
+  /** '' when the name is right, else JSON text of NativeErrorData. `kind`: 'eventType', 'pattern', 'group'. */
+  checkName(kind: string, name: string): string;
+}
