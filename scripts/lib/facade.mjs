@@ -5,34 +5,26 @@ import { bin } from './bin.mjs';
 import { root } from './paths.mjs';
 import { run } from './run.mjs';
 
-/** Names of the types that `./services/ServiceRegistry` offers; `./services/EventBus` offers all, as the root does. */
-const serviceRegistryNames = [
-  'DEFAULT_SERVICE_REGISTRY_CONFIG',
-  'ServiceCapability',
-  'ServiceDefinition',
-  'ServiceDiscoveryFilter',
-  'ServiceHealth',
-  'ServiceHealthStatus',
-  'ServiceRegistry',
-  'ServiceRegistryConfig',
-];
-
 /**
- * Types of the entry points, each with its twin for `import`. All lead to the one index.d.ts, so that a class has one
- * type however it was imported.
+ * Types of the entry points, each with its twin for `import`. All offer the same names and lead to the one index.d.ts,
+ * so that a class has one type however it was imported.
  */
 const entryTypes = {
   'index.d.mts': "export * from './index.js';\n",
   'dist/services/EventBus/index.d.ts': "export * from '../../../index.js';\n",
   'dist/services/EventBus/index.d.mts': "export * from './index.js';\n",
-  'dist/services/ServiceRegistry/index.d.ts': `export { ${serviceRegistryNames.join(', ')} } from '../../../index.js';\n`,
+  'dist/services/ServiceRegistry/index.d.ts': "export * from '../../../index.js';\n",
   'dist/services/ServiceRegistry/index.d.mts': "export * from './index.js';\n",
 };
 
 /** Makes dist/ anew and fails when index.d.ts does not fit the sources. */
 export async function buildFacade() {
   rmSync(join(root, 'dist'), { recursive: true, force: true });
-  await run(process.execPath, [bin('typescript', 'tsc'), '-p', 'ts/tsconfig.json']);
+  // The maps hold the sources: stack traces and coverage lead to ts/.
+  await run(process.execPath, [
+    bin('typescript', 'tsc'),
+    ...['-p', 'ts/tsconfig.json', '--noEmitOnError', '--sourceMap', '--inlineSources'],
+  ]);
   cpSync(join(root, 'ts/esm'), join(root, 'dist'), {
     recursive: true,
     filter: (source) => !/\.m?ts$/.test(source),
