@@ -476,7 +476,7 @@ pub enum StoreEvent {
 }
 
 /// The store's health.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct StoreStatus {
     /// The server answers.
     pub connected: bool,
