@@ -198,6 +198,11 @@ impl<'a> MetaView<'a> {
         self.ttl.or(self.dttl).and_then(seconds_to_ms)
     }
 
+    /// Whether the metadata says anything of a ttl; if not, the store's default holds.
+    pub fn names_ttl(&self) -> bool {
+        self.ttl.or(self.dttl).is_some()
+    }
+
     /// Whether the publisher named the ttl for this event.
     pub fn ttl_given(&self) -> bool {
         self.ttl.is_some()
