@@ -6,35 +6,33 @@ import { addonFile, isMusl } from './platform.mjs';
 import { output } from './run.mjs';
 
 /**
- * `cargo build --release`, then a copy to `<root>/ossa.<platform>.node`. Cargo itself says where the library is, so
- * that CARGO_TARGET_DIR and every other setting of it hold. Resolves with the copy's path.
+ * `cargo build`, then a copy to `<root>/ossa.<platform>.node`. Cargo itself says where the library is, so that
+ * CARGO_TARGET_DIR and every other setting of it hold. Resolves with the copy's path.
  */
-export async function buildAddon({ crate = root } = {}) {
-  const messages = await output(
+export async function buildAddon({ profile = 'release', env = {} } = {}) {
+  const printed = await output(
     'cargo',
-    ['build', '--release', '--lib', '--message-format=json-render-diagnostics'],
-    { cwd: crate, env: muslFlags() },
+    ['build', '--profile', profile, '--lib', '--message-format=json-render-diagnostics'],
+    { env: { ...muslFlags(), ...env } },
   );
-  const library = libraryIn(messages);
+  const library = cargoMessages(printed)
+    .filter((message) => message.target?.crate_types.includes('cdylib'))
+    .flatMap((message) => message.filenames ?? [])
+    .find((file) => /\.(so|dylib|dll)$/.test(file));
   if (!library) throw new Error('cargo build made no dynamic library: [lib] needs crate-type cdylib');
-  const target = join(crate, addonFile());
+  const target = join(root, addonFile());
   // A running process may have the old file mapped: replace it, never write into it.
   copyFileSync(library, `${target}.new`);
   renameSync(`${target}.new`, target);
   return target;
 }
 
-/** The path of the cdylib among cargo's messages, one JSON object a line. */
-function libraryIn(messages) {
-  return messages
+/** What cargo prints with --message-format=json: one object a line. */
+export const cargoMessages = (printed) =>
+  printed
     .split('\n')
     .filter((line) => line.startsWith('{'))
-    .map((line) => JSON.parse(line))
-    .filter((m) => m.reason === 'compiler-artifact' && m.target.crate_types.includes('cdylib'))
-    .flatMap((m) => m.filenames)
-    .find((file) => /\.(so|dylib|dll)$/.test(file));
-}
+    .map((line) => JSON.parse(line));
 
 /** A musl target links statically unless told otherwise, and then makes no dynamic library. */
-const muslFlags = () =>
-  isMusl() && !process.env.RUSTFLAGS ? { RUSTFLAGS: '-C target-feature=-crt-static' } : {};
+const muslFlags = () => (isMusl() && !process.env.RUSTFLAGS ? { RUSTFLAGS: '-C target-feature=-crt-static' } : {});

@@ -33,6 +33,5 @@ export async function buildFacade() {
     mkdirSync(dirname(join(root, file)), { recursive: true });
     writeFileSync(join(root, file), text);
   }
-  if (existsSync(join(root, 'scripts/types.mjs')))
-    await run(process.execPath, ['scripts/types.mjs', '--check']);
+  if (existsSync(join(root, 'scripts/types.mjs'))) await run(process.execPath, ['scripts/types.mjs', '--check']);
 }

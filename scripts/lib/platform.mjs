@@ -1,8 +1,7 @@
 /** The name under which the addon of this machine is built, loaded and packed: `linux-x64-gnu`, `darwin-arm64`, … */
 
 /** musl has no `glibcVersionRuntime` in the process report. */
-export const isMusl = () =>
-  process.platform === 'linux' && !process.report.getReport().header.glibcVersionRuntime;
+export const isMusl = () => process.platform === 'linux' && !process.report.getReport().header.glibcVersionRuntime;
 
 /** `<platform>-<arch>`, with the C library where the platform has more than one. */
 export function platformName() {

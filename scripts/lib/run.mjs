@@ -2,6 +2,12 @@
 import { spawn } from 'node:child_process';
 import { root } from './paths.mjs';
 
+/** Programs that run; they end with this process. */
+const children = new Set();
+process.on('exit', () => {
+  for (const child of children) child.kill();
+});
+
 /** On Windows npm and npx are command files, which only a shell runs. */
 const needsShell = (command) => process.platform === 'win32' && /^(npm|npx)$/.test(command);
 
@@ -17,8 +23,12 @@ export function exitCode(command, args, { env = {}, cwd = root, stdio = 'inherit
       env: { ...process.env, ...env },
       shell: needsShell(command),
     });
+    children.add(child);
     child.once('error', (error) => reject(startError(command, error)));
-    child.once('exit', (code, signal) => resolve(signal ? 1 : code));
+    child.once('exit', (code, signal) => {
+      children.delete(child);
+      resolve(signal ? 1 : code);
+    });
   });
 }
 
@@ -67,7 +77,5 @@ function startError(command, error) {
   const advice = {
     cargo: 'Rust is missing: install it from https://rustup.rs and run this again.',
   }[command];
-  return new Error(
-    error.code === 'ENOENT' && advice ? advice : `${command} could not be started: ${error.message}`,
-  );
+  return new Error(error.code === 'ENOENT' && advice ? advice : `${command} could not be started: ${error.message}`);
 }
