@@ -6,10 +6,10 @@ import { addonFile, isMusl } from './platform.mjs';
 import { output } from './run.mjs';
 
 /**
- * `cargo build`, then a copy to `<root>/ossa.<platform>.node`. Cargo itself says where the library is, so that
- * CARGO_TARGET_DIR and every other setting of it hold. Resolves with the copy's path.
+ * `cargo build`, then a copy to `target`. Cargo itself says where the library is, so that CARGO_TARGET_DIR and every
+ * other setting of it hold.
  */
-export async function buildAddon({ profile = 'release', env = {} } = {}) {
+export async function buildAddon({ profile = 'release', env = {}, target = join(root, addonFile()) } = {}) {
   const printed = await output(
     'cargo',
     ['build', '--profile', profile, '--lib', '--message-format=json-render-diagnostics'],
@@ -20,11 +20,9 @@ export async function buildAddon({ profile = 'release', env = {} } = {}) {
     .flatMap((message) => message.filenames ?? [])
     .find((file) => /\.(so|dylib|dll)$/.test(file));
   if (!library) throw new Error('cargo build made no dynamic library: [lib] needs crate-type cdylib');
-  const target = join(root, addonFile());
   // A running process may have the old file mapped: replace it, never write into it.
   copyFileSync(library, `${target}.new`);
   renameSync(`${target}.new`, target);
-  return target;
 }
 
 /** What cargo prints with --message-format=json: one object a line. */

@@ -1,21 +1,9 @@
-/** Builds the TypeScript façade: CommonJS by tsc, ES module wrappers, and the types of each entry point. */
-import { cpSync, existsSync, mkdirSync, rmSync, writeFileSync } from 'node:fs';
-import { dirname, join } from 'node:path';
+/** Builds the TypeScript façade: CommonJS by tsc, and the ES module entry points with their types beside it. */
+import { cpSync, existsSync, rmSync } from 'node:fs';
+import { join } from 'node:path';
 import { bin } from './bin.mjs';
 import { root } from './paths.mjs';
 import { run } from './run.mjs';
-
-/**
- * Types of the entry points, each with its twin for `import`. All offer the same names and lead to the one index.d.ts,
- * so that a class has one type however it was imported.
- */
-const entryTypes = {
-  'index.d.mts': "export * from './index.js';\n",
-  'dist/services/EventBus/index.d.ts': "export * from '../../../index.js';\n",
-  'dist/services/EventBus/index.d.mts': "export * from './index.js';\n",
-  'dist/services/ServiceRegistry/index.d.ts': "export * from '../../../index.js';\n",
-  'dist/services/ServiceRegistry/index.d.mts': "export * from './index.js';\n",
-};
 
 /** Makes dist/ anew and fails when index.d.ts does not fit the sources. */
 export async function buildFacade() {
@@ -25,13 +13,6 @@ export async function buildFacade() {
     bin('typescript', 'tsc'),
     ...['-p', 'ts/tsconfig.json', '--noEmitOnError', '--sourceMap', '--inlineSources'],
   ]);
-  cpSync(join(root, 'ts/esm'), join(root, 'dist'), {
-    recursive: true,
-    filter: (source) => !/\.m?ts$/.test(source),
-  });
-  for (const [file, text] of Object.entries(entryTypes)) {
-    mkdirSync(dirname(join(root, file)), { recursive: true });
-    writeFileSync(join(root, file), text);
-  }
+  cpSync(join(root, 'ts/esm'), join(root, 'dist'), { recursive: true });
   if (existsSync(join(root, 'scripts/types.mjs'))) await run(process.execPath, ['scripts/types.mjs', '--check']);
 }
