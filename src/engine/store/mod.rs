@@ -6,7 +6,9 @@
 pub mod memory;
 pub mod redis;
 
-use std::{fmt, str::FromStr, sync::Arc, time::Duration};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::{fmt, str::FromStr, time::Duration};
 
 use async_trait::async_trait;
 use futures_util::future::BoxFuture;
@@ -113,6 +115,8 @@ pub struct NewEvent {
     pub delay_ms: Option<u64>,
     /// A second event with this key within the window is not written.
     pub idempotency: Option<Idempotency>,
+    /// Set while it is not sent yet: it is given up with `ERR_ABORTED`.
+    pub cancelled: Option<Arc<AtomicBool>>,
 }
 
 /// See `PublishOptions.idempotencyKey`.

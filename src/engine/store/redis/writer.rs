@@ -4,14 +4,14 @@
 //! reply is lost, the writer connects anew, has the server close the old connection (so that nothing of it can
 //! take effect later) and reads that number: batches up to it are in, the others are sent again, in order.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
-use futures_util::stream::FuturesOrdered;
+use futures_util::stream::{FuturesOrdered, FuturesUnordered};
 use redis::{Pipeline, RedisError, Value};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
@@ -74,6 +74,8 @@ impl Ticket {
 
 struct Pending {
     event: NewEvent,
+    /// Place in the order of calls.
+    order: u64,
     deadline: Instant,
     ticket: Arc<Ticket>,
     index: usize,
@@ -120,6 +122,14 @@ pub struct Writer {
     /// Longest ttl noted for a partition by this writer, ms; `None`: "never expires" was noted.
     noted_ttl: HashMap<Partition, Option<u64>>,
     queued: usize,
+    /// The server forgot the scripts (SCRIPT FLUSH): they are loaded before more is sent.
+    scripts_gone: bool,
+    accepted: u64,
+    /// Partitions whose stream was made, or found, by this writer.
+    opened: HashSet<Partition>,
+    /// Buckets that wait for a stream of theirs to be made: what follows in them waits too, so that order holds.
+    opening: HashSet<Bucket>,
+    openings: FuturesUnordered<BoxFuture<'static, (Bucket, Vec<(Partition, Result<()>)>)>>,
 }
 
 impl Writer {
@@ -137,6 +147,11 @@ impl Writer {
             numbers: HashMap::new(),
             noted_ttl: HashMap::new(),
             queued: 0,
+            scripts_gone: false,
+            accepted: 0,
+            opened: HashSet::new(),
+            opening: HashSet::new(),
+            openings: FuturesUnordered::new(),
         };
         tokio::spawn(writer.run(receiver));
         sender
@@ -149,6 +164,14 @@ impl Writer {
         loop {
             if connection.is_none() && self.queued > 0 {
                 connection = self.reconnect(None, Vec::new(), &mut requests).await;
+            }
+            if let Some(connection) = &mut connection
+                && self.scripts_gone
+            {
+                // Should this fail, the next transaction says so again.
+                let _ = load_scripts(&self.link, connection).await;
+                self.noted_ttl.clear();
+                self.scripts_gone = false;
             }
             if let Some(connection) = &connection {
                 while in_flight.len() < IN_FLIGHT_MAX {
@@ -170,12 +193,12 @@ impl Writer {
                     None => open = false,
                 },
                 Some((batch, result)) = in_flight.next(), if !in_flight.is_empty() => match result {
-                    Ok(values) => self.answer(batch, values).await,
+                    Ok(values) => self.answer(batch, values),
                     Err(error) if is_lost(&error) || is_passing(&error) => {
                         let mut unanswered = vec![batch];
                         while let Some((batch, result)) = in_flight.next().await {
                             match result {
-                                Ok(values) => self.answer(batch, values).await,
+                                Ok(values) => self.answer(batch, values),
                                 Err(_) => unanswered.push(batch),
                             }
                         }
@@ -190,6 +213,7 @@ impl Writer {
                         }
                     }
                 },
+                Some((bucket, results)) = self.openings.next(), if !self.openings.is_empty() => self.opened(bucket, results),
             }
         }
     }
@@ -198,42 +222,112 @@ impl Writer {
         let ticket = Ticket::new(request.events.len(), request.done);
         let deadline = Instant::now() + self.settings.timeout;
         let queue = self.queues.entry(request.bucket).or_default();
-        if queue.is_empty() && !request.events.is_empty() {
+        if queue.is_empty() && !request.events.is_empty() && !self.opening.contains(&request.bucket) {
             self.ready.push_back(request.bucket);
         }
         for (index, event) in request.events.into_iter().enumerate() {
             self.queued += 1;
-            queue.push_back(Pending { event, deadline, ticket: ticket.clone(), index, uncertain: false });
+            self.accepted += 1;
+            queue.push_back(Pending { event, order: self.accepted, deadline, ticket: ticket.clone(), index, uncertain: false });
         }
     }
 
-    /// The next batch of the bucket whose turn it is.
+    /// The next batch of the bucket whose turn it is. A bucket with a stream still to be made steps back until it is.
     fn next_batch(&mut self) -> Option<Batch> {
-        let bucket = self.ready.pop_front()?;
-        let queue = self.queues.get_mut(&bucket)?;
-        let take = queue.len().min(self.settings.pipeline_size);
-        let items: Vec<Pending> = queue.drain(..take).collect();
-        self.queued -= items.len();
-        if !queue.is_empty() {
-            self.ready.push_back(bucket);
+        loop {
+            let bucket = self.ready.pop_front()?;
+            let queue = self.queues.get_mut(&bucket)?;
+            let take = queue.len().min(self.settings.pipeline_size);
+            let closed: BTreeSet<&Partition> =
+                queue.iter().take(take).map(|item| &item.event.partition).filter(|p| !self.opened.contains(*p)).collect();
+            if !closed.is_empty() {
+                let closed = closed.into_iter().cloned().collect();
+                self.open(bucket, closed, Duration::ZERO);
+                continue;
+            }
+            let mut items = Vec::with_capacity(take);
+            for item in queue.drain(..take) {
+                self.queued -= 1;
+                if item.event.cancelled.as_ref().is_some_and(|flag| flag.load(Ordering::Acquire)) {
+                    item.finish(Err(Error::new(Code::Aborted, "the publish was aborted before it was sent")));
+                } else {
+                    items.push(item);
+                }
+            }
+            if !queue.is_empty() {
+                self.ready.push_back(bucket);
+            }
+            if items.is_empty() {
+                continue;
+            }
+            let number = self.numbers.entry(bucket).or_insert(0);
+            *number += 1;
+            return Some(Batch { bucket, number: *number, items, replies: Vec::new() });
         }
-        let number = self.numbers.entry(bucket).or_insert(0);
-        *number += 1;
-        Some(Batch { bucket, number: *number, items, replies: Vec::new() })
     }
 
-    /// Puts unsent events back to the front of their queue.
+    /// Makes streams, after a pause; the bucket waits.
+    fn open(&mut self, bucket: Bucket, partitions: Vec<Partition>, pause: Duration) {
+        self.opening.insert(bucket);
+        let opener = self.opener.clone();
+        self.openings.push(Box::pin(async move {
+            tokio::time::sleep(pause).await;
+            let mut results = Vec::with_capacity(partitions.len());
+            for partition in partitions {
+                let result = opener(partition.clone()).await;
+                results.push((partition, result));
+            }
+            (bucket, results)
+        }));
+    }
+
+    fn opened(&mut self, bucket: Bucket, results: Vec<(Partition, Result<()>)>) {
+        let mut again = Vec::new();
+        for (partition, result) in results {
+            match result {
+                Ok(()) => {
+                    self.opened.insert(partition);
+                }
+                Err(error) if error.retryable => {
+                    self.expire_with(&error, self.link.is_closed());
+                    again.push(partition);
+                }
+                Err(error) => {
+                    let queue = self.queues.entry(bucket).or_default();
+                    let (refused, kept): (VecDeque<_>, VecDeque<_>) = queue.drain(..).partition(|item| item.event.partition == partition);
+                    *queue = kept;
+                    self.queued -= refused.len();
+                    refused.into_iter().for_each(|item| item.finish(Err(error.clone())));
+                }
+            }
+        }
+        let queue = self.queues.entry(bucket).or_default();
+        again.retain(|partition| queue.iter().any(|item| item.event.partition == *partition));
+        if again.is_empty() {
+            self.opening.remove(&bucket);
+            if !queue.is_empty() {
+                self.ready.push_back(bucket);
+            }
+        } else {
+            self.open(bucket, again, Duration::from_millis(50));
+        }
+    }
+
+    /// Puts unsent events back to where the order of calls wants them.
     fn requeue(&mut self, bucket: Bucket, items: Vec<Pending>) {
         if items.is_empty() {
             return;
         }
         let queue = self.queues.entry(bucket).or_default();
-        if queue.is_empty() {
+        if queue.is_empty() && !self.opening.contains(&bucket) {
             self.ready.push_front(bucket);
         }
         self.queued += items.len();
         for item in items.into_iter().rev() {
             queue.push_front(item);
+        }
+        if !queue.iter().is_sorted_by_key(|item| item.order) {
+            queue.make_contiguous().sort_by_key(|item| item.order);
         }
     }
 
@@ -314,7 +408,7 @@ impl Writer {
     }
 
     /// Answers the events of a batch that the server has executed; sends again what it could not take.
-    async fn answer(&mut self, batch: Batch, values: Vec<Value>) {
+    fn answer(&mut self, batch: Batch, values: Vec<Value>) {
         let Some(Ok(mut values)) = values.into_iter().next().map(reply::list) else {
             for item in batch.items {
                 item.finish(Err(reply::unexpected("EXEC")));
@@ -343,35 +437,23 @@ impl Writer {
                     Err(error) => item.finish(Err(error)),
                 },
                 Some(Value::ServerError(error)) if error.code() == "NOSCRIPT" => {
-                    self.noted_ttl.remove(&item.event.partition);
+                    self.scripts_gone = true;
                     again.push(item);
                 }
                 Some(Value::ServerError(error)) => item.finish(Err(reply::server_error(&error))),
                 _ => item.finish(Err(reply::unexpected("XADD"))),
             }
         }
-        if !again.is_empty() {
-            self.reopen(missing).await;
-            self.requeue(batch.bucket, again);
-        }
-    }
-
-    /// Streams that went (FLUSHALL) come back with their groups; scripts that went (SCRIPT FLUSH) are loaded.
-    async fn reopen(&mut self, mut missing: Vec<Partition>) {
-        missing.sort();
-        missing.dedup();
+        self.scripts_gone |= values.iter().any(|value| matches!(value, Value::ServerError(error) if error.code() == "NOSCRIPT"));
+        // Streams that went (FLUSHALL) come back with their groups; the script comes with the new connection.
         for partition in missing {
+            self.opened.remove(&partition);
             self.noted_ttl.remove(&partition);
-            // On failure the next attempt, bounded by the event's own deadline, tells.
-            if let Err(error) = (self.opener)(partition).await {
-                tracing::debug!(%error, "a stream could not be opened again");
-                tokio::time::sleep(Duration::from_millis(50)).await;
-            }
         }
-        if let Ok(mut connection) = self.link.connect(self.link.target.command_timeout).await {
-            let _ = load_scripts(&self.link, &mut connection).await;
+        if !again.is_empty() {
+            self.requeue(batch.bucket, again);
+            self.expire();
         }
-        self.expire();
     }
 
     /// Connects anew, as often as it takes until nothing waits any more, and settles what was unanswered.
