@@ -2,7 +2,7 @@
 module.exports = {
   testEnvironment: 'node',
   roots: ['<rootDir>/__test__', '<rootDir>/dist'],
-  testMatch: ['<rootDir>/__test__/**/*.test.ts'],
+  testMatch: ['<rootDir>/__test__/**/*.test.{ts,js}'],
   transform: { '^.+\\.ts$|/dist/.+\\.js$': '<rootDir>/scripts/jest-transform.cjs' },
   // The tests wait for servers more than they compute.
   maxWorkers: '100%',
