@@ -30,9 +30,7 @@ const steps = [
   {
     name: 'tsc --strict, tests',
     run: () =>
-      existsSync(join(root, '__test__'))
-        ? node(bin('typescript', 'tsc'), '-p', 'tsconfig.test.json')
-        : skipped('there are no tests'),
+      existsSync(join(root, '__test__')) ? node(bin('typescript', 'tsc'), '-p', 'tsconfig.test.json') : skipped('there are no tests'),
   },
   {
     name: 'publint',
@@ -44,9 +42,7 @@ const steps = [
   {
     name: 'attw',
     run: () =>
-      tarball
-        ? node(bin('@arethetypeswrong/cli', 'attw'), tarball, '--format', 'ascii')
-        : skipped('the package could not be packed'),
+      tarball ? node(bin('@arethetypeswrong/cli', 'attw'), tarball, '--format', 'ascii') : skipped('the package could not be packed'),
   },
   { name: 'cargo deny: licences, sources, bans', run: cargoDeny },
 ];

@@ -18,6 +18,5 @@ main(async () => {
   const artifacts = join(root, 'artifacts');
   rmSync(artifacts, { recursive: true, force: true });
   const release = process.argv.includes('--release');
-  for (const tarball of [await packMain(artifacts, { release }), await packPlatform(artifacts)])
-    console.log(relative(root, tarball));
+  for (const tarball of [await packMain(artifacts, { release }), await packPlatform(artifacts)]) console.log(relative(root, tarball));
 });

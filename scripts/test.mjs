@@ -28,9 +28,7 @@ main(async () => {
   }
   const { env, stop } = await startServers({ cluster: true, eight: true });
   if (!env.OSSA_TEST_REDIS_8)
-    console.log(
-      'No Redis 8.2 to be had here (OSSA_REDIS_SERVER_8, or PyPI on Linux): the tests use one version of Redis.',
-    );
+    console.log('No Redis 8.2 to be had here (OSSA_REDIS_SERVER_8, or PyPI on Linux): the tests use one version of Redis.');
   try {
     process.exitCode = (await runSteps(steps(mode, rest, env))) ? 0 : 1;
   } finally {

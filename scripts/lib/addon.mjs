@@ -10,11 +10,9 @@ import { output } from './run.mjs';
  * other setting of it hold.
  */
 export async function buildAddon({ profile = 'release', env = {}, target = join(root, addonFile()) } = {}) {
-  const printed = await output(
-    'cargo',
-    ['build', '--profile', profile, '--lib', '--message-format=json-render-diagnostics'],
-    { env: { ...muslFlags(), ...env } },
-  );
+  const printed = await output('cargo', ['build', '--profile', profile, '--lib', '--message-format=json-render-diagnostics'], {
+    env: { ...muslFlags(), ...env },
+  });
   const library = cargoMessages(printed)
     .filter((message) => message.target?.crate_types.includes('cdylib'))
     .flatMap((message) => message.filenames ?? [])

@@ -67,10 +67,7 @@ async function startCluster(binary) {
   const args = ['--cluster-enabled', 'yes', '--cluster-node-timeout', '2000', '--repl-diskless-sync-delay', '0'];
   const nodes = [];
   while (nodes.length < clusterSize) nodes.push(await startServer(binary, { args, port: await freeClusterPort() }));
-  await output('redis-cli', [
-    ...['--cluster', 'create', ...nodes.map(address)],
-    ...['--cluster-replicas', '1', '--cluster-yes'],
-  ]);
+  await output('redis-cli', [...['--cluster', 'create', ...nodes.map(address)], ...['--cluster-replicas', '1', '--cluster-yes']]);
   const ready = async (node) =>
     /cluster_state:ok/.test(await ask(node.port, 'CLUSTER INFO')) &&
     !/master_link_status:down/.test(await ask(node.port, 'INFO replication'));

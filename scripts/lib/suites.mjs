@@ -9,8 +9,7 @@ import { exitCode } from './run.mjs';
  * The engine's tests. Without the binding, because a test program cannot be linked against Node.js; in the dev profile,
  * because that compiles faster than it would run slower, and checks arithmetic overflow.
  */
-export const cargoTest = (args, options) =>
-  exitCode('cargo', ['test', '--no-default-features', '--no-fail-fast', ...args], options);
+export const cargoTest = (args, options) => exitCode('cargo', ['test', '--no-default-features', '--no-fail-fast', ...args], options);
 
 /** cargo's names for the programs in tests/, none if there are none. */
 export function integrationTargets() {
@@ -19,8 +18,7 @@ export function integrationTargets() {
   return names.some((entry) => isTarget(folder, entry)) ? ['--test', '*'] : [];
 }
 
-const isTarget = (folder, entry) =>
-  entry.isDirectory() ? existsSync(join(folder, entry.name, 'main.rs')) : entry.name.endsWith('.rs');
+const isTarget = (folder, entry) => (entry.isDirectory() ? existsSync(join(folder, entry.name, 'main.rs')) : entry.name.endsWith('.rs'));
 
 /** jest on the built package; `args` as on jest's command line. */
 export const jest = (args, options) => exitCode(process.execPath, [bin('jest'), ...args], options);

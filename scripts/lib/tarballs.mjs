@@ -8,8 +8,7 @@ import { output } from './run.mjs';
 const read = (file) => JSON.parse(readFileSync(join(root, file), 'utf8'));
 
 /** Platforms that have a manifest in npm/. */
-export const platforms = () =>
-  readdirSync(join(root, 'npm')).filter((name) => existsSync(join(root, 'npm', name, 'package.json')));
+export const platforms = () => readdirSync(join(root, 'npm')).filter((name) => existsSync(join(root, 'npm', name, 'package.json')));
 
 /**
  * Packs the main package into `destination` and resolves with the tarball's path.
@@ -31,8 +30,7 @@ export function packMain(destination, { release = false } = {}) {
 /** Packs the addon built on this machine into `destination` and resolves with the tarball's path. */
 export function packPlatform(destination) {
   const platform = platformName();
-  if (!platforms().includes(platform))
-    throw new Error(`${platform} has no manifest in npm/: add npm/${platform}/package.json`);
+  if (!platforms().includes(platform)) throw new Error(`${platform} has no manifest in npm/: add npm/${platform}/package.json`);
   return pack(platform, read(`npm/${platform}/package.json`), [addonFile(platform), 'LICENSE'], destination);
 }
 
@@ -46,9 +44,7 @@ export function checkVersions() {
   for (const name of platforms()) found[`npm/${name}/package.json`] = read(`npm/${name}/package.json`).version;
   const wrong = Object.entries(found).filter(([, other]) => other !== version);
   if (wrong.length > 0)
-    throw new Error(
-      `package.json has version ${version}, but ${wrong.map(([file, other]) => `${file} has ${other}`).join(', ')}`,
-    );
+    throw new Error(`package.json has version ${version}, but ${wrong.map(([file, other]) => `${file} has ${other}`).join(', ')}`);
 }
 
 /** Lays the package out in build/package/<name> as users get it, and packs that. */
