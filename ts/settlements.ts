@@ -117,6 +117,7 @@ export class Settlements {
 
   #schedule(): void {
     this.#scheduled = true;
-    resolved.then(this.#onFlush);
+    // One turn later than need be: handlers called together that end at once and those that end after an await cross together.
+    resolved.then(() => void resolved.then(this.#onFlush));
   }
 }
