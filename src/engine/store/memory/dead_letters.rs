@@ -109,13 +109,10 @@ impl State {
         limit: usize,
         cursor: Option<&str>,
     ) -> Result<(Vec<StoredDeadLetter>, Option<String>)> {
-        let after = cursor.map(|text| {
-            Place::parse(text)
-                .ok_or_else(|| Error::argument("cursor", format!("'{text}' is not a cursor of dead letters")))
-        });
+        let after = cursor
+            .map(|text| Place::parse(text).ok_or_else(|| Error::argument("cursor", format!("'{text}' is not a cursor of dead letters"))));
         let mut found = self.matching(query, after.transpose()?);
-        let page: Vec<StoredDeadLetter> =
-            found.by_ref().take(limit.max(1)).map(|(place, letter)| stored(&place, letter)).collect();
+        let page: Vec<StoredDeadLetter> = found.by_ref().take(limit.max(1)).map(|(place, letter)| stored(&place, letter)).collect();
         let cursor = if found.next().is_some() { page.last().map(|letter| letter.id.clone()) } else { None };
         Ok((page, cursor))
     }
@@ -136,8 +133,7 @@ impl State {
                 Body::Event { meta, data, .. } => (meta, data),
                 Body::Foreign(fields) => (Vec::new(), foreign_json(&fields).into_bytes()),
             };
-            let body =
-                Body::Event { meta, data, only_group: Some(letter.group), first_entry: Some(letter.first_entry) };
+            let body = Body::Event { meta, data, only_group: Some(letter.group), first_entry: Some(letter.first_entry) };
             bucket.streams.entry(letter.partition.clone()).or_default().entries.add(body, now_ms);
             grown.insert(letter.partition);
         }
@@ -165,11 +161,7 @@ impl State {
     }
 
     /// Matching dead letters in order of bucket, type and age, those after a place.
-    fn matching<'a>(
-        &'a self,
-        query: &'a DeadLetterQuery,
-        after: Option<Place>,
-    ) -> Box<dyn Iterator<Item = (Place, &'a DeadLetter)> + 'a> {
+    fn matching<'a>(&'a self, query: &'a DeadLetterQuery, after: Option<Place>) -> Box<dyn Iterator<Item = (Place, &'a DeadLetter)> + 'a> {
         let candidates: Box<dyn Iterator<Item = (Place, &'a DeadLetter)> + 'a> = match &query.ids {
             Some(ids) => {
                 let places: BTreeSet<Place> = ids.iter().filter_map(|id| Place::parse(id)).collect();
@@ -192,9 +184,8 @@ impl State {
     }
 
     fn all_after(&self, after: Option<Place>) -> impl Iterator<Item = (Place, &DeadLetter)> {
-        let of_types = self.buckets().flat_map(|(bucket, state)| {
-            state.dead.0.iter().map(move |(event_type, letters)| (bucket, event_type, letters))
-        });
+        let of_types =
+            self.buckets().flat_map(|(bucket, state)| state.dead.0.iter().map(move |(event_type, letters)| (bucket, event_type, letters)));
         of_types.flat_map(move |(bucket, event_type, letters)| {
             let start = match &after {
                 Some(after) if (after.bucket, &after.event_type) == (bucket, event_type) => Bound::Excluded(after.id),
@@ -211,9 +202,7 @@ impl State {
 
 fn stored(place: &Place, letter: &DeadLetter) -> StoredDeadLetter {
     let (meta, data) = match &letter.body {
-        Body::Event { meta, data, .. } => {
-            (String::from_utf8_lossy(meta).into_owned(), String::from_utf8_lossy(data).into_owned())
-        }
+        Body::Event { meta, data, .. } => (String::from_utf8_lossy(meta).into_owned(), String::from_utf8_lossy(data).into_owned()),
         Body::Foreign(fields) => (String::new(), foreign_json(fields)),
     };
     StoredDeadLetter {
@@ -232,7 +221,6 @@ fn stored(place: &Place, letter: &DeadLetter) -> StoredDeadLetter {
 /// Fields of an entry that this bus did not write, as a JSON object of strings.
 fn foreign_json(fields: &[(Vec<u8>, Vec<u8>)]) -> String {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    let object: Map<String, Value> =
-        fields.iter().map(|(name, value)| (text(name), Value::String(text(value)))).collect();
+    let object: Map<String, Value> = fields.iter().map(|(name, value)| (text(name), Value::String(text(value)))).collect();
     Value::Object(object).to_string()
 }

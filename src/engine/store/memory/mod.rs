@@ -26,9 +26,8 @@ use self::reader::{MemoryReader, MemoryWaker};
 use self::shared::{Listener, Name, Session, Shared};
 use self::state::State;
 use super::{
-    Appended, Body, Bucket, DeadLetterQuery, Disposal, Due, DueIndex, EntryId, GroupSpec, Held, Keeping, NewEvent,
-    Partition, PartitionState, Reader, Reaped, Settled, StartFrom, Store, StoreEvent, StoreStatus, StoredDeadLetter,
-    Swept, Topology, Waker,
+    Appended, Body, Bucket, DeadLetterQuery, Disposal, Due, DueIndex, EntryId, GroupSpec, Held, Keeping, NewEvent, Partition,
+    PartitionState, Reader, Reaped, Settled, StartFrom, Store, StoreEvent, StoreStatus, StoredDeadLetter, Swept, Topology, Waker,
 };
 use crate::engine::env::{Env, lock};
 use crate::engine::error::{Error, Result};
@@ -151,6 +150,10 @@ impl Store for MemoryStore {
         self.shared().map_or_else(|_| self.env.now_ms(), |shared| shared.env.now_ms())
     }
 
+    fn utilization(&self) -> f64 {
+        0.0
+    }
+
     async fn status(&self) -> StoreStatus {
         StoreStatus { connected: self.shared().is_ok(), ..StoreStatus::default() }
     }
@@ -199,13 +202,7 @@ impl Store for MemoryStore {
         (Box::new(reader), wake)
     }
 
-    async fn settle(
-        &self,
-        bucket: Bucket,
-        group: &str,
-        consumer: &str,
-        entries: Vec<(Held, Disposal)>,
-    ) -> Result<Vec<Settled>> {
+    async fn settle(&self, bucket: Bucket, group: &str, consumer: &str, entries: Vec<(Held, Disposal)>) -> Result<Vec<Settled>> {
         self.with(|state, now_ms| state.settle(bucket, group, consumer, entries, now_ms))?
     }
 

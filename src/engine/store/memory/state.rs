@@ -106,13 +106,7 @@ impl State {
     }
 
     /// See [`Store::join`](super::super::Store::join). Answers the partitions, and whether the topology changed.
-    pub(super) fn join(
-        &mut self,
-        spec: &GroupSpec,
-        start: StartFrom,
-        consumer: &str,
-        now_ms: u64,
-    ) -> Result<(Vec<Partition>, bool)> {
+    pub(super) fn join(&mut self, spec: &GroupSpec, start: StartFrom, consumer: &str, now_ms: u64) -> Result<(Vec<Partition>, bool)> {
         let changed = self.hold(spec, consumer, now_ms)?;
         let mut joined = Vec::new();
         for bucket in self.buckets.values_mut() {
@@ -130,8 +124,7 @@ impl State {
     fn hold(&mut self, spec: &GroupSpec, consumer: &str, now_ms: u64) -> Result<bool> {
         let buckets = &self.buckets;
         let is_live = |holder: &str, joined_ms: u64| {
-            joined_ms.saturating_add(JOIN_GRACE_MS) > now_ms
-                || buckets.values().any(|bucket| bucket.leases.is_live(holder, now_ms))
+            joined_ms.saturating_add(JOIN_GRACE_MS) > now_ms || buckets.values().any(|bucket| bucket.leases.is_live(holder, now_ms))
         };
         let key = (spec.group.clone(), spec.pattern.clone());
         let Some(known) = self.specs.get_mut(&key) else {
@@ -170,12 +163,7 @@ impl State {
     }
 
     /// See [`Store::append`](super::super::Store::append). The flag: a partition became known.
-    pub(super) fn append(
-        &mut self,
-        bucket: Bucket,
-        events: Vec<NewEvent>,
-        now_ms: u64,
-    ) -> (Vec<Result<Appended>>, bool) {
+    pub(super) fn append(&mut self, bucket: Bucket, events: Vec<NewEvent>, now_ms: u64) -> (Vec<Result<Appended>>, bool) {
         let mut grown = BTreeSet::new();
         let mut is_new = false;
         let results = events.into_iter().map(|event| {
