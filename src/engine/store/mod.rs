@@ -517,8 +517,8 @@ pub trait Store: Send + Sync + 'static {
     /// beginning. Idempotent, safe against a [`Store::join`] at the same time: one of the two sees the other.
     async fn open_partition(&self, partition: &Partition) -> Result<()>;
 
-    /// Makes `spec` known, then the group on every existing partition that its pattern matches, where missing.
-    /// Answers the partitions. `ERR_INVALID_ARGUMENT` when a live consumer other than `consumer` holds the same
+    /// Makes `spec` known (a type named without wildcards too, with its partition 0), then the group on every
+    /// existing partition that its pattern matches, where missing. Answers the partitions. `ERR_INVALID_ARGUMENT` when a live consumer other than `consumer` holds the same
     /// group and pattern with other options.
     async fn join(&self, spec: &GroupSpec, start: StartFrom, consumer: &str) -> Result<Vec<Partition>>;
 

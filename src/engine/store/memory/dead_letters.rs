@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
-use super::super::{Body, Bucket, DeadLetterQuery, DeadReason, EntryId, Partition, StoredDeadLetter};
+use super::super::{BUCKETS, Body, Bucket, DeadLetterQuery, DeadReason, EntryId, Partition, StoredDeadLetter};
 use super::entries::{Stored, next_id};
 use super::state::State;
 use crate::engine::error::{Error, Result};
@@ -89,7 +89,7 @@ struct Place {
 impl Place {
     fn parse(text: &str) -> Option<Self> {
         let mut parts = text.splitn(3, '.');
-        let bucket = Bucket(parts.next()?.parse().ok()?);
+        let bucket = parts.next()?.parse().ok().filter(|bucket| *bucket < BUCKETS).map(Bucket)?;
         let id = parts.next()?.parse().ok()?;
         Some(Self { bucket, event_type: parts.next()?.into(), id })
     }
@@ -111,15 +111,15 @@ impl State {
     ) -> Result<(Vec<StoredDeadLetter>, Option<String>)> {
         let after = cursor
             .map(|text| Place::parse(text).ok_or_else(|| Error::argument("cursor", format!("'{text}' is not a cursor of dead letters"))));
-        let mut found = self.matching(query, after.transpose()?);
+        let mut found = self.matching(query, after.transpose()?)?;
         let page: Vec<StoredDeadLetter> = found.by_ref().take(limit.max(1)).map(|(place, letter)| stored(&place, letter)).collect();
         let cursor = if found.next().is_some() { page.last().map(|letter| letter.id.clone()) } else { None };
         Ok((page, cursor))
     }
 
     /// See [`Store::count_dead_letters`](super::super::Store::count_dead_letters).
-    pub(super) fn count_dead_letters(&self, query: &DeadLetterQuery) -> u64 {
-        self.matching(query, None).count() as u64
+    pub(super) fn count_dead_letters(&self, query: &DeadLetterQuery) -> Result<u64> {
+        Ok(self.matching(query, None)?.count() as u64)
     }
 
     /// See [`Store::redrive`](super::super::Store::redrive).
@@ -157,25 +157,31 @@ impl State {
         if query.ids.is_none() && query.event_type.is_none() && query.group.is_none() {
             return Err(Error::argument("query", "name an event type, a group or ids"));
         }
-        Ok(self.matching(query, None).map(|(place, _)| place).collect())
+        Ok(self.matching(query, None)?.map(|(place, _)| place).collect())
     }
 
     /// Matching dead letters in order of bucket, type and age, those after a place.
-    fn matching<'a>(&'a self, query: &'a DeadLetterQuery, after: Option<Place>) -> Box<dyn Iterator<Item = (Place, &'a DeadLetter)> + 'a> {
+    fn matching<'a>(
+        &'a self,
+        query: &'a DeadLetterQuery,
+        after: Option<Place>,
+    ) -> Result<Box<dyn Iterator<Item = (Place, &'a DeadLetter)> + 'a>> {
         let candidates: Box<dyn Iterator<Item = (Place, &'a DeadLetter)> + 'a> = match &query.ids {
             Some(ids) => {
-                let places: BTreeSet<Place> = ids.iter().filter_map(|id| Place::parse(id)).collect();
+                let place =
+                    |id: &String| Place::parse(id).ok_or_else(|| Error::argument("ids", format!("'{id}' is not the id of a dead letter")));
+                let places: BTreeSet<Place> = ids.iter().map(place).collect::<Result<_>>()?;
                 let places = places.into_iter().filter(move |place| after.as_ref().is_none_or(|after| place > after));
                 Box::new(places.filter_map(|place| self.letter(&place).map(|letter| (place, letter))))
             }
             None => Box::new(self.all_after(after)),
         };
-        Box::new(candidates.filter(|(place, letter)| {
+        Ok(Box::new(candidates.filter(|(place, letter)| {
             query.event_type.as_ref().is_none_or(|wanted| **wanted == *place.event_type)
                 && query.group.as_ref().is_none_or(|wanted| *wanted == letter.group)
                 && query.from_ms.is_none_or(|from_ms| place.id.ms >= from_ms)
                 && query.to_ms.is_none_or(|to_ms| place.id.ms <= to_ms)
-        }))
+        })))
     }
 
     fn letter(&self, place: &Place) -> Option<&DeadLetter> {

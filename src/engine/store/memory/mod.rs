@@ -75,7 +75,10 @@ impl MemoryStore {
     }
 
     /// Adds an entry that this bus did not write, as any program can add one to a stream in Redis: for tests of
-    /// what becomes of such entries. The partition must be known.
+    /// what becomes of such entries.
+    ///
+    /// # Errors
+    /// `ERR_INVALID_ARGUMENT` when the partition is not known.
     pub fn add_foreign(&self, partition: &Partition, fields: Vec<(Vec<u8>, Vec<u8>)>) -> Result<()> {
         self.with(|state, now_ms| {
             let stream = state.stream_mut(partition);
@@ -109,6 +112,13 @@ impl MemoryStore {
             shared.announce(&StoreEvent::TopologyChanged);
         }
         Ok(done)
+    }
+}
+
+impl Drop for MemoryStore {
+    /// Reads that still wait end.
+    fn drop(&mut self) {
+        lock(&self.link).session.close();
     }
 }
 
@@ -262,7 +272,7 @@ impl Store for MemoryStore {
     }
 
     async fn count_dead_letters(&self, query: &DeadLetterQuery) -> Result<u64> {
-        self.with(|state, _| state.count_dead_letters(query))
+        self.with(|state, _| state.count_dead_letters(query))?
     }
 
     async fn redrive(&self, query: &DeadLetterQuery) -> Result<u64> {
