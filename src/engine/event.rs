@@ -185,8 +185,7 @@ pub struct MetaView<'a> {
 impl<'a> MetaView<'a> {
     /// Reads packed metadata; the error says why the entry is not an event of this bus.
     pub fn read(meta: &'a [u8]) -> Result<Self> {
-        let view: Self = serde_json::from_slice(meta)
-            .map_err(|e| Error::argument("meta", format!("not the metadata of an event: {e}")))?;
+        let view: Self = serde_json::from_slice(meta).map_err(|e| Error::argument("meta", format!("not the metadata of an event: {e}")))?;
         if view.v != META_VERSION {
             return Err(Error::argument("meta", format!("version {} is not known; this process reads {META_VERSION}", view.v)));
         }

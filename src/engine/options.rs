@@ -247,8 +247,25 @@ fn parse(text: &str) -> Result<Value> {
 }
 
 const PUBLISH_KEYS: [&str; 19] = [
-    "ttl", "retry", "priority", "waitForAck", "ackTimeoutMs", "partitionKey", "delayMs", "deliverAt", "idempotencyKey",
-    "idempotencyWindowMs", "transient", "correlationId", "causationId", "source", "target", "version", "tags", "headers", "signal",
+    "ttl",
+    "retry",
+    "priority",
+    "waitForAck",
+    "ackTimeoutMs",
+    "partitionKey",
+    "delayMs",
+    "deliverAt",
+    "idempotencyKey",
+    "idempotencyWindowMs",
+    "transient",
+    "correlationId",
+    "causationId",
+    "source",
+    "target",
+    "version",
+    "tags",
+    "headers",
+    "signal",
 ];
 
 impl PublishOptions {
@@ -300,8 +317,21 @@ impl PublishOptions {
 }
 
 const SUBSCRIBE_KEYS: [&str; 15] = [
-    "group", "startFrom", "startTimestamp", "autoAck", "maxUnacknowledged", "consumerTimeout", "concurrency", "priority", "errorStrategy",
-    "retry", "filter", "ordered", "ephemeral", "batch", "signal",
+    "group",
+    "startFrom",
+    "startTimestamp",
+    "autoAck",
+    "maxUnacknowledged",
+    "consumerTimeout",
+    "concurrency",
+    "priority",
+    "errorStrategy",
+    "retry",
+    "filter",
+    "ordered",
+    "ephemeral",
+    "batch",
+    "signal",
 ];
 /// Most events in flight in one subscription.
 const IN_FLIGHT_MAX: usize = 100_000;
@@ -320,10 +350,8 @@ impl SubscribeOptions {
             Latest,
             Timestamp,
         }
-        let from = fields.choice(
-            "startFrom",
-            &[("beginning", From::Beginning), ("latest", From::Latest), ("timestamp", From::Timestamp)],
-        )?;
+        let from =
+            fields.choice("startFrom", &[("beginning", From::Beginning), ("latest", From::Latest), ("timestamp", From::Timestamp)])?;
         let at = fields.ms("startTimestamp", 0.0)?;
         let start = match (from, at) {
             (Some(From::Timestamp), Some(ms)) => Start::Time(ms),

@@ -12,6 +12,7 @@ use futures_util::{FutureExt, StreamExt};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
+use super::alarms::Alarms;
 use super::config::BusConfig;
 use super::env::{Env, lock};
 use super::error::{Code, Error, Result};
@@ -49,6 +50,9 @@ impl From<&BusConfig> for PublishSettings {
     }
 }
 
+/// Token of events that the bus itself publishes: their results go nowhere.
+const OWN: Token = Token::MAX;
+
 struct Submission {
     first: Token,
     text: String,
@@ -68,8 +72,15 @@ pub struct Publisher {
 }
 
 impl Publisher {
-    /// Starts the task.
-    pub fn start(settings: PublishSettings, store: Arc<dyn Store>, host: Arc<dyn Host>, env: Env, metrics: Arc<Metrics>) -> Self {
+    /// Starts the task; `alarms` are told when delayed events are due.
+    pub fn start(
+        settings: PublishSettings,
+        store: Arc<dyn Store>,
+        host: Arc<dyn Host>,
+        env: Env,
+        metrics: Arc<Metrics>,
+        alarms: Arc<Alarms>,
+    ) -> Self {
         // Unbounded here: pending_max bounds the events in it.
         let (sender, receiver) = mpsc::unbounded_channel();
         let pending = Arc::new(AtomicUsize::new(0));
@@ -81,6 +92,7 @@ impl Publisher {
             host: host.clone(),
             env,
             metrics,
+            alarms,
             pending: pending.clone(),
             cancel: Arc::clone(&cancel),
             types: HashMap::new(),
@@ -115,6 +127,15 @@ impl Publisher {
         }
     }
 
+    /// Publishes an event of the bus's own; nobody waits for its answer but [`Publisher::close`].
+    pub fn say(&self, event_type: &str, data: &serde_json::Value) {
+        self.pending.fetch_add(1, Ordering::AcqRel);
+        let submission = Submission { first: OWN, text: format!("{event_type}\t\t{data}\n"), accepted: 1 };
+        if lock(&self.sender).as_ref().is_none_or(|sender| sender.send(submission).is_err()) {
+            self.pending.fetch_sub(1, Ordering::AcqRel);
+        }
+    }
+
     /// Publishes waiting for their answer.
     pub fn pending(&self) -> usize {
         self.pending.load(Ordering::Acquire)
@@ -141,6 +162,7 @@ struct Task {
     host: Arc<dyn Host>,
     env: Env,
     metrics: Arc<Metrics>,
+    alarms: Arc<Alarms>,
     pending: Arc<AtomicUsize>,
     cancel: Arc<std::sync::Mutex<HashMap<Token, Arc<AtomicBool>>>>,
     types: HashMap<String, Partition>,
@@ -168,8 +190,9 @@ impl Task {
         }
     }
 
-    fn answer(&self, finished: Finished) {
+    fn answer(&self, mut finished: Finished) {
         self.pending.fetch_sub(finished.len(), Ordering::AcqRel);
+        finished.retain(|(token, _)| *token != OWN);
         self.host.published(finished);
     }
 
@@ -190,11 +213,15 @@ impl Task {
         }
         for (bucket, (tokens, events)) in buckets {
             let ids: Vec<Arc<str>> = events.iter().map(|event| event.id.clone()).collect();
+            let alarm = events.iter().filter_map(|event| event.delay_ms).min();
             let cancellable = events.iter().any(|event| event.cancelled.is_some());
             let appended = self.store.append(bucket, events);
-            let (metrics, cancel) = (self.metrics.clone(), self.cancel.clone());
+            let (metrics, cancel, alarms) = (self.metrics.clone(), self.cancel.clone(), self.alarms.clone());
             self.in_flight.push(Box::pin(async move {
                 let results = appended.await;
+                if let Some(delay_ms) = alarm {
+                    alarms.set(bucket, Duration::from_millis(delay_ms));
+                }
                 if cancellable {
                     let mut cancel = lock(&cancel);
                     tokens.iter().for_each(|token| drop(cancel.remove(token)));
@@ -216,7 +243,10 @@ impl Task {
     fn too_many(&self) -> Error {
         Error::new(
             Code::Backpressure,
-            format!("{} publishes are waiting for Redis, as many as limits.maxPendingPublishes allows; wait for some of them", self.settings.pending_max),
+            format!(
+                "{} publishes are waiting for Redis, as many as limits.maxPendingPublishes allows; wait for some of them",
+                self.settings.pending_max
+            ),
         )
         .with("limit", self.settings.pending_max)
     }
@@ -269,7 +299,8 @@ impl Task {
             meta.version = version;
         }
         meta.extras = Some(&options.extras);
-        let delay_ms = options.delay_ms.or_else(|| options.deliver_at_ms.map(|at| at.saturating_sub(self.env.now_ms()))).filter(|ms| *ms > 0);
+        let delay_ms =
+            options.delay_ms.or_else(|| options.deliver_at_ms.map(|at| at.saturating_sub(self.env.now_ms()))).filter(|ms| *ms > 0);
         let cancelled = options.cancellable.then(Arc::<AtomicBool>::default);
         if let Some(flag) = &cancelled {
             lock(&self.cancel).insert(token, flag.clone());

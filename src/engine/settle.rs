@@ -76,7 +76,8 @@ pub fn combine(disposals: Vec<Disposal>) -> Disposal {
     for next in disposals {
         out = match (out, next) {
             (Disposal::Retry { delay_ms: a, error }, Disposal::Retry { delay_ms: b, .. }) => Disposal::Retry { delay_ms: a.max(b), error },
-            (kept @ Disposal::Retry { .. }, _) | (kept @ Disposal::DeadLetter { .. }, Disposal::Acknowledge | Disposal::DeadLetter { .. }) => kept,
+            (kept @ Disposal::Retry { .. }, _)
+            | (kept @ Disposal::DeadLetter { .. }, Disposal::Acknowledge | Disposal::DeadLetter { .. }) => kept,
             (_, next) => next,
         };
     }

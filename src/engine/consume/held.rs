@@ -31,8 +31,8 @@ pub struct InFlight {
     pub crashes: u32,
     /// Subscriptions that count it as in flight.
     pub subscriptions: Vec<u32>,
-    /// Handlers that have not ended; empty while it waits for a place.
-    pub running: Vec<Token>,
+    /// Handlers that have not ended, with their subscription; empty while it waits for a place.
+    pub running: Vec<(Token, u32)>,
     /// Handlers that failed, with their subscription.
     pub failures: Vec<(u32, Failure)>,
     /// A handler gave it back unhandled.
@@ -89,7 +89,7 @@ impl Deliveries {
     /// Takes it out, with the tokens of handlers that still run: their verdicts will not be known any more.
     pub fn remove(&mut self, key: Key) -> Option<InFlight> {
         let entry = self.entries.remove(&key)?;
-        for token in &entry.running {
+        for (token, _) in &entry.running {
             self.tokens.remove(token);
         }
         Some(entry)

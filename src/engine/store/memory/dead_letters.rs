@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
-use super::super::{Body, Bucket, DeadLetterQuery, DeadReason, EntryId, Partition, StoredDeadLetter};
+use super::super::{BUCKETS, Body, Bucket, DeadLetterQuery, DeadReason, EntryId, Partition, StoredDeadLetter};
 use super::entries::{Stored, next_id};
 use super::state::State;
 use crate::engine::error::{Error, Result};
@@ -89,7 +89,7 @@ struct Place {
 impl Place {
     fn parse(text: &str) -> Option<Self> {
         let mut parts = text.splitn(3, '.');
-        let bucket = Bucket(parts.next()?.parse().ok()?);
+        let bucket = parts.next()?.parse().ok().filter(|bucket| *bucket < BUCKETS).map(Bucket)?;
         let id = parts.next()?.parse().ok()?;
         Some(Self { bucket, event_type: parts.next()?.into(), id })
     }
@@ -109,20 +109,17 @@ impl State {
         limit: usize,
         cursor: Option<&str>,
     ) -> Result<(Vec<StoredDeadLetter>, Option<String>)> {
-        let after = cursor.map(|text| {
-            Place::parse(text)
-                .ok_or_else(|| Error::argument("cursor", format!("'{text}' is not a cursor of dead letters")))
-        });
-        let mut found = self.matching(query, after.transpose()?);
-        let page: Vec<StoredDeadLetter> =
-            found.by_ref().take(limit.max(1)).map(|(place, letter)| stored(&place, letter)).collect();
+        let after = cursor
+            .map(|text| Place::parse(text).ok_or_else(|| Error::argument("cursor", format!("'{text}' is not a cursor of dead letters"))));
+        let mut found = self.matching(query, after.transpose()?)?;
+        let page: Vec<StoredDeadLetter> = found.by_ref().take(limit.max(1)).map(|(place, letter)| stored(&place, letter)).collect();
         let cursor = if found.next().is_some() { page.last().map(|letter| letter.id.clone()) } else { None };
         Ok((page, cursor))
     }
 
     /// See [`Store::count_dead_letters`](super::super::Store::count_dead_letters).
-    pub(super) fn count_dead_letters(&self, query: &DeadLetterQuery) -> u64 {
-        self.matching(query, None).count() as u64
+    pub(super) fn count_dead_letters(&self, query: &DeadLetterQuery) -> Result<u64> {
+        Ok(self.matching(query, None)?.count() as u64)
     }
 
     /// See [`Store::redrive`](super::super::Store::redrive).
@@ -136,8 +133,7 @@ impl State {
                 Body::Event { meta, data, .. } => (meta, data),
                 Body::Foreign(fields) => (Vec::new(), foreign_json(&fields).into_bytes()),
             };
-            let body =
-                Body::Event { meta, data, only_group: Some(letter.group), first_entry: Some(letter.first_entry) };
+            let body = Body::Event { meta, data, only_group: Some(letter.group), first_entry: Some(letter.first_entry) };
             bucket.streams.entry(letter.partition.clone()).or_default().entries.add(body, now_ms);
             grown.insert(letter.partition);
         }
@@ -161,7 +157,7 @@ impl State {
         if query.ids.is_none() && query.event_type.is_none() && query.group.is_none() {
             return Err(Error::argument("query", "name an event type, a group or ids"));
         }
-        Ok(self.matching(query, None).map(|(place, _)| place).collect())
+        Ok(self.matching(query, None)?.map(|(place, _)| place).collect())
     }
 
     /// Matching dead letters in order of bucket, type and age, those after a place.
@@ -169,21 +165,23 @@ impl State {
         &'a self,
         query: &'a DeadLetterQuery,
         after: Option<Place>,
-    ) -> Box<dyn Iterator<Item = (Place, &'a DeadLetter)> + 'a> {
+    ) -> Result<Box<dyn Iterator<Item = (Place, &'a DeadLetter)> + 'a>> {
         let candidates: Box<dyn Iterator<Item = (Place, &'a DeadLetter)> + 'a> = match &query.ids {
             Some(ids) => {
-                let places: BTreeSet<Place> = ids.iter().filter_map(|id| Place::parse(id)).collect();
+                let place =
+                    |id: &String| Place::parse(id).ok_or_else(|| Error::argument("ids", format!("'{id}' is not the id of a dead letter")));
+                let places: BTreeSet<Place> = ids.iter().map(place).collect::<Result<_>>()?;
                 let places = places.into_iter().filter(move |place| after.as_ref().is_none_or(|after| place > after));
                 Box::new(places.filter_map(|place| self.letter(&place).map(|letter| (place, letter))))
             }
             None => Box::new(self.all_after(after)),
         };
-        Box::new(candidates.filter(|(place, letter)| {
+        Ok(Box::new(candidates.filter(|(place, letter)| {
             query.event_type.as_ref().is_none_or(|wanted| **wanted == *place.event_type)
                 && query.group.as_ref().is_none_or(|wanted| *wanted == letter.group)
                 && query.from_ms.is_none_or(|from_ms| place.id.ms >= from_ms)
                 && query.to_ms.is_none_or(|to_ms| place.id.ms <= to_ms)
-        }))
+        })))
     }
 
     fn letter(&self, place: &Place) -> Option<&DeadLetter> {
@@ -192,9 +190,8 @@ impl State {
     }
 
     fn all_after(&self, after: Option<Place>) -> impl Iterator<Item = (Place, &DeadLetter)> {
-        let of_types = self.buckets().flat_map(|(bucket, state)| {
-            state.dead.0.iter().map(move |(event_type, letters)| (bucket, event_type, letters))
-        });
+        let of_types =
+            self.buckets().flat_map(|(bucket, state)| state.dead.0.iter().map(move |(event_type, letters)| (bucket, event_type, letters)));
         of_types.flat_map(move |(bucket, event_type, letters)| {
             let start = match &after {
                 Some(after) if (after.bucket, &after.event_type) == (bucket, event_type) => Bound::Excluded(after.id),
@@ -211,9 +208,7 @@ impl State {
 
 fn stored(place: &Place, letter: &DeadLetter) -> StoredDeadLetter {
     let (meta, data) = match &letter.body {
-        Body::Event { meta, data, .. } => {
-            (String::from_utf8_lossy(meta).into_owned(), String::from_utf8_lossy(data).into_owned())
-        }
+        Body::Event { meta, data, .. } => (String::from_utf8_lossy(meta).into_owned(), String::from_utf8_lossy(data).into_owned()),
         Body::Foreign(fields) => (String::new(), foreign_json(fields)),
     };
     StoredDeadLetter {
@@ -232,7 +227,6 @@ fn stored(place: &Place, letter: &DeadLetter) -> StoredDeadLetter {
 /// Fields of an entry that this bus did not write, as a JSON object of strings.
 fn foreign_json(fields: &[(Vec<u8>, Vec<u8>)]) -> String {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    let object: Map<String, Value> =
-        fields.iter().map(|(name, value)| (text(name), Value::String(text(value)))).collect();
+    let object: Map<String, Value> = fields.iter().map(|(name, value)| (text(name), Value::String(text(value)))).collect();
     Value::Object(object).to_string()
 }

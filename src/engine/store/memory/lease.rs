@@ -28,14 +28,7 @@ pub(super) type KnownLeases = HashSet<(Bucket, String)>;
 
 impl State {
     /// See [`Store::renew`](super::super::Store::renew). A lapsed lease is not taken up again.
-    pub(super) fn renew(
-        &mut self,
-        known: &mut KnownLeases,
-        consumer: &str,
-        buckets: &[Bucket],
-        lease_ms: u64,
-        now_ms: u64,
-    ) -> bool {
+    pub(super) fn renew(&mut self, known: &mut KnownLeases, consumer: &str, buckets: &[Bucket], lease_ms: u64, now_ms: u64) -> bool {
         let mut all_ran = true;
         for bucket in buckets {
             let leases = &mut self.bucket_mut(*bucket).leases;
@@ -76,8 +69,7 @@ impl State {
         state.leases.consumers.retain(|_, end_ms| *end_ms > now_ms);
         for (at, stream) in &mut state.streams {
             for (name, group) in &mut stream.groups {
-                let dead: BTreeSet<Arc<str>> =
-                    group.consumers.iter().filter(|name| !state.leases.is_live(name, now_ms)).cloned().collect();
+                let dead: BTreeSet<Arc<str>> = group.consumers.iter().filter(|name| !state.leases.is_live(name, now_ms)).cloned().collect();
                 if dead.is_empty() {
                     continue;
                 }
@@ -87,8 +79,7 @@ impl State {
                     .filter(|(_, entry)| entry.owner.as_ref().is_some_and(|o| dead.contains(o)))
                     .map(|(id, _)| *id)
                     .collect();
-                let mut mourner =
-                    Mourner { at, entries: &stream.entries, dead_letters: &mut state.dead, max_crashes, now_ms };
+                let mut mourner = Mourner { at, entries: &stream.entries, dead_letters: &mut state.dead, max_crashes, now_ms };
                 for id in orphans {
                     mourner.take(name, group, id, &mut reaped);
                 }

@@ -26,9 +26,8 @@ use self::reader::{MemoryReader, MemoryWaker};
 use self::shared::{Listener, Name, Session, Shared};
 use self::state::State;
 use super::{
-    Appended, Body, Bucket, DeadLetterQuery, Disposal, Due, DueIndex, EntryId, GroupSpec, Held, Keeping, NewEvent,
-    Partition, PartitionState, Reader, Reaped, Settled, StartFrom, Store, StoreEvent, StoreStatus, StoredDeadLetter,
-    Swept, Topology, Waker,
+    Appended, Body, Bucket, DeadLetterQuery, Disposal, Due, DueIndex, EntryId, GroupSpec, Held, Keeping, NewEvent, Partition,
+    PartitionState, Reader, Reaped, Settled, StartFrom, Store, StoreEvent, StoreStatus, StoredDeadLetter, Swept, Topology, Waker,
 };
 use crate::engine::env::{Env, lock};
 use crate::engine::error::{Error, Result};
@@ -76,7 +75,10 @@ impl MemoryStore {
     }
 
     /// Adds an entry that this bus did not write, as any program can add one to a stream in Redis: for tests of
-    /// what becomes of such entries. The partition must be known.
+    /// what becomes of such entries.
+    ///
+    /// # Errors
+    /// `ERR_INVALID_ARGUMENT` when the partition is not known.
     pub fn add_foreign(&self, partition: &Partition, fields: Vec<(Vec<u8>, Vec<u8>)>) -> Result<()> {
         self.with(|state, now_ms| {
             let stream = state.stream_mut(partition);
@@ -110,6 +112,13 @@ impl MemoryStore {
             shared.announce(&StoreEvent::TopologyChanged);
         }
         Ok(done)
+    }
+}
+
+impl Drop for MemoryStore {
+    /// Reads that still wait end.
+    fn drop(&mut self) {
+        lock(&self.link).session.close();
     }
 }
 
@@ -149,6 +158,10 @@ impl Store for MemoryStore {
 
     fn now_ms(&self) -> u64 {
         self.shared().map_or_else(|_| self.env.now_ms(), |shared| shared.env.now_ms())
+    }
+
+    fn utilization(&self) -> f64 {
+        0.0
     }
 
     async fn status(&self) -> StoreStatus {
@@ -199,13 +212,7 @@ impl Store for MemoryStore {
         (Box::new(reader), wake)
     }
 
-    async fn settle(
-        &self,
-        bucket: Bucket,
-        group: &str,
-        consumer: &str,
-        entries: Vec<(Held, Disposal)>,
-    ) -> Result<Vec<Settled>> {
+    async fn settle(&self, bucket: Bucket, group: &str, consumer: &str, entries: Vec<(Held, Disposal)>) -> Result<Vec<Settled>> {
         self.with(|state, now_ms| state.settle(bucket, group, consumer, entries, now_ms))?
     }
 
@@ -265,7 +272,7 @@ impl Store for MemoryStore {
     }
 
     async fn count_dead_letters(&self, query: &DeadLetterQuery) -> Result<u64> {
-        self.with(|state, _| state.count_dead_letters(query))
+        self.with(|state, _| state.count_dead_letters(query))?
     }
 
     async fn redrive(&self, query: &DeadLetterQuery) -> Result<u64> {

@@ -38,13 +38,7 @@ impl Waker for MemoryWaker {
 
 #[async_trait]
 impl Reader for MemoryReader {
-    async fn read(
-        &mut self,
-        consumer: &str,
-        from: &[ReadFrom],
-        count: usize,
-        wait: Option<Duration>,
-    ) -> Result<Vec<Entry>, ReadError> {
+    async fn read(&mut self, consumer: &str, from: &[ReadFrom], count: usize, wait: Option<Duration>) -> Result<Vec<Entry>, ReadError> {
         let deadline = wait.map(|wait| Instant::now() + wait.min(WAIT_MAX));
         loop {
             // Both are armed before looking: what comes after the look wakes this read.
@@ -73,15 +67,8 @@ impl MemoryReader {
 }
 
 /// Nothing is taken anywhere when the group is missing somewhere.
-fn take_all(
-    state: &mut State,
-    group: &str,
-    consumer: &str,
-    from: &[ReadFrom],
-    count: usize,
-) -> Result<Vec<Entry>, ReadError> {
-    let has_group =
-        |read: &ReadFrom| state.stream(&read.partition).is_some_and(|stream| stream.groups.contains_key(group));
+fn take_all(state: &mut State, group: &str, consumer: &str, from: &[ReadFrom], count: usize) -> Result<Vec<Entry>, ReadError> {
+    let has_group = |read: &ReadFrom| state.stream(&read.partition).is_some_and(|stream| stream.groups.contains_key(group));
     if !from.iter().all(has_group) {
         return Err(ReadError::NoGroup);
     }

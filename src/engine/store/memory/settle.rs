@@ -20,10 +20,7 @@ impl State {
             return Err(Error::internal(format!("{} does not belong to bucket {}", held.partition, bucket.0)));
         }
         let state = self.bucket_mut(bucket);
-        Ok(entries
-            .into_iter()
-            .map(|(held, disposal)| settle_one(state, group, consumer, &held, disposal, now_ms))
-            .collect())
+        Ok(entries.into_iter().map(|(held, disposal)| settle_one(state, group, consumer, &held, disposal, now_ms)).collect())
     }
 
     /// See [`Store::due`](super::super::Store::due).
@@ -84,20 +81,10 @@ impl State {
 
 /// Whether the entry is pending under this consumer with this delivery count.
 fn is_held(group: &Group, consumer: &str, held: &Held) -> bool {
-    group
-        .pending
-        .get(&held.id)
-        .is_some_and(|pending| pending.owner.as_deref() == Some(consumer) && pending.deliveries == held.deliveries)
+    group.pending.get(&held.id).is_some_and(|pending| pending.owner.as_deref() == Some(consumer) && pending.deliveries == held.deliveries)
 }
 
-fn settle_one(
-    bucket: &mut BucketState,
-    group_name: &str,
-    consumer: &str,
-    held: &Held,
-    disposal: Disposal,
-    now_ms: u64,
-) -> Settled {
+fn settle_one(bucket: &mut BucketState, group_name: &str, consumer: &str, held: &Held, disposal: Disposal, now_ms: u64) -> Settled {
     let Some(stream) = bucket.streams.get_mut(&held.partition) else { return Settled::NotHeld };
     let Some(group) = stream.groups.get_mut(group_name) else { return Settled::NotHeld };
     let settled = match disposal {

@@ -41,8 +41,7 @@ impl Shared {
             return shared;
         }
         let name = name.clone();
-        let shared =
-            Arc::new(Self { state: Mutex::default(), env, name: Some(name.clone()), sessions: Mutex::default() });
+        let shared = Arc::new(Self { state: Mutex::default(), env, name: Some(name.clone()), sessions: Mutex::default() });
         named.insert(name, Arc::downgrade(&shared));
         shared
     }

@@ -1,6 +1,7 @@
 //! All that a memory store holds, under one lock. Time comes in as an argument, so every step is a plain function.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 
 use tokio::sync::Notify;
@@ -9,7 +10,7 @@ use super::super::{Appended, Bucket, EntryId, GroupSpec, NewEvent, Partition, Pa
 use super::dead_letters::DeadLetters;
 use super::lease::Leases;
 use super::stream::Stream;
-use crate::engine::error::{Error, Result};
+use crate::engine::error::{Code, Error, Result};
 use crate::engine::name;
 
 /// How long after its join a member counts as live without a lease, ms: it takes its leases right after.
@@ -106,14 +107,12 @@ impl State {
     }
 
     /// See [`Store::join`](super::super::Store::join). Answers the partitions, and whether the topology changed.
-    pub(super) fn join(
-        &mut self,
-        spec: &GroupSpec,
-        start: StartFrom,
-        consumer: &str,
-        now_ms: u64,
-    ) -> Result<(Vec<Partition>, bool)> {
-        let changed = self.hold(spec, consumer, now_ms)?;
+    pub(super) fn join(&mut self, spec: &GroupSpec, start: StartFrom, consumer: &str, now_ms: u64) -> Result<(Vec<Partition>, bool)> {
+        let mut changed = self.hold(spec, consumer, now_ms)?;
+        if !name::is_pattern(&spec.pattern) {
+            let at = Partition::new(spec.pattern.as_str(), 0);
+            changed |= self.stream(&at).is_none() && self.open_partition(&at);
+        }
         let mut joined = Vec::new();
         for bucket in self.buckets.values_mut() {
             for (at, stream) in &mut bucket.streams {
@@ -130,8 +129,7 @@ impl State {
     fn hold(&mut self, spec: &GroupSpec, consumer: &str, now_ms: u64) -> Result<bool> {
         let buckets = &self.buckets;
         let is_live = |holder: &str, joined_ms: u64| {
-            joined_ms.saturating_add(JOIN_GRACE_MS) > now_ms
-                || buckets.values().any(|bucket| bucket.leases.is_live(holder, now_ms))
+            joined_ms.saturating_add(JOIN_GRACE_MS) > now_ms || buckets.values().any(|bucket| bucket.leases.is_live(holder, now_ms))
         };
         let key = (spec.group.clone(), spec.pattern.clone());
         let Some(known) = self.specs.get_mut(&key) else {
@@ -170,18 +168,16 @@ impl State {
     }
 
     /// See [`Store::append`](super::super::Store::append). The flag: a partition became known.
-    pub(super) fn append(
-        &mut self,
-        bucket: Bucket,
-        events: Vec<NewEvent>,
-        now_ms: u64,
-    ) -> (Vec<Result<Appended>>, bool) {
+    pub(super) fn append(&mut self, bucket: Bucket, events: Vec<NewEvent>, now_ms: u64) -> (Vec<Result<Appended>>, bool) {
         let mut grown = BTreeSet::new();
         let mut is_new = false;
         let results = events.into_iter().map(|event| {
             let at = event.partition.clone();
             if at.bucket() != bucket {
                 return Err(Error::internal(format!("{at} does not belong to bucket {}", bucket.0)));
+            }
+            if event.cancelled.as_ref().is_some_and(|flag| flag.load(Ordering::Acquire)) {
+                return Err(Error::new(Code::Aborted, "the publish was aborted before it was sent"));
             }
             if self.stream(&at).is_none() {
                 is_new |= self.open_partition(&at);

@@ -94,8 +94,7 @@ impl Stream {
         let mut taken = Vec::new();
         for stored in self.entries.after(group.last_delivered).take(count) {
             group.last_delivered = stored.id;
-            let pending =
-                Pending { owner: Some(owner.clone()), due_ms: 0, deliveries: 1, crashes: 0, error: String::new() };
+            let pending = Pending { owner: Some(owner.clone()), due_ms: 0, deliveries: 1, crashes: 0, error: String::new() };
             taken.push(entry(at, stored, &pending));
             group.pending.insert(stored.id, pending);
         }
@@ -104,17 +103,10 @@ impl Stream {
 
     /// For `inspect`.
     pub(super) fn state(&self) -> PartitionState {
-        let mut groups: Vec<GroupState> =
-            self.groups.iter().map(|(name, group)| self.group_state(name, group)).collect();
+        let mut groups: Vec<GroupState> = self.groups.iter().map(|(name, group)| self.group_state(name, group)).collect();
         groups.sort_by(|a, b| a.name.cmp(&b.name));
         let (first, last) = self.entries.ends();
-        PartitionState {
-            length: self.entries.len() as u64,
-            size_bytes: self.entries.size_bytes() as u64,
-            first,
-            last,
-            groups,
-        }
+        PartitionState { length: self.entries.len() as u64, size_bytes: self.entries.size_bytes() as u64, first, last, groups }
     }
 
     fn group_state(&self, name: &str, group: &Group) -> GroupState {
@@ -130,11 +122,5 @@ impl Stream {
 
 /// What a consumer gets.
 pub(super) fn entry(at: &Partition, stored: &Stored, pending: &Pending) -> Entry {
-    Entry {
-        partition: at.clone(),
-        id: stored.id,
-        body: stored.body.clone(),
-        deliveries: pending.deliveries,
-        crashes: pending.crashes,
-    }
+    Entry { partition: at.clone(), id: stored.id, body: stored.body.clone(), deliveries: pending.deliveries, crashes: pending.crashes }
 }

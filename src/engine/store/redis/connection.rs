@@ -54,9 +54,8 @@ impl Target {
 
     /// A new connection whose replies are awaited for `reply_timeout`.
     pub async fn connect(&self, reply_timeout: Duration) -> Result<Connection> {
-        let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(self.connect_timeout))
-            .set_response_timeout(Some(reply_timeout));
+        let config =
+            AsyncConnectionConfig::new().set_connection_timeout(Some(self.connect_timeout)).set_response_timeout(Some(reply_timeout));
         let client = self.client()?;
         let made = client.get_multiplexed_async_connection_with_config(&config);
         let mut inner = tokio::time::timeout(self.connect_timeout, made)
@@ -81,9 +80,10 @@ impl Target {
     pub fn explain(&self, error: &RedisError) -> Error {
         match error.kind() {
             ErrorKind::AuthenticationFailed => self.refused(),
-            ErrorKind::Server(_) | ErrorKind::Extension => {
-                server_error(error.code().unwrap_or("ERR"), &format!("{} {}", error.code().unwrap_or_default(), error.detail().unwrap_or_default()))
-            }
+            ErrorKind::Server(_) | ErrorKind::Extension => server_error(
+                error.code().unwrap_or("ERR"),
+                &format!("{} {}", error.code().unwrap_or_default(), error.detail().unwrap_or_default()),
+            ),
             ErrorKind::Parse | ErrorKind::UnexpectedReturnType => super::reply::unexpected("a command"),
             _ if matches!(error.code(), Some("WRONGPASS" | "NOAUTH")) => self.refused(),
             // The kind alone: an address with credentials may stand in the text of the library's error.
@@ -135,7 +135,13 @@ pub fn is_lost(error: &RedisError) -> bool {
 pub fn is_passing(error: &RedisError) -> bool {
     matches!(
         error.kind(),
-        ErrorKind::Server(ServerErrorKind::BusyLoading | ServerErrorKind::MasterDown | ServerErrorKind::ReadOnly | ServerErrorKind::TryAgain | ServerErrorKind::ClusterDown)
+        ErrorKind::Server(
+            ServerErrorKind::BusyLoading
+                | ServerErrorKind::MasterDown
+                | ServerErrorKind::ReadOnly
+                | ServerErrorKind::TryAgain
+                | ServerErrorKind::ClusterDown
+        )
     )
 }
 
@@ -346,11 +352,7 @@ fn is_no_script(value: &Value) -> bool {
 /// Makes the scripts known to the server.
 pub async fn load_scripts(link: &Link, connection: &mut Connection) -> Result<()> {
     let pipeline = scripts::load_all();
-    let values = connection
-        .inner
-        .send_packed_commands(&pipeline, 0, pipeline.len())
-        .await
-        .map_err(|e| link.target.explain(&e))?;
+    let values = connection.inner.send_packed_commands(&pipeline, 0, pipeline.len()).await.map_err(|e| link.target.explain(&e))?;
     match values.into_iter().find_map(|value| if let Value::ServerError(error) = value { Some(error) } else { None }) {
         Some(error) => Err(super::reply::server_error(&error)),
         None => Ok(()),

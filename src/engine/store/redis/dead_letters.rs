@@ -30,8 +30,7 @@ struct Walk {
 }
 
 fn matches(query: &DeadLetterQuery, letter: &StoredDeadLetter) -> bool {
-    query.group.as_ref().is_none_or(|group| *group == letter.group)
-        && query.ids.as_ref().is_none_or(|ids| ids.contains(&letter.id))
+    query.group.as_ref().is_none_or(|group| *group == letter.group) && query.ids.as_ref().is_none_or(|ids| ids.contains(&letter.id))
 }
 
 fn refuse_empty(query: &DeadLetterQuery) -> Result<()> {

@@ -44,7 +44,8 @@ impl Shared {
         while let (Some(key), Some(value)) = (pairs.next(), pairs.next()) {
             let key = reply::text(key)?;
             // What this version cannot read belongs to another one: its own processes look after it.
-            let (Some((group, pattern)), Ok(stored)) = (key.split_once(' '), serde_json::from_str::<StoredSpec>(&reply::text(value)?)) else {
+            let (Some((group, pattern)), Ok(stored)) = (key.split_once(' '), serde_json::from_str::<StoredSpec>(&reply::text(value)?))
+            else {
                 continue;
             };
             topology.groups.push(GroupSpec { group: group.to_owned(), pattern: pattern.to_owned(), options: stored.options });

@@ -55,10 +55,7 @@ impl Shared {
             cmd
         };
         let slot = self.slot(partition.bucket());
-        let mut values = slot
-            .run(&[command("XINFO", "STREAM"), command("XINFO", "GROUPS"), command("MEMORY", "USAGE")])
-            .await?
-            .into_iter();
+        let mut values = slot.run(&[command("XINFO", "STREAM"), command("XINFO", "GROUPS"), command("MEMORY", "USAGE")]).await?.into_iter();
         let mut next = || values.next().unwrap_or_default();
         let info = next();
         if is_missing(&info) {

@@ -9,10 +9,8 @@ pub const LAYOUT_VERSION: u32 = 1;
 
 /// Hash tags of the buckets. Their slots (CRC16 modulo 16384) lie near the middle of each sixteenth of the slots, so
 /// that any number of masters up to 16 gets an even share.
-const TAGS: [&str; 16] = [
-    "b367", "b260", "b9", "b401", "b366", "b261", "b8", "b400", "b447", "b11", "b226", "b321", "b446", "b10", "b227",
-    "b320",
-];
+const TAGS: [&str; 16] =
+    ["b367", "b260", "b9", "b401", "b366", "b261", "b8", "b400", "b447", "b11", "b226", "b321", "b446", "b10", "b227", "b320"];
 
 /// Makes key names. Cheap to clone.
 #[derive(Clone, Debug)]

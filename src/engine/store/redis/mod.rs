@@ -120,7 +120,10 @@ impl Shared {
         if (parts.next().unwrap_or(0), parts.next().unwrap_or(0)) < SERVER_MIN {
             return Err(Error::new(
                 Code::UnsupportedServer,
-                format!("the server at {}:{} is version {version}; 7.0 or newer is needed (Redis, or Valkey)", self.link.target.host, self.link.target.port),
+                format!(
+                    "the server at {}:{} is version {version}; 7.0 or newer is needed (Redis, or Valkey)",
+                    self.link.target.host, self.link.target.port
+                ),
             )
             .with("version", version));
         }
@@ -138,7 +141,10 @@ impl Shared {
             if found != ours {
                 return Err(Error::new(
                     Code::Layout,
-                    format!("the keys under '{}' have layout {found}, this version writes {ours}; use another redis.keyPrefix, or the version of the package that wrote them", self.keys.global("")),
+                    format!(
+                        "the keys under '{}' have layout {found}, this version writes {ours}; use another redis.keyPrefix, or the version of the package that wrote them",
+                        self.keys.global("")
+                    ),
                 ));
             }
         }
@@ -197,8 +203,7 @@ impl RedisStore {
         let mut pause = Duration::from_millis(50);
         while !shared.link.is_closed() {
             if let Ok(client) = shared.link.target.client()
-                && let Ok(Ok(mut announcements)) =
-                    tokio::time::timeout(shared.link.target.connect_timeout, client.get_async_pubsub()).await
+                && let Ok(Ok(mut announcements)) = tokio::time::timeout(shared.link.target.connect_timeout, client.get_async_pubsub()).await
                 && announcements.subscribe(shared.keys.global("changes")).await.is_ok()
             {
                 pause = Duration::from_millis(50);
@@ -272,6 +277,10 @@ impl Store for RedisStore {
 
     fn now_ms(&self) -> u64 {
         self.shared.now_ms()
+    }
+
+    fn utilization(&self) -> f64 {
+        self.shared.utilization()
     }
 
     async fn status(&self) -> StoreStatus {

@@ -63,13 +63,7 @@ impl RedisReader {
 
 #[async_trait]
 impl Reader for RedisReader {
-    async fn read(
-        &mut self,
-        consumer: &str,
-        from: &[ReadFrom],
-        count: usize,
-        wait: Option<Duration>,
-    ) -> Result<Vec<Entry>, ReadError> {
+    async fn read(&mut self, consumer: &str, from: &[ReadFrom], count: usize, wait: Option<Duration>) -> Result<Vec<Entry>, ReadError> {
         let mut connection = self.connection(wait).await.map_err(ReadError::Store)?;
         let woken = self.shared.wanted.swap(false, Ordering::AcqRel);
         let by_key: HashMap<Vec<u8>, &Partition> =
@@ -90,9 +84,7 @@ impl Reader for RedisReader {
         let result = connection.inner.send_packed_command(&cmd).await;
         self.shared.wanted.store(false, Ordering::Release);
         match result {
-            Ok(Value::ServerError(error)) => {
-                Err(refused(error.code(), || reply::server_error(&error)))
-            }
+            Ok(Value::ServerError(error)) => Err(refused(error.code(), || reply::server_error(&error))),
             Ok(value) => {
                 self.link.up();
                 entries(value, &by_key).map_err(ReadError::Store)

@@ -70,16 +70,16 @@ pub fn count(value: &Value) -> Result<u64> {
 pub fn field<'a>(pairs: &'a [Value], key: &str) -> Option<&'a Value> {
     pairs
         .chunks_exact(2)
-        .find(|pair| matches!(&pair[0], Value::BulkString(k) if k == key.as_bytes()) || matches!(&pair[0], Value::SimpleString(k) if k == key))
+        .find(|pair| {
+            matches!(&pair[0], Value::BulkString(k) if k == key.as_bytes()) || matches!(&pair[0], Value::SimpleString(k) if k == key)
+        })
         .map(|pair| &pair[1])
 }
 
 /// A stream id.
 pub fn entry_id(value: &Value) -> Result<EntryId> {
     match value {
-        Value::BulkString(bytes) => {
-            std::str::from_utf8(bytes).ok().and_then(|t| t.parse().ok()).ok_or_else(|| unexpected("a stream id"))
-        }
+        Value::BulkString(bytes) => std::str::from_utf8(bytes).ok().and_then(|t| t.parse().ok()).ok_or_else(|| unexpected("a stream id")),
         _ => Err(unexpected("a stream id")),
     }
 }
@@ -105,12 +105,7 @@ pub fn body(fields: Value) -> Result<Body> {
     let lossy = |i: usize| String::from_utf8_lossy(&raw[i].1).into_owned();
     let only_group = only_group.map(lossy);
     let first_entry = first_entry.and_then(|i| lossy(i).parse().ok());
-    Ok(Body::Event {
-        meta: std::mem::take(&mut raw[meta].1),
-        data: std::mem::take(&mut raw[data].1),
-        only_group,
-        first_entry,
-    })
+    Ok(Body::Event { meta: std::mem::take(&mut raw[meta].1), data: std::mem::take(&mut raw[data].1), only_group, first_entry })
 }
 
 /// `[id, [field, value, …]]`; `None` for an entry that is gone.

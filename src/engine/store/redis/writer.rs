@@ -518,8 +518,7 @@ impl Writer {
         for mut batch in std::mem::take(unanswered).into_iter().rev() {
             let executed = batch.number <= done[&batch.bucket];
             // Plain events of an executed batch are in. Others tell when asked again: their key is there.
-            let (plain, keyed): (Vec<_>, Vec<_>) =
-                batch.items.drain(..).partition(|item| executed && item.event.idempotency.is_none());
+            let (plain, keyed): (Vec<_>, Vec<_>) = batch.items.drain(..).partition(|item| executed && item.event.idempotency.is_none());
             for item in plain {
                 item.finish(Ok(Appended::Stored));
             }

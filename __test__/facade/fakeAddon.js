@@ -1,0 +1,126 @@
+/**
+ * The addon's side of the crossing (ts/native.ts), played by the test: it records what crosses and says what the test
+ * wants it to say. Load it through OSSA_ADDON, see ./bus.js.
+ */
+'use strict';
+
+const DEFAULTS = {
+  redis: { host: 'localhost', port: 6379, keyPrefix: 'ossa:eventbus' },
+  defaults: { ttl: 3600, priority: 'normal', retry: { maxAttempts: 3, initialDelay: 1000, backoffMultiplier: 2, maxDelay: 30000, jitter: 'equal' } },
+  limits: { maxPayloadBytes: 1048576 },
+};
+
+const buses = [];
+const resolved = [];
+
+class NativeBus {
+  constructor(config, onPublished, onDeliveries, onSettled, onLifecycle) {
+    Object.assign(this, { config: JSON.parse(config), onPublished, onDeliveries, onSettled, onLifecycle });
+    /** every call, in order: [method, args] */
+    this.calls = [];
+    /** method → what to answer: a value, or a function of the arguments (a promise is awaited; a throw is an error) */
+    this.answers = { subscribe: () => ({ group: 'default', consumer: 'me' }), unsubscribe: () => ({}), pause: () => ({}), resume: () => ({}), connect: () => ({}), disconnect: () => ({}) };
+    /** every crossing: { firstToken, text } */
+    this.published = [];
+    this.cancelled = [];
+    /** every crossing: { done, failed, confirm } */
+    this.settled = [];
+    this.masks = [];
+    /** whether publishes and confirmations are answered by themselves */
+    this.auto = true;
+    this.nextToken = 1;
+    buses.push(this);
+  }
+
+  async call(method, args) {
+    const parsed = JSON.parse(args);
+    this.calls.push([method, parsed]);
+    const answer = this.answers[method];
+    try {
+      const ok = await (typeof answer === 'function' ? answer(parsed) : answer);
+      return JSON.stringify(ok === undefined ? { err: { code: 'ERR_DISABLED', message: `${method} is not there`, retryable: false } } : { ok });
+    } catch (err) {
+      return JSON.stringify({ err });
+    }
+  }
+
+  publish(firstToken, text) {
+    this.published.push({ firstToken, text });
+    if (this.auto) setImmediate(() => this.answer(firstToken, text.split('\n').length - 1));
+  }
+
+  cancel(token) {
+    this.cancelled.push(token);
+  }
+
+  settle(done, failed, confirm) {
+    this.settled.push({ done: [...done], failed: failed === '' ? [] : JSON.parse(failed), confirm });
+    if (this.auto && confirm !== 0) setImmediate(() => this.onSettled(Uint32Array.of(confirm), ''));
+  }
+
+  listen(mask) {
+    this.masks.push(mask);
+  }
+
+  metrics() {
+    return JSON.stringify({ eventsPublished: 7 });
+  }
+
+  // What follows is for tests.
+
+  /** Records of all publishes so far: [type, options, data] */
+  get records() {
+    return this.published.flatMap(({ text }) => text.split('\n').slice(0, -1).map((line) => line.split('\t')));
+  }
+
+  /** All settlements so far, as { done, failed } */
+  get outcome() {
+    return { done: this.settled.flatMap((s) => s.done), failed: this.settled.flatMap((s) => s.failed) };
+  }
+
+  /** Answers `count` publishes: the id of token t is `id-<t>` */
+  answer(firstToken, count) {
+    const tokens = Uint32Array.from({ length: count }, (_, i) => firstToken + i);
+    this.onPublished(tokens, [...tokens].map((token) => `id-${token}`), '');
+  }
+
+  /** Delivers events to the subscription `id`, in one crossing; returns their tokens. */
+  deliver(id, ...events) {
+    let text = '';
+    const rows = [];
+    const types = [];
+    const tokens = [];
+    for (const { type = 'a', data = null, text: raw, meta = {}, attempt = 1, flags = 0, ms = 1700000000123, seq = 0, subscription = id } of events) {
+      const metaText = JSON.stringify({ v: 1, id: `e${this.nextToken}`, timestamp: 1700000000123, source: 's', version: '1.0.0', priority: 'normal', dttl: 3600, ...meta });
+      const dataText = raw ?? JSON.stringify(data);
+      if (!types.includes(type)) types.push(type);
+      const token = this.nextToken++;
+      tokens.push(token);
+      rows.push(subscription, token, attempt, flags, Math.floor(ms / 2 ** 32), ms % 2 ** 32, seq, types.indexOf(type), metaText.length, dataText.length);
+      text += metaText + dataText;
+    }
+    this.onDeliveries(text, Uint32Array.from(rows), types);
+    return tokens;
+  }
+}
+
+function merged(base, over) {
+  if (typeof base !== 'object' || base === null || typeof over !== 'object' || over === null) return over ?? base;
+  const out = { ...base };
+  for (const [key, value] of Object.entries(over)) out[key] = merged(base[key], value);
+  return out;
+}
+
+function resolveConfig(kind, argument, env) {
+  const parsed = JSON.parse(argument);
+  resolved.push({ kind, argument: parsed, env: JSON.parse(env) });
+  if ('nope' in parsed) return JSON.stringify({ err: { code: 'ERR_INVALID_CONFIG', message: 'nope: is unknown', retryable: false, details: { path: 'nope' } } });
+  return JSON.stringify({ ok: kind === 'ossa' ? { ...parsed, eventBus: merged(DEFAULTS, parsed.eventBus) } : merged(DEFAULTS, parsed) });
+}
+
+function checkName(kind, name) {
+  if (/^[\w.:/-]{1,256}$/.test(name)) return '';
+  return JSON.stringify({ code: 'ERR_INVALID_ARGUMENT', message: `${kind}: not valid`, retryable: false, details: { argument: kind } });
+}
+
+module.exports = { NativeBus, resolveConfig, checkName, defaultConfig: () => JSON.stringify(DEFAULTS), buses, resolved };

@@ -1,0 +1,125 @@
+/** What users write: must compile, and, under `@ts-expect-error`, must not. */
+import { createOSSAEventBus, EVENT_TYPES, EventPriority, OSSAError, OSSAEventBus, RedisEventBus, ServiceRegistry } from '../../index.js';
+import type { AgentSpawnedEvent, EventBus, EventMap, EventPayload, OSSAErrorCode, Subscription } from '../../index.js';
+
+interface Shop {
+  'user.created': { userId: string; email: string };
+  'order.paid': { orderId: string; cents: number };
+}
+
+export async function withoutMap(): Promise<void> {
+  const registry = new ServiceRegistry({ redis: { host: 'localhost', port: 6379 } });
+  const bus = await createOSSAEventBus(registry);
+  const id: string = await bus.publish('user.created', { userId: 'u', timestamp: new Date() });
+  const subscription: Subscription = await bus.subscribe('user.created', async (payload) => {
+    console.log(id, payload.data.userId, payload.metadata.timestamp.getTime());
+  });
+  await bus.publish<{ a: number }>('any.name', { a: 1 });
+  // @ts-expect-error the data is not what was said
+  await bus.publish<{ a: number }>('any.name', { a: 'x' });
+  await bus.subscribe<{ a: number }>('any.name', (event) => event.data.a.toFixed());
+  // @ts-expect-error a has no such method
+  await bus.subscribe<{ a: number }>('any.name', (event) => event.data.a.toUpperCase());
+  await bus.subscribe('any.**', ({ data, metadata }, context) => {
+    const value: number = data.anything;
+    context.signal.throwIfAborted();
+    return context.ack().then(() => [value, metadata.headers?.['traceparent']]);
+  });
+  await bus.subscribe('any.name', (event: EventPayload<{ a: number }>) => event.data.a);
+  for await (const event of await bus.subscribe('any.name')) {
+    await event.ack();
+    await event.nack({ delayMs: 1 });
+  }
+  await bus.subscribe('any.name', null, { group: 'g', startFrom: 'timestamp', startTimestamp: new Date() });
+  const name: string = String(id);
+  await bus.publish(name, { anything: 1 });
+  await bus.subscribe(name, (event) => event.data.anything);
+  await bus.publish('x', undefined, { priority: 'high', ttl: 0, signal: AbortSignal.timeout(1) });
+  await bus.publish('x', 1, { priority: EventPriority.LOW, retry: { maxAttempts: 0 } });
+  // @ts-expect-error no such priority
+  await bus.publish('x', 1, { priority: 'urgent' });
+  // @ts-expect-error no such option
+  await bus.publish('x', 1, { timeToLive: 1 });
+  // @ts-expect-error no such option
+  await bus.subscribe('x', () => 1, { groups: 'g' });
+  // @ts-expect-error the type is a text
+  await bus.publish(1, 1);
+  await subscription.close({ drainTimeoutMs: 1 });
+  await bus.shutdown();
+  await registry.close();
+}
+
+export async function builtIn(bus: RedisEventBus, shop: RedisEventBus<Shop>): Promise<void> {
+  const spawned: AgentSpawnedEvent = { agentId: 'a', agentType: 't', capabilities: ['c'] };
+  await bus.publish('agent.spawned', spawned);
+  await bus.publish(EVENT_TYPES.AGENT.SPAWNED, { agentId: 'a', agentType: 't', capabilities: [], configuration: { maxTasks: 3, own: true } });
+  await bus.publish('agent.started', { agentId: 'a', agentType: 't', timestamp: new Date() });
+  await bus.publish('system.error', { anything: true });
+  // @ts-expect-error capabilities is missing
+  await bus.publish('agent.spawned', { agentId: 'a', agentType: 't' });
+  await bus.subscribe('agent.spawned', (event) => event.data.capabilities.join());
+  // @ts-expect-error no such field
+  await bus.subscribe('agent.spawned', (event) => event.data.nothing);
+  // @ts-expect-error a handler of something else
+  await bus.subscribe('agent.spawned', (event: EventPayload<{ agentId: number }>) => event);
+
+  await shop.publish('agent.spawned', spawned);
+  // @ts-expect-error capabilities is missing
+  await shop.publish('agent.spawned', { agentId: 'a', agentType: 't' });
+  await shop.subscribe(EVENT_TYPES.TASK.COMPLETED, (event) => event.data.duration.toFixed());
+  // @ts-expect-error no such field
+  await shop.subscribe('task.completed', (event) => event.data.nothing);
+}
+
+export async function withMap(): Promise<void> {
+  const bus = new RedisEventBus<Shop>({ redis: { url: 'memory://' }, monitoring: { tracing: { enabled: true, samplingRate: 1 } } });
+  await bus.publish('user.created', { userId: 'u', email: 'e' });
+  // @ts-expect-error email is missing
+  await bus.publish('user.created', { userId: 'u' });
+  // @ts-expect-error userId is a text
+  await bus.publish('user.created', { userId: 1, email: 'e' });
+  // @ts-expect-error not in the map
+  await bus.publish('user.deleted', { userId: 'u' });
+  // @ts-expect-error not in the map, whatever its type is said to be
+  await bus.publish<{ userId: string }>('user.deleted', { userId: 'u' });
+  await bus.subscribe('order.paid', ({ data }) => data.cents.toFixed());
+  // @ts-expect-error a handler of something else
+  await bus.subscribe('order.paid', (event: EventPayload<{ cents: string }>) => event);
+  // @ts-expect-error not in the map
+  await bus.subscribe('order.lost', () => 1);
+  // @ts-expect-error not in the map
+  await bus.subscribe('order.lost');
+  await bus.subscribe('order.*', (event) => event.metadata.type);
+  await bus.subscribe<{ cents: number }>('order.**', (event) => event.data.cents);
+  await bus.subscribe('order.paid', null, { group: 'g' });
+  for await (const event of await bus.subscribe('order.paid')) console.log(event.metadata.id);
+
+  const ossa: OSSAEventBus<Shop> = await createOSSAEventBus<Shop>(null, { eventBus: { redis: { url: 'memory://' } } });
+  await ossa.getEventBus().publish('order.paid', { orderId: 'o', cents: 1 });
+  // @ts-expect-error orderId is missing
+  await ossa.getEventBus().publish('order.paid', { cents: 1 });
+
+  // A map as a type alias, and a bus kept as its base.
+  const aliased = new RedisEventBus<{ a: number }>();
+  const base: EventBus<{ a: number }> = aliased;
+  await base.publish('a', 1);
+  const plain: EventBus<EventMap> = new RedisEventBus();
+  await plain.publish('anything', 1);
+}
+
+export async function around(bus: OSSAEventBus): Promise<void> {
+  await using held = bus;
+  held.on('error', (error: OSSAError) => console.log(error.code, error.retryable, error.details?.['path'], error.cause));
+  const code: OSSAErrorCode = 'ERR_CLOSED';
+  const status = await bus.getStatus();
+  const at: Date = status.eventBus.lastHealthCheck;
+  const { items, cursor } = await bus.deadLetters.list({ eventType: 'x', from: at });
+  console.log(items[0]?.event.metadata.id, cursor, code, bus.getMetrics().eventsPublished);
+  // @ts-expect-error a port is a number
+  new RedisEventBus({ redis: { port: '6379' } });
+  // @ts-expect-error no such key
+  new RedisEventBus({ redis: { hots: 'x' } });
+  new RedisEventBus({ redis: { host: undefined } });
+  // @ts-expect-error abstract
+  new (await import('../../index.js')).EventBus();
+}

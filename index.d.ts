@@ -1,0 +1,569 @@
+/**
+ * Public types of `@bluefly/ossa`. The package root, `@bluefly/ossa/services/EventBus` and
+ * `@bluefly/ossa/services/ServiceRegistry` share them and export the same names.
+ *
+ * Every `…Config` argument is a deep partial: it is merged key by key over environment variables, and those over the
+ * defaults. An unknown key, a wrong type or an impossible value is refused with ERR_INVALID_CONFIG and the path of the
+ * key (`eventBus.redis.port`).
+ *
+ * Units: a name that ends in Ms is milliseconds. Older names keep the unit noted beside them.
+ */
+/// <reference types="node" />
+import type { EventEmitter } from 'node:events';
+
+// ───────────────────────────── events ─────────────────────────────
+
+/**
+ * Event type → type of its data. On a bus with a map of its own, wrong data in publish and a wrong handler type in
+ * subscribe do not compile, and names that are neither in the map nor built in are refused. A bus without a map takes any
+ * name: `publish<T>` and `subscribe<T>` say the type of the data. The built-in events ({@link BuiltInEvents}) are typed
+ * on every bus.
+ */
+export type EventMap = Record<string, any>;
+
+/** The map of a bus that was given none: any name with any data, the built-in events with theirs. */
+export interface AnyEvents extends BuiltInEvents { [eventType: string]: any }
+
+/** `string` for a bus without a map of its own, else `never`. */
+export type UnlistedName<E> = string extends keyof E ? string : never;
+
+/** What a pattern looks like: it holds a wildcard. */
+export type EventPattern = `${string}*${string}`;
+
+/** Data of the event named `K` on a bus with the map `E`: the map's type, else the built-in one. */
+export type DataOf<E, K> = K extends keyof E ? E[K] : K extends keyof BuiltInEvents ? BuiltInEvents[K] : never;
+
+/** Order among waiting events; low ones keep a share. */
+export declare enum EventPriority { CRITICAL = 'critical', HIGH = 'high', NORMAL = 'normal', LOW = 'low' }
+
+/** How failed deliveries are repeated: delay × multiplier after each, up to maxDelay. */
+export interface EventRetryConfig {
+  maxAttempts: number;        // deliveries after the first one; 0 = never retry
+  initialDelay: number;       // ms
+  backoffMultiplier: number;
+  maxDelay: number;           // ms
+  jitter?: 'none' | 'full' | 'equal';   // default 'equal'
+}
+
+/** What the bus knows of an event. */
+export interface EventMetadata {
+  id: string;                 // UUIDv7, returned by publish()
+  type: string;
+  source: string;             // SERVICE_NAME unless given
+  target?: string;
+  timestamp: Date;            // when it was published
+  correlationId?: string;
+  causationId?: string;
+  version: string;            // of the data's shape, default '1.0.0'
+  priority: EventPriority;
+  ttl?: number;               // seconds
+  retry?: EventRetryConfig;
+  tags?: string[];
+  headers?: Record<string, string>;     // carries W3C traceparent/tracestate/baggage too
+  partitionKey?: string;
+  attempt: number;            // 1 at the first delivery
+}
+
+/** First argument of every handler. */
+export interface EventPayload<T = any> { metadata: EventMetadata; data: T }
+
+/** Third argument of publish. An unknown key is refused with ERR_INVALID_ARGUMENT. */
+export interface PublishOptions {
+  ttl?: number;               // seconds; 0 = never expires
+  retry?: Partial<EventRetryConfig>;
+  priority?: EventPriority | `${EventPriority}`;
+  waitForAck?: boolean;       // resolve once a consumer group has acknowledged it
+  ackTimeoutMs?: number;      // default 30000, then ERR_ACK_TIMEOUT (the event stays published)
+  partitionKey?: string;      // same key → same partition, handled in order within a group
+  delayMs?: number;           // or:
+  deliverAt?: Date;
+  idempotencyKey?: string;    // a second publish with it within idempotencyWindowMs returns the first id
+  idempotencyWindowMs?: number; // default 24 h
+  transient?: boolean;        // by Redis Pub/Sub to the subscribers of this moment, every one of them, at most once; nothing is stored
+  correlationId?: string; causationId?: string; source?: string; target?: string;
+  version?: string; tags?: string[]; headers?: Record<string, string>;
+  signal?: AbortSignal;
+}
+
+/** Third argument of subscribe. An unknown key is refused with ERR_INVALID_ARGUMENT. */
+export interface SubscriptionOptions {
+  group?: string;             // default SERVICE_NAME, else 'default'; members of a group share the events, groups each get all
+  startFrom?: 'beginning' | 'latest' | 'timestamp';   // for a new group; default 'beginning'
+  startTimestamp?: Date;
+  autoAck?: boolean;          // default true: acknowledged when the handler resolves
+  maxUnacknowledged?: number; // in flight in this subscription; default performance.batchSize
+  consumerTimeout?: number;   // ms a handler may take, from its call, before the delivery counts as failed (ERR_HANDLER_TIMEOUT); default 30000
+  concurrency?: number;       // handlers running at once; default maxUnacknowledged, so 100 run in parallel unless told otherwise
+  priority?: number;          // among handlers of one type in one process: higher is called first
+  errorStrategy?: 'retry' | 'dlq' | 'ignore';         // default 'retry', then the dead letter queue
+  retry?: Partial<EventRetryConfig>;
+  filter?: { source?: string | string[]; tags?: string[]; priority?: EventPriority[]; headers?: Record<string, string> };
+  ordered?: boolean;          // one at a time per partitionKey; a retry holds back its key only
+  ephemeral?: boolean;        // the group ends with its last consumer, its process's death included; startFrom defaults to 'latest'
+  batch?: { maxSize: number; maxWaitMs?: number };    // the handler gets EventPayload[]; it throws: all failed; context.fail(i, error): that one
+  signal?: AbortSignal;       // aborting closes the subscription
+}
+
+/** second argument of every handler */
+export interface DeliveryContext {
+  readonly group: string; readonly streamId: string; readonly attempt: number; readonly redelivered: boolean;
+  readonly signal: AbortSignal;         // aborted at consumerTimeout, on close and on shutdown
+  ack(): Promise<void>;                 // with autoAck: false
+  nack(options?: { delayMs?: number; deadLetter?: boolean; reason?: string }): Promise<void>;
+  extend(ms: number): void;             // asks for more time
+  fail(index: number, error: unknown): void;   // batch handlers: this event failed, the others are acknowledged
+}
+/** Succeeds when it returns or its promise resolves; what it throws fails the delivery. `error.permanent === true` means: do not retry. */
+export type EventHandlerFn<T = any> = (payload: EventPayload<T>, context: DeliveryContext) => unknown | Promise<unknown>;
+
+/** One handler on one type or pattern. */
+export interface Subscription extends AsyncDisposable {
+  readonly eventType: string; readonly group: string; readonly consumer: string;
+  pause(): void; resume(): void;
+  close(options?: { drainTimeoutMs?: number }): Promise<void>;
+  /** `for await (const event of subscription)` for a subscription made without a handler */
+  [Symbol.asyncIterator](): AsyncIterator<EventPayload & { ack(): Promise<void>; nack(o?: object): Promise<void> }>;
+}
+
+// ───────────────────────────── core bus ─────────────────────────────
+
+/** Configuration of RedisEventBus, and `eventBus` in that of OSSAEventBus. */
+export interface EventBusConfig {
+  redis: {
+    url?: string;             // redis://, rediss://, or memory:// for the embedded bus; wins over host and port
+    host: string; port: number; username?: string; password?: string; db?: number;
+    keyPrefix?: string;
+    tls?: boolean | { ca?: string; cert?: string; key?: string; serverName?: string; rejectUnauthorized?: boolean };
+    cluster?: { nodes: Array<{ host: string; port: number }>;
+                options?: { enableReadyCheck?: boolean; readFromReplicas?: boolean; redisOptions?: { username?: string; password?: string; tls?: object } } };
+    sentinel?: { masterName: string; nodes: Array<{ host: string; port: number }>; username?: string; password?: string };
+    connectTimeoutMs?: number;          // default 10000
+    commandTimeoutMs?: number;          // default 5000
+  };
+  performance: {
+    batchSize: number;        // most events read at once
+    batchTimeout: number;     // ms, longest a read blocks when nothing is there; never delays an event
+    connectionPoolSize: number;
+    pipelineSize: number;     // most commands sent in one pipeline
+  };
+  monitoring: { enabled: boolean; metricsInterval: number; tracing: boolean | { enabled: boolean; samplingRate?: number }; healthCheckInterval: number };
+  defaults: { ttl: number; retry: EventRetryConfig; priority: EventPriority };
+  deadLetterQueue: { enabled: boolean; keyPattern?: string /* default <keyPrefix>:dlq */; retention: number /* seconds */ };
+  limits?: {
+    maxPayloadBytes?: number;           // default 1 MiB → ERR_PAYLOAD_TOO_LARGE
+    maxPendingPublishes?: number;       // default 100000, also while Redis is away → ERR_BACKPRESSURE
+    keepAcknowledged?: number;          // acknowledged events kept a stream for replay and new groups, within their ttl; default 100000
+    maxStreamLength?: number;           // default none; at it publish is refused with ERR_STREAM_FULL unless acknowledged ones can go
+    stallTimeoutMs?: number;            // JavaScript thread silent this long → its events go to other processes; default 120000
+  };
+  /** publish resolves after WAIT, or WAITAOF with fsync (Redis 7.2+, else ERR_INVALID_CONFIG at connect); else ERR_NOT_REPLICATED, achieved level in details */
+  durability?: { waitReplicas?: number; fsync?: boolean; waitTimeoutMs?: number };
+  logger?: { debug(m: string): void; info(m: string): void; warn(m: string): void; error(m: string): void };
+}
+/** host localhost, port 6379, keyPrefix 'ossa:eventbus'; batchSize 100, batchTimeout 1000, connectionPoolSize 10,
+ *  pipelineSize 100; monitoring on, 30000, true, 15000; ttl 3600, normal, retry 3 × from 1000 ms × 2 to 30000 ms;
+ *  dead letters on, 604800 (a week) */
+export declare const DEFAULT_EVENT_BUS_CONFIG: EventBusConfig;
+
+/** Counters of one bus. */
+export interface EventBusMetrics {
+  eventsPublished: number; eventsConsumed: number; eventsInFlight: number; eventsFailed: number; eventsInDLQ: number;
+  avgProcessingTime: number /* ms */; peakEventsPerSecond: number; currentThroughput: number /* over the last 10 s */;
+  errorRate: number /* percent of deliveries over the last 5 min */; connectionPoolUtilization: number /* percent */;
+}
+/** Answer of RedisEventBus.getStatus(). */
+export interface EventBusStatus {
+  status: 'healthy' | 'degraded' | 'unhealthy';
+  redis: { connected: boolean; cluster?: boolean; nodes?: Array<{ host: string; port: number; status: string }> };
+  subscriptions: number; streams: number; metrics: EventBusMetrics; lastHealthCheck: Date;
+}
+/** How a stream is kept and partitioned. */
+export interface StreamConfig {
+  maxLength: number; retention: 'time' | 'count' | 'both'; retentionValue: number /* seconds, or a count */;
+  partitioning?: 'none' | 'hash' | 'round-robin'; partitions?: number;
+}
+/** What a stream holds now. */
+export interface StreamStats {
+  messageCount: number; sizeBytes: number; firstMessage: Date | null; lastMessage: Date | null;
+  consumerGroups: number; activeConsumers: number;
+  groups: Array<{ name: string; pending: number; lag: number | null; consumers: number }>;
+}
+/** A stream: the events of one type. */
+export interface EventStream { name: string; config: StreamConfig; stats: StreamStats }
+
+/** An event that a group gave up. `reason`: 'max-attempts' 'handler' 'expired' 'crashed' 'malformed' 'contract' 'signature' 'permanent'. */
+export interface DeadLetter<T = any> {
+  id: string; eventType: string; group: string; reason: string; error: string; attempts: number;
+  failedAt: Date; event: EventPayload<T>;
+}
+/** Answer of explain(). */
+export interface EventExplanation {
+  event: EventPayload; streamId?: string; state: 'delayed' | 'stored' | 'trimmed' | 'expired';
+  groups: Array<{ name: string; state: 'not-delivered' | 'held' | 'retry-due' | 'acknowledged' | 'dead-lettered'; consumer?: string; attempts: number; nextRetryAt?: Date; lastError?: string }>;
+}
+/** The dead letter queue. */
+export interface DeadLetters {
+  list(q?: { eventType?: string; group?: string; from?: Date; to?: Date; limit?: number; cursor?: string }):
+    Promise<{ items: DeadLetter[]; cursor?: string }>;
+  count(q?: { eventType?: string; group?: string }): Promise<number>;
+  /** puts them back for the group that failed them, attempts from 1; returns how many */
+  redrive(q: { ids?: string[]; eventType?: string; group?: string }): Promise<number>;
+  purge(q: { ids?: string[]; eventType?: string; group?: string }): Promise<number>;
+}
+
+/** What both bus classes can do.
+ *  Lifecycle events: 'event:published' 'event:consumed' 'event:failed' 'event:retried' 'event:dead-lettered' 'event:expired'
+ *  'subscription:created' 'subscription:cancelled' 'data:loss' 'connection:lost' 'connection:restored' 'metrics:updated'
+ *  'health:status:changed' 'error'. 'error' without a listener is logged, it never ends the process. */
+export declare abstract class EventBus<E extends EventMap = AnyEvents> extends EventEmitter implements AsyncDisposable {
+  /** Resolves with the event's id once the store has it. `undefined` is stored as null, a Date as its ISO string. */
+  publish<K extends keyof E & string>(eventType: K, data: E[K], options?: PublishOptions): Promise<string>;
+  publish<K extends keyof BuiltInEvents>(eventType: K, data: DataOf<E, K>, options?: PublishOptions): Promise<string>;
+  publish<T = any, N extends string = string>(eventType: N & UnlistedName<E>,
+    data: N extends keyof BuiltInEvents ? BuiltInEvents[N] : T, options?: PublishOptions): Promise<string>;
+  /** All ids in the order of `events`; or an error whose `details.results` holds `{ id }` or `{ error }` for each. */
+  publishBatch(events: Array<{ eventType: string; data: unknown; options?: PublishOptions }>): Promise<string[]>;
+  /** eventType may hold wildcards: `*` one dot-separated part, `**` any number; types first seen later are joined too.
+   *  Without a handler the subscription is an async iterator. */
+  subscribe<K extends keyof E & string>(eventType: K, handler: EventHandlerFn<E[K]>, options?: SubscriptionOptions): Promise<Subscription>;
+  subscribe<K extends keyof BuiltInEvents>(eventType: K, handler: EventHandlerFn<DataOf<E, K>>, options?: SubscriptionOptions): Promise<Subscription>;
+  subscribe<T = any, N extends string = string>(eventType: N & (UnlistedName<E> | EventPattern),
+    handler?: EventHandlerFn<N extends keyof BuiltInEvents ? BuiltInEvents[N] : T> | null, options?: SubscriptionOptions): Promise<Subscription>;
+  subscribe(eventType: (keyof E & string) | keyof BuiltInEvents, handler?: null, options?: SubscriptionOptions): Promise<Subscription>;
+  /** Closes this bus's subscriptions of that very type or pattern; with a handler, those of that handler only. */
+  unsubscribe(eventType: string, handler?: Function): Promise<void>;
+  /** request/reply: resolves with what the handler returned; ERR_REQUEST_TIMEOUT, ERR_REMOTE */
+  request<R = any>(eventType: string, data: unknown, options?: PublishOptions & { timeoutMs?: number }): Promise<R>;
+  createStream(name: string, config: StreamConfig): Promise<EventStream>;
+  getStream(name: string): Promise<EventStream | null>;      // config: the defaults where createStream was not called
+  deleteGroup(eventTypeOrPattern: string, group: string): Promise<boolean>;   // ERR_INVALID_ARGUMENT while it has live consumers
+  /** reads history without consuming it */
+  replay<T = any>(eventType: string, q?: { from?: Date; to?: Date; limit?: number }): AsyncIterable<EventPayload<T>>;
+  readonly deadLetters: DeadLetters;
+  /** everything known of one event: where it is, per group who holds it, attempts, next retry, acknowledged, dead-lettered and why */
+  explain(eventType: string, eventId: string): Promise<EventExplanation | null>;
+  getMetrics(): EventBusMetrics;
+  [Symbol.asyncDispose](): Promise<void>;
+}
+
+/** The core bus: connect(), then publish and subscribe. */
+export declare class RedisEventBus<E extends EventMap = AnyEvents> extends EventBus<E> {
+  constructor(config?: DeepPartial<EventBusConfig>);
+  connect(): Promise<void>;                                             // idempotent
+  disconnect(options?: { drainTimeoutMs?: number }): Promise<void>;     // idempotent
+  getStatus(): Promise<EventBusStatus>;
+}
+
+// ───────────────────────────── orchestrating class ─────────────────────────────
+
+/** Configuration of OSSAEventBus. */
+export interface OSSAEventBusConfig {
+  eventBus: EventBusConfig;
+  serviceRegistry: { enabled: boolean; autoRegister: boolean; healthMonitoring: boolean; contractDiscovery?: boolean; discoveryRefreshInterval?: number };
+  crossProject: { enabled: boolean; securityEnabled: boolean; rateLimitingEnabled: boolean; trustedKeys?: Record<string /* projectId */, string> };
+  orchestration: { enabled: boolean; config: LoadBalancingConfig };
+  monitoring: MonitoringConfig;
+}
+
+/** Defaults: everything enabled (autoRegister, healthMonitoring, contractDiscovery too), discoveryRefreshInterval 60000; the numbers noted beside the fields below. */
+export declare class OSSAEventBus<E extends EventMap = AnyEvents> extends EventBus<E> {
+  constructor(serviceRegistry?: ServiceRegistry | null, config?: DeepPartial<OSSAEventBusConfig>);
+  initialize(): Promise<void>;          // idempotent; every method that needs it says ERR_NOT_INITIALIZED before
+  shutdown(options?: { drainTimeoutMs?: number }): Promise<void>;   // idempotent
+  getStatus(): Promise<{ eventBus: EventBusStatus; serviceRegistry?: object; crossProject?: CrossProjectStats;
+    orchestration?: OrchestrationStats; monitoring?: MonitoringStats }>;
+
+  registerProject(config: ProjectConfig): Promise<void>;
+  unregisterProject(projectId: string): Promise<boolean>;     // ERR_NOT_PERMITTED unless this process registered it with its secret
+  registerContract(contract: CrossProjectEventContract): Promise<void>;
+  registerRoute(route: MessageRoute): Promise<void>;
+  /** from a process that registered the source project with its secret, else ERR_NOT_PERMITTED */
+  sendCrossProjectMessage<T>(source: string, target: string | string[] | '*', eventType: string, data: T,
+    options?: Pick<PublishOptions, 'correlationId' | 'priority' | 'ttl' | 'delayMs' | 'partitionKey' | 'idempotencyKey'>): Promise<string>;
+  setupCrossProjectHandler<T>(projectId: string, eventType: string,
+    handler: (message: CrossProjectMessage<T>, context: DeliveryContext) => unknown | Promise<unknown>,
+    options?: { requireSignatureValidation?: boolean } & SubscriptionOptions): Promise<Subscription>;
+  getAvailableContracts(projectId: string): CrossProjectEventContract[];
+  validateProjectSetup(projectId: string): Promise<{ isValid: boolean; errors: string[]; warnings: string[]; recommendations: string[] }>;
+  getCrossProjectStats(projectId?: string): Promise<CrossProjectStats>;
+  getAuditLog(q?: { projectId?: string; from?: Date; to?: Date; outcome?: AuditOutcome; limit?: number; cursor?: string }): Promise<{ items: AuditRecord[]; cursor?: string }>;
+  verifyAuditLog(): Promise<{ ok: boolean; checked: number; firstBroken?: string }>;
+
+  distributeTask(task: OrchestrationTask): Promise<string | null>;  // agent id, or null when queued
+  getOrchestrationStats(): OrchestrationStats;
+  getAgents(): AgentView[];
+  getPools(): PoolView[];
+
+  getDashboardData(): Promise<DashboardData>;
+  exportMetrics(): string;              // Prometheus text format 0.0.4
+  healthCheck(): Promise<{ status: 'healthy' | 'degraded' | 'unhealthy'; timestamp: Date;
+    components: Record<string, { status: string; details?: any }> }>;   // never rejects
+  /** GET /metrics /healthz /readyz /api/… and the dashboard page at /; to mount in Express, Fastify or node:http */
+  httpHandler(options?: { token?: string; basePath?: string }): (req: import('node:http').IncomingMessage, res: import('node:http').ServerResponse) => void;
+  serve(options?: { port?: number; host?: string; token?: string }): Promise<{ port: number; url: string; close(): Promise<void> }>;
+
+  /** views kept for programs written against the earlier TypeScript bus */
+  getEventBus(): RedisEventBus<E>;
+  getServiceRegistryIntegration(): object | undefined;
+  getCrossProjectCommunication(): object | undefined;
+  getOrchestrationOptimizer(): object | undefined;
+  getMonitoring(): (EventEmitter & { getMonitoringStats(): MonitoringStats }) | undefined;
+}
+
+/** Makes an OSSAEventBus and initialises it. */
+export declare function createOSSAEventBus<E extends EventMap = AnyEvents>(
+  serviceRegistry?: ServiceRegistry | null, config?: DeepPartial<OSSAEventBusConfig>): Promise<OSSAEventBus<E>>;
+
+// ───────────────────────────── cross-project ─────────────────────────────
+
+/** A project that may send to others. */
+export interface ProjectConfig {
+  projectId: string; name: string; namespace: string;
+  allowedEventTypes: string[];          // wildcards as in subscribe
+  allowedTargets: string[];
+  credentials?: { apiKey: string; secret: string };
+  rateLimiting?: { eventsPerSecond: number; burstLimit: number };
+}
+/** What the data of events between projects must look like. */
+export interface CrossProjectEventContract {
+  name: string; version: string; sourceProject: string; targetProjects: string[]; eventTypes: string[];
+  schema: any;                          // JSON Schema, drafts 4 to 2020-12, formats checked
+  metadata: { description: string; author: string; createdAt: Date; updatedAt: Date; tags?: string[] };
+}
+/** What a cross-project handler is given. */
+export interface CrossProjectMessage<T = any> {
+  source: { projectId: string; namespace: string; version: string };
+  target: { projectId: string; namespace: string };
+  payload: EventPayload<T>;
+  security: { signature: string; timestamp: number; nonce: string; keyId?: string };
+}
+/** Sends copies of matching messages to more projects. */
+export interface MessageRoute {
+  name: string;
+  match: { sourceProject?: string; eventTypes?: string[]; tags?: string[]; where?: object /* JSON Schema on data */ };
+  targets: string[];
+}
+/** Counters of cross-project messages. */
+export interface CrossProjectStats {
+  totalProjects: number; totalContracts: number; messagesSent: number; messagesReceived: number; messagesFailed: number;
+  activeConnections: number; rateLimitHits: number; averageLatency: number /* ms */;
+  projectStats?: Array<{ projectId: string; messagesSent: number; messagesReceived: number; lastActivity: Date }>;
+}
+/** What became of a cross-project message. */
+export type AuditOutcome = 'sent' | 'delivered' | 'failed' | 'denied' | 'rate-limited' | 'invalid' | 'forged' | 'replayed';
+/** One line of the audit log. */
+export interface AuditRecord { id: string; at: Date; sourceProject: string; targetProject: string; eventType: string; messageId?: string; outcome: AuditOutcome; reason?: string; hash: string }
+
+// ───────────────────────────── orchestration ─────────────────────────────
+
+/** Configuration of orchestration. */
+export interface LoadBalancingConfig {
+  maxAgentsPerPool: number /* 50 */; minAgentsPerPool: number /* 2 */;
+  autoScaling: { scaleUpThreshold: number /* 0.8 */; scaleDownThreshold: number /* 0.3 */; cooldownPeriod: number /* 60000 ms */ };
+  distributionStrategy: { name: 'round-robin' | 'least-loaded' | 'capability-based' | 'performance-weighted' | 'predictive'; parameters: Record<string, any> };
+  circuitBreaker: { failureThreshold: number /* 0.5 */; resetTimeout: number /* 30000 ms */; monitoringPeriod: number /* 10000 ms */ };
+  agentTimeoutMs?: number;              // silent this long → failed, its tasks are distributed again; default 60000
+}
+/** A task for distributeTask(). */
+export interface OrchestrationTask {
+  id: string; type: string; priority: number; requiredCapabilities: string[];
+  estimatedDuration?: number /* ms */; dependencies?: string[]; data?: unknown; maxAttempts?: number;
+}
+/** Figures over all agents. */
+export interface OrchestrationStats {
+  totalAgents: number; totalPools: number; averageUtilization: number /* percent */; totalThroughput: number /* tasks a minute */;
+  averageResponseTime: number /* ms */; errorRate: number /* percent */; queueDepth: number;
+}
+/** An agent as this process sees it. */
+export interface AgentView {
+  id: string; type: string; capabilities: string[]; status: 'idle' | 'busy' | 'draining' | 'failed' | 'terminated'; poolId: string;
+  circuit: 'closed' | 'open' | 'half-open'; runningTasks: string[]; maxTasks: number;
+  performance: { avgCompletionTime: number; successRate: number; tasksCompleted: number; loadFactor: number; throughput: number };
+  resources: { cpu: number; memory: number; networkIO: number; diskIO: number }; lastActivity: Date;
+}
+/** A pool of agents of one type. */
+export interface PoolView {
+  id: string; agentType: string; agents: string[]; capacity: number;
+  metrics: { utilization: number; avgResponseTime: number; queueDepth: number; throughput: number; errorRate: number };
+}
+
+// ───────────────────────────── monitoring ─────────────────────────────
+
+/** Configuration of monitoring. */
+export interface MonitoringConfig {
+  metrics: { enabled: boolean; collectionInterval: number /* 10000 ms */; retentionPeriod: number /* 86400000 ms */; aggregationWindows: number[] /* s: 60 300 900 3600 */ };
+  tracing: { enabled: boolean; samplingRate: number /* 0.1 */; serviceName: string; jaegerEndpoint?: string; otlpEndpoint?: string };
+  alerting: { enabled: boolean; webhookUrl?: string; thresholds: {
+    maxErrorRate: number /* 5 % */; maxLatency: number /* 1000 ms */; maxQueueDepth: number /* 1000 */; minThroughput: number /* 1/s, 0 = off */;
+    maxMemoryUsage: number /* 85 % */; maxConnectionUtilization: number /* 90 % */ } };
+  healthCheck: { enabled: boolean; interval: number /* 30000 ms */; timeout: number /* 5000 ms */;
+    criticalThresholds: { criticalErrorRate: number /* 25 % */; criticalLatency: number /* 5000 ms */; criticalMemoryUsage: number /* 95 % */ } };
+}
+/** An alert that is or was raised. */
+export interface AlertEvent {
+  id: string; severity: 'info' | 'warning' | 'critical'; title: string; description: string; timestamp: Date;
+  metric: string; currentValue: number; threshold: number; context: Record<string, any>;
+}
+/** What the dashboard shows. */
+export interface DashboardData {
+  overview: { status: 'healthy' | 'degraded' | 'unhealthy'; uptime: number /* s */; totalEvents: number; currentTPS: number; errorRate: number };
+  realtime: { eventsPerSecond: number[]; latency: number[] /* ms */; errorRate: number[]; queueDepth: number[]; timestamp: Date[] };  // last 5 min, 30 points, oldest first
+  topMetrics: { topEventTypes: Array<{ type: string; count: number }>; topProjects: Array<{ project: string; events: number }>;
+    slowestOperations: Array<{ operation: string; avgTime: number }>; errorsByType: Array<{ error: string; count: number }> };
+  activeAlerts: AlertEvent[];
+}
+/** Figures of the monitoring itself. */
+export interface MonitoringStats { metricsCollected: number; activeTraces: number; activeAlerts: number; healthHistorySize: number; uptimeSeconds: number }
+
+// ───────────────────────────── event types ─────────────────────────────
+
+/** Names of the built-in events. */
+export declare const EVENT_TYPES: {
+  readonly AGENT: { readonly SPAWNED: 'agent.spawned'; readonly STARTED: 'agent.started'; readonly STOPPED: 'agent.stopped'; readonly FAILED: 'agent.failed'; readonly TERMINATED: 'agent.terminated' };
+  readonly TASK: { readonly ASSIGNED: 'task.assigned'; readonly STARTED: 'task.started'; readonly COMPLETED: 'task.completed'; readonly FAILED: 'task.failed'; readonly CANCELLED: 'task.cancelled' };
+  readonly RESOURCE: { readonly ALLOCATED: 'resource.allocated'; readonly RELEASED: 'resource.released'; readonly EXHAUSTED: 'resource.exhausted' };
+  readonly PERFORMANCE: { readonly METRICS: 'performance.metrics'; readonly THRESHOLD: 'performance.threshold'; readonly BOTTLENECK: 'performance.bottleneck' };
+  readonly SYSTEM: { readonly HEALTH_CHECK: 'system.health_check'; readonly CONFIGURATION_CHANGED: 'system.configuration_changed'; readonly SHUTDOWN: 'system.shutdown'; readonly ERROR: 'system.error' };
+  readonly ORCHESTRATION: { readonly SCALE_UP: 'orchestration.scale_up'; readonly SCALE_DOWN: 'orchestration.scale_down' };
+};
+/** `agent.spawned` */
+export interface AgentSpawnedEvent {
+  agentId: string; agentType: string; capabilities: string[]; orchestratorId?: string;
+  configuration?: { maxTasks?: number; timeout?: number /* ms */; [key: string]: unknown };
+}
+/** `agent.started` */
+export interface AgentStartedEvent { agentId: string; agentType: string; timestamp: EventTime }
+/** `agent.stopped` */
+export interface AgentStoppedEvent { agentId: string; reason: string; timestamp: EventTime }
+/** `agent.failed` */
+export interface AgentFailedEvent { agentId: string; error: string; timestamp: EventTime }
+/** `agent.terminated` */
+export interface AgentTerminatedEvent { agentId: string; reason: string; timestamp: EventTime }
+/** `task.assigned` */
+export interface TaskAssignedEvent {
+  taskId: string; agentId: string; taskType: string; priority: number; estimatedDuration: number /* ms */;
+  dependencies: string[]; data?: any;
+}
+/** `task.started` */
+export interface TaskStartedEvent { taskId: string; agentId: string; timestamp: EventTime }
+/** `task.completed` */
+export interface TaskCompletedEvent { taskId: string; agentId: string; result: any; duration: number /* ms */; timestamp: EventTime }
+/** `task.failed` */
+export interface TaskFailedEvent { taskId: string; agentId: string; error: string; timestamp: EventTime }
+/** `task.cancelled` */
+export interface TaskCancelledEvent { taskId: string; agentId: string; reason: string; timestamp: EventTime }
+/** `resource.allocated` */
+export interface ResourceAllocatedEvent { resourceId: string; resourceType: string; agentId: string; allocation: any; timestamp: EventTime }
+/** `resource.released` */
+export interface ResourceReleasedEvent { resourceId: string; resourceType: string; agentId: string; timestamp: EventTime }
+/** `resource.exhausted` */
+export interface ResourceExhaustedEvent { resourceType: string; threshold: number; current: number; timestamp: EventTime }
+/** `performance.metrics`; `source` is an agent id */
+export interface PerformanceMetricsEvent {
+  source: string;
+  metrics: { cpu: number; memory: number; responseTime: number; throughput: number; errorRate: number };
+  timestamp: EventTime;
+}
+/** `performance.threshold` */
+export interface ThresholdBreachedEvent {
+  metric: string; threshold: number; currentValue: number; severity: string; source: string; timestamp: EventTime;
+}
+/** `performance.bottleneck` */
+export interface BottleneckDetectedEvent {
+  component: string; bottleneckType: string; impact: any; recommendations: string[]; timestamp: EventTime;
+}
+/** `orchestration.scale_up` and `orchestration.scale_down` */
+export interface ScaleEvent { poolId: string; agentType: string; current: number; desired: number; agentIds?: string[]; reason: string }
+
+/**
+ * A time in the data of an event: what `publish` takes. It travels as JSON, so a handler is given the ISO string of a
+ * Date, or the number as it was.
+ */
+export type EventTime = Date | string | number;
+
+/** Types of the data of the built-in events. The `system.*` events carry whatever their publisher says. */
+export interface BuiltInEvents {
+  'agent.spawned': AgentSpawnedEvent;
+  'agent.started': AgentStartedEvent;
+  'agent.stopped': AgentStoppedEvent;
+  'agent.failed': AgentFailedEvent;
+  'agent.terminated': AgentTerminatedEvent;
+  'task.assigned': TaskAssignedEvent;
+  'task.started': TaskStartedEvent;
+  'task.completed': TaskCompletedEvent;
+  'task.failed': TaskFailedEvent;
+  'task.cancelled': TaskCancelledEvent;
+  'resource.allocated': ResourceAllocatedEvent;
+  'resource.released': ResourceReleasedEvent;
+  'resource.exhausted': ResourceExhaustedEvent;
+  'performance.metrics': PerformanceMetricsEvent;
+  'performance.threshold': ThresholdBreachedEvent;
+  'performance.bottleneck': BottleneckDetectedEvent;
+  'system.health_check': any;
+  'system.configuration_changed': any;
+  'system.shutdown': any;
+  'system.error': any;
+  'orchestration.scale_up': ScaleEvent;
+  'orchestration.scale_down': ScaleEvent;
+}
+
+// ───────────────────────────── service registry ─────────────────────────────
+
+/** How a service is. */
+export declare enum ServiceHealthStatus { HEALTHY = 'healthy', UNHEALTHY = 'unhealthy', DEGRADED = 'degraded', UNKNOWN = 'unknown', MAINTENANCE = 'maintenance' }
+/** Something a service can do. */
+export interface ServiceCapability { name: string; version: string; inputs?: Record<string, any>; outputs?: Record<string, any>; description?: string }
+/** How a service was when last looked at. */
+export interface ServiceHealth { status: ServiceHealthStatus | `${ServiceHealthStatus}`; lastCheck: Date; responseTime?: number /* ms */; details?: Record<string, any>; error?: string }
+/** A service as the registry knows it. */
+export interface ServiceDefinition {
+  name: string; endpoint: string; capabilities: ServiceCapability[]; version: string; health: ServiceHealth;
+  metadata?: { description?: string; tags?: string[]; author?: string; documentation?: string; environment?: string };
+  registeredAt: Date; updatedAt: Date;
+}
+/** What discover() looks for; all that is given must hold. */
+export interface ServiceDiscoveryFilter { namePattern?: string /* glob */; capability?: string; healthStatus?: ServiceHealthStatus; tags?: string[] /* any of */; version?: string /* semver range */; environment?: string }
+/** Configuration of ServiceRegistry. */
+export interface ServiceRegistryConfig {
+  redis: { url?: string; host: string; port: number; password?: string; db?: number; keyPrefix?: string };
+  healthCheck: { intervalMs: number; timeoutMs: number; failureThreshold: number; successThreshold: number };
+  serviceTtlSeconds: number;
+}
+/** Defaults of ServiceRegistry. */
+export declare const DEFAULT_SERVICE_REGISTRY_CONFIG: ServiceRegistryConfig;
+/** events: 'service:registered' 'service:updated' 'service:unregistered' 'service:expired' 'service:health:changed' 'registry:error' */
+export declare class ServiceRegistry extends EventEmitter implements AsyncDisposable {
+  /** redisClient: an ioredis or node-redis client, taken for its connection settings only; anything else is refused, naming what to pass */
+  constructor(config?: DeepPartial<ServiceRegistryConfig>, redisClient?: object);
+  register(service: Omit<ServiceDefinition, 'registeredAt' | 'updatedAt'>): Promise<ServiceDefinition>;
+  discover(filter?: ServiceDiscoveryFilter): Promise<ServiceDefinition[]>;
+  health(serviceName: string): Promise<ServiceHealth | null>;
+  unregister(serviceName: string): Promise<boolean>;
+  updateService(serviceName: string, updates: Partial<ServiceDefinition>): Promise<ServiceDefinition | null>;
+  startHealthMonitoring(): Promise<void>;
+  stopHealthMonitoring(): void;
+  getAllServices(): Promise<ServiceDefinition[]>;
+  getStats(): Promise<{ totalServices: number; healthyServices: number; unhealthyServices: number; degradedServices: number; unknownServices: number }>;
+  close(): Promise<void>;
+  [Symbol.asyncDispose](): Promise<void>;
+}
+
+// ───────────────────────────── errors ─────────────────────────────
+
+/** Every rejection and throw of the package is one of these. Test `code`, not the class. */
+export declare class OSSAError extends Error { readonly code: OSSAErrorCode; readonly retryable: boolean; readonly details?: Record<string, any>; cause?: unknown }
+/** Codes of OSSAError. */
+export type OSSAErrorCode =
+  | 'ERR_INVALID_CONFIG' | 'ERR_INVALID_ARGUMENT' | 'ERR_NOT_INITIALIZED' | 'ERR_CLOSED' | 'ERR_DISABLED' | 'ERR_ABORTED'
+  | 'ERR_LAYOUT' | 'ERR_UNSUPPORTED_SERVER' | 'ERR_CONNECTION' | 'ERR_AUTH' | 'ERR_TIMEOUT' | 'ERR_BACKPRESSURE' | 'ERR_STREAM_FULL' | 'ERR_NOT_REPLICATED' | 'ERR_REDIS'
+  | 'ERR_PAYLOAD_TOO_LARGE' | 'ERR_NOT_SERIALIZABLE' | 'ERR_HANDLER_TIMEOUT' | 'ERR_ACK_TIMEOUT' | 'ERR_REQUEST_TIMEOUT' | 'ERR_REMOTE'
+  | 'ERR_PROJECT_UNKNOWN' | 'ERR_PROJECT_CONFLICT' | 'ERR_NOT_PERMITTED' | 'ERR_RATE_LIMITED' | 'ERR_CONTRACT_VIOLATION' | 'ERR_CONTRACT_INVALID'
+  | 'ERR_SIGNATURE' | 'ERR_REPLAY' | 'ERR_SERVICE_INVALID' | 'ERR_INTERNAL';
+
+/** Every key optional, at every depth. */
+export type DeepPartial<T> = T extends object ? { [K in keyof T]?: DeepPartial<T[K]> | undefined } : T;
+/**
+ * For `await using` in TypeScript 5.2+. Declared here because the one of the standard library needs
+ * `"lib": ["esnext.disposable"]`; `Symbol.asyncDispose` itself comes with `@types/node`.
+ */
+export interface AsyncDisposable { [Symbol.asyncDispose](): Promise<void> }

@@ -1,0 +1,169 @@
+/** What both bus classes can do. */
+import { EventEmitter } from 'node:events';
+import type { BusCore } from './core';
+import { DeadLetterQueue } from './deadLetters';
+import { invalidArgument } from './errors';
+import { notYet } from './later';
+import type {
+  DeadLetters, EventBusMetrics, EventExplanation, EventHandlerFn, EventPayload, EventStream, PublishOptions, StreamConfig,
+  Subscription, SubscriptionOptions,
+} from './types';
+
+type Listener = (...args: any[]) => void;
+
+/** The core of a bus, for the classes of this package. */
+export const CORE = Symbol('ossa.core');
+
+/**
+ * Base of RedisEventBus and OSSAEventBus. The typed overloads are declared in `index.d.ts`; here are the calls as they
+ * are at run time.
+ *
+ * Lifecycle events: 'event:published' 'event:consumed' 'event:failed' 'event:retried' 'event:dead-lettered'
+ * 'event:expired' 'subscription:created' 'subscription:cancelled' 'data:loss' 'connection:lost' 'connection:restored'
+ * 'metrics:updated' 'health:status:changed' 'error'. A listener that throws is logged; 'error' without a listener is
+ * logged too and never ends the process.
+ */
+export abstract class EventBus extends EventEmitter {
+  /** Dead letters of all groups. */
+  readonly deadLetters: DeadLetters;
+  /** @internal */
+  declare readonly [CORE]: BusCore;
+
+  /** @internal */
+  protected constructor(core: BusCore) {
+    super();
+    Object.defineProperty(this, CORE, { value: core });
+    this.deadLetters = new DeadLetterQueue(core);
+    core.lifecycle.attach(this);
+  }
+
+  /** Resolves with the event's id once the store has it. `undefined` is stored as null, a Date as its ISO string. */
+  publish(eventType: string, data: unknown, options?: PublishOptions): Promise<string> {
+    return this[CORE].publisher.publish(eventType, data, options);
+  }
+
+  /** All ids in the order of `events`; or an error whose `details.results` holds `{ id }` or `{ error }` for each. */
+  publishBatch(events: Array<{ eventType: string; data: unknown; options?: PublishOptions }>): Promise<string[]> {
+    return this[CORE].publisher.publishBatch(events);
+  }
+
+  /** Calls `handler` for each event of a type, or of all types that match a pattern; without a handler, see {@link Subscription}. */
+  subscribe(eventType: string, handler?: EventHandlerFn | null, options?: SubscriptionOptions): Promise<Subscription> {
+    return this[CORE].subscribe(eventType, handler, options);
+  }
+
+  /** Closes this bus's subscriptions of that very type or pattern; with a handler, those of that handler only. */
+  unsubscribe(eventType: string, handler?: Function): Promise<void> {
+    return this[CORE].unsubscribe(eventType, handler);
+  }
+
+  /** Request and reply. */
+  async request<R = any>(_eventType: string, _data: unknown, _options?: PublishOptions & { timeoutMs?: number }): Promise<R> {
+    this[CORE].native();
+    throw notYet('request()', 'Publish with a correlationId and subscribe to an event of your own for the answer.');
+  }
+
+  /** Makes a stream with a retention of its own, or changes it. */
+  async createStream(name: string, config: StreamConfig): Promise<EventStream> {
+    return reviveStream(await this[CORE].call<CrossedStream>('createStream', { name: text('name', name), config }));
+  }
+
+  /** A stream and what is in it; null when there is none of that name. */
+  async getStream(name: string): Promise<EventStream | null> {
+    const stream = await this[CORE].call<CrossedStream | null>('getStream', { name: text('name', name) });
+    return stream === null ? null : reviveStream(stream);
+  }
+
+  /** Deletes a group that has no live consumers; resolves with whether it existed. */
+  async deleteGroup(eventTypeOrPattern: string, group: string): Promise<boolean> {
+    return this[CORE].call<boolean>('deleteGroup', { eventType: text('eventTypeOrPattern', eventTypeOrPattern), group: text('group', group) });
+  }
+
+  /** Reads history without consuming it. */
+  replay<T = any>(_eventType: string, _query?: { from?: Date; to?: Date; limit?: number }): AsyncIterable<EventPayload<T>> {
+    const core = this[CORE];
+    return {
+      [Symbol.asyncIterator]: () => ({
+        next: async () => {
+          core.native();
+          throw notYet('replay()', "Subscribe with a new group and startFrom: 'beginning' to read a stream from its start.");
+        },
+      }),
+    };
+  }
+
+  /** Everything known of one event. */
+  async explain(_eventType: string, _eventId: string): Promise<EventExplanation | null> {
+    this[CORE].native();
+    throw notYet('explain()', 'Look at getStream() for what is pending and at deadLetters.list() for what failed.');
+  }
+
+  /** Counters of this bus, without asking Redis. */
+  getMetrics(): EventBusMetrics {
+    return this[CORE].metrics();
+  }
+
+  /** Closes the bus. */
+  abstract [Symbol.asyncDispose](): Promise<void>;
+
+  // The engine makes costly lifecycle events only while somebody listens. once() and prependOnceListener() come by here too.
+
+  /** @internal */
+  override on(event: string | symbol, listener: Listener): this {
+    return this.#changed(super.on(event, listener));
+  }
+
+  /** @internal */
+  override addListener(event: string | symbol, listener: Listener): this {
+    return this.on(event, listener);
+  }
+
+  /** @internal */
+  override prependListener(event: string | symbol, listener: Listener): this {
+    return this.#changed(super.prependListener(event, listener));
+  }
+
+  /** @internal */
+  override removeListener(event: string | symbol, listener: Listener): this {
+    return this.#changed(super.removeListener(event, listener));
+  }
+
+  /** @internal */
+  override off(event: string | symbol, listener: Listener): this {
+    return this.removeListener(event, listener);
+  }
+
+  /** @internal */
+  override removeAllListeners(event?: string | symbol): this {
+    return this.#changed(event === undefined ? super.removeAllListeners() : super.removeAllListeners(event));
+  }
+
+  #changed(self: this): this {
+    this[CORE].lifecycle.listenersChanged();
+    return self;
+  }
+}
+
+/** A stream as it crosses: times in ms. */
+interface CrossedStream {
+  name: string;
+  config: StreamConfig;
+  stats: Omit<EventStream['stats'], 'firstMessage' | 'lastMessage'> & { firstMessage: number | null; lastMessage: number | null };
+}
+
+function reviveStream(stream: CrossedStream): EventStream {
+  const { firstMessage, lastMessage } = stream.stats;
+  return {
+    ...stream,
+    stats: {
+      ...stream.stats,
+      firstMessage: firstMessage === null ? null : new Date(firstMessage),
+      lastMessage: lastMessage === null ? null : new Date(lastMessage),
+    },
+  };
+}
+
+function text(name: string, value: unknown): string {
+  if (typeof value !== 'string') throw invalidArgument(name, 'must be a string');
+  return value;
+}

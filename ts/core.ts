@@ -1,0 +1,251 @@
+/**
+ * One bus of the engine with all that belongs to it on this side. A RedisEventBus has one; an OSSAEventBus shares that of
+ * the RedisEventBus inside it.
+ */
+import { addon } from './addon';
+import { systemClock } from './clock';
+import type { ResolvedEventBus } from './config';
+import { DEFAULT_EVENT_BUS_CONFIG } from './defaults';
+import { closingReason } from './delivery';
+import { Dispatcher } from './dispatcher';
+import { OSSAError, aborted, closed, fromNative, internal, invalidArgument } from './errors';
+import { Iteration } from './iteration';
+import { encode } from './json';
+import { KeepAlive } from './keepAlive';
+import { Lifecycle } from './lifecycle';
+import { Log } from './logger';
+import type { NativeAnswer, NativeBus } from './native';
+import { Publisher, isSignal } from './publisher';
+import { dateMs } from './publishOptions';
+import { CONSUMER_TIMEOUT_MS, Route } from './route';
+import { currentDelivery } from './running';
+import { Settlements } from './settlements';
+import { EventSubscription } from './subscription';
+import type { EventBusMetrics, EventHandlerFn, EventRetryConfig } from './types';
+
+/** How the class that users hold calls things, for messages. */
+export interface BusNames {
+  readonly class: string;
+  readonly start: string;
+  readonly stop: string;
+}
+
+type State = 'new' | 'open' | 'closing' | 'closed';
+
+/** Where bus, publisher, dispatcher and engine meet. */
+export class BusCore {
+  readonly lifecycle: Lifecycle;
+  readonly publisher: Publisher;
+  readonly dispatcher: Dispatcher;
+  readonly retryDefaults: EventRetryConfig;
+  readonly #names: BusNames;
+  readonly #config: string;
+  readonly #settlements: Settlements;
+  readonly #keepAlive = new KeepAlive(systemClock);
+  readonly #subscriptions = new Map<EventSubscription, EventHandlerFn | undefined>();
+  #native: NativeBus | undefined;
+  #state: State = 'new';
+  #connecting: Promise<void> | undefined;
+  #closing: Promise<void> | undefined;
+  #lastRoute = 0;
+
+  constructor({ config, logger }: ResolvedEventBus, names: BusNames) {
+    const log = new Log(logger);
+    this.#names = names;
+    this.#config = JSON.stringify(config);
+    this.retryDefaults = config.defaults.retry;
+    this.lifecycle = new Lifecycle(log);
+    this.#settlements = new Settlements((error) => this.lifecycle.error(error));
+    this.dispatcher = new Dispatcher(systemClock, this.#settlements, log, this.retryDefaults);
+    const limit = config.limits?.maxPayloadBytes ?? (DEFAULT_EVENT_BUS_CONFIG.limits?.maxPayloadBytes as number);
+    this.publisher = new Publisher(addon(), this.#keepAlive, limit, () => this.#refusal());
+  }
+
+  /** Connects; concurrent calls share one attempt, and after a failure it may be tried again. */
+  connect(): Promise<void> {
+    if (this.#state === 'open') return Promise.resolve();
+    if (this.#state !== 'new') return Promise.reject(this.#refusal());
+    return (this.#connecting ??= this.#connect().finally(() => (this.#connecting = undefined)));
+  }
+
+  /**
+   * Stops reading, lets handlers finish, hands back what is not finished, closes. Called from inside a handler of this
+   * bus it does not wait for that one.
+   */
+  disconnect(drainTimeoutMs: number | undefined): Promise<void> {
+    this.#closing ??= this.#disconnect(drainTimeoutMs);
+    const own = currentDelivery();
+    if (own === undefined || own.owner !== this.dispatcher) return this.#closing;
+    return Promise.race([this.#closing, this.dispatcher.idle(this.dispatcher.routes, own)]);
+  }
+
+  /** A call to the engine. Rejects ERR_NOT_INITIALIZED before connect, ERR_CLOSED after disconnect. */
+  async call<T = unknown>(method: string, args: unknown): Promise<T> {
+    return this.#ask<T>(this.native(), method, args);
+  }
+
+  /** From the engine's counters. Throws before connect and after disconnect. */
+  metrics(): EventBusMetrics {
+    return JSON.parse(this.native().metrics()) as EventBusMetrics;
+  }
+
+  /** The engine's bus. Throws before connect and after disconnect. */
+  native(): NativeBus {
+    if (this.#native === undefined || this.#state === 'new' || this.#state === 'closed') throw this.#refusal();
+    return this.#native;
+  }
+
+  /** subscribe() */
+  async subscribe(eventType: unknown, handler: unknown, options: unknown): Promise<EventSubscription> {
+    this.native();
+    if (this.#state === 'closing') throw this.#refusal();
+    if (typeof eventType !== 'string') throw invalidArgument('eventType', 'must be a string');
+    if (handler !== undefined && handler !== null && typeof handler !== 'function') {
+      throw invalidArgument('handler', 'must be a function, or left out (null) to iterate over the subscription');
+    }
+    const { signal, ...rest } = checkOptions(options);
+    if (isAborted(signal)) throw aborted('subscribe', signal as AbortSignal);
+    const call = (handler ?? undefined) as EventHandlerFn | undefined;
+    const timeoutMs = typeof rest['consumerTimeout'] === 'number' ? rest['consumerTimeout'] : CONSUMER_TIMEOUT_MS;
+    const id = (this.#lastRoute = (this.#lastRoute + 1) >>> 0);
+    const route = new Route(id, eventType, call, timeoutMs, rest['autoAck'] === false);
+    if (call === undefined) route.iteration = new Iteration(this.dispatcher, route);
+    this.dispatcher.add(route);
+    this.#keepAlive.hold();
+    let subscription: EventSubscription;
+    try {
+      const answer = await this.call<{ group: string; consumer: string }>('subscribe', {
+        id,
+        eventType,
+        options: rest,
+        iterator: call === undefined,
+      });
+      if (this.#state !== 'open') throw this.#refusal();
+      route.group = answer.group;
+      subscription = new EventSubscription(this, route, answer.consumer, signal);
+    } catch (error) {
+      this.dispatcher.closing(route, closingReason(`The subscription to '${eventType}'`));
+      this.dispatcher.remove(route);
+      this.#keepAlive.release();
+      throw error;
+    }
+    this.#subscriptions.set(subscription, call);
+    if (isAborted(signal)) {
+      await subscription.close();
+      throw aborted('subscribe', signal as AbortSignal);
+    }
+    this.dispatcher.opened(route, route.group);
+    return subscription;
+  }
+
+  /** unsubscribe() */
+  async unsubscribe(eventType: unknown, handler: unknown): Promise<void> {
+    this.native();
+    if (typeof eventType !== 'string') throw invalidArgument('eventType', 'must be a string');
+    if (handler !== undefined && handler !== null && typeof handler !== 'function') throw invalidArgument('handler', 'must be a function, or left out');
+    const meant = [...this.#subscriptions].filter(
+      ([subscription, its]) => subscription.eventType === eventType && (handler === undefined || handler === null || its === handler),
+    );
+    await Promise.all(meant.map(([subscription]) => subscription.close()));
+  }
+
+  /** A subscription was closed. */
+  forget(subscription: EventSubscription, route: Route): void {
+    if (!this.#subscriptions.delete(subscription)) return;
+    this.dispatcher.remove(route);
+    this.#keepAlive.release();
+  }
+
+  async #connect(): Promise<void> {
+    this.#native ??= new (addon().NativeBus)(
+      this.#config,
+      this.#guard((tokens: Uint32Array, ids: string[], failed: string) => this.publisher.receive(tokens, ids, failed)),
+      this.#guard((text: string, rows: Uint32Array, types: string[]) => this.dispatcher.receive(text, rows, types)),
+      this.#guard((confirmations: Uint32Array, failed: string) => this.#settlements.receive(confirmations, failed)),
+      this.#guard((events: string) => this.lifecycle.receive(events)),
+    );
+    const native = this.#native;
+    this.lifecycle.connect((mask) => native.listen(mask));
+    await this.#ask(native, 'connect', {});
+    if (this.#state !== 'new') throw this.#refusal();
+    this.#state = 'open';
+    this.#settlements.open(native);
+    this.publisher.open(native);
+  }
+
+  async #disconnect(drainTimeoutMs: number | undefined): Promise<void> {
+    const before = this.#state;
+    this.#state = 'closing';
+    const native = this.#native;
+    try {
+      this.publisher.flush();
+      const reason = closingReason(`The ${this.#names.class}`);
+      for (const route of this.dispatcher.routes) this.dispatcher.closing(route, reason);
+      // Handlers that still run may publish; without any, nothing more is taken.
+      if (this.dispatcher.running === 0) this.publisher.close();
+      if (native !== undefined) await this.#ask(native, 'disconnect', { drainTimeoutMs });
+    } finally {
+      this.#settlements.flush();
+      this.#state = 'closed';
+      this.#native = undefined;
+      for (const subscription of this.#subscriptions.keys()) subscription.detach();
+      this.#subscriptions.clear();
+      this.publisher.close();
+      const error = this.#refusal();
+      this.publisher.abandon(error);
+      this.#settlements.end(error);
+      this.dispatcher.end();
+      this.lifecycle.connect(undefined);
+      this.#keepAlive.end();
+      if (before === 'new' && this.#connecting !== undefined) await this.#connecting.catch(() => undefined);
+    }
+  }
+
+  async #ask<T>(native: NativeBus, method: string, args: unknown): Promise<T> {
+    this.#keepAlive.hold();
+    let answer: NativeAnswer<T>;
+    try {
+      answer = JSON.parse(await native.call(method, encode(args))) as NativeAnswer<T>;
+    } catch (error) {
+      throw internal(`The addon did not answer '${method}'`, error);
+    } finally {
+      this.#keepAlive.release();
+    }
+    if ('err' in answer) throw fromNative(answer.err);
+    return answer.ok;
+  }
+
+  /** Nothing may be thrown into the addon. */
+  #guard<A extends unknown[]>(callback: (...args: A) => void): (...args: A) => void {
+    return (...args) => {
+      try {
+        callback(...args);
+      } catch (error) {
+        this.lifecycle.error(error instanceof OSSAError ? error : internal('An answer of the addon could not be handled', error));
+      }
+    };
+  }
+
+  #refusal(): OSSAError {
+    const { class: name, start, stop } = this.#names;
+    if (this.#state === 'new') {
+      return new OSSAError(`This ${name} is not connected yet: await ${start} first`, { code: 'ERR_NOT_INITIALIZED' });
+    }
+    return closed(`This ${name} was closed by ${stop} and stays so: make a new one`);
+  }
+}
+
+/** A function, because the answer changes between two looks. */
+function isAborted(signal: AbortSignal | undefined): boolean {
+  return signal?.aborted === true;
+}
+
+function checkOptions(options: unknown): Record<string, unknown> & { signal?: AbortSignal } {
+  if (options === undefined || options === null) return {};
+  if (typeof options !== 'object' || Array.isArray(options)) throw invalidArgument('options', 'must be an object');
+  const { signal, startTimestamp, ...rest } = options as Record<string, unknown>;
+  if (startTimestamp !== undefined) rest['startTimestamp'] = dateMs('options.startTimestamp', startTimestamp);
+  if (signal === undefined) return rest;
+  if (!isSignal(signal)) throw invalidArgument('options.signal', 'must be an AbortSignal');
+  return { ...rest, signal };
+}

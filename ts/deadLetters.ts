@@ -1,0 +1,84 @@
+/** The dead letter queue. */
+import type { BusCore } from './core';
+import { invalidArgument } from './errors';
+import { toMetadata } from './payload';
+import type { CrossedMetadata } from './payload';
+import { dateMs } from './publishOptions';
+import { EventPriority } from './types';
+import type { DeadLetter, DeadLetters, EventMetadata } from './types';
+
+/** A dead letter as it crosses: times in ms, metadata and data as JSON text. */
+interface CrossedDeadLetter {
+  id: string;
+  eventType: string;
+  group: string;
+  reason: string;
+  error: string;
+  attempts: number;
+  failedAt: number;
+  meta: string;
+  data: string;
+}
+
+/** `bus.deadLetters` */
+export class DeadLetterQueue implements DeadLetters {
+  readonly #core: BusCore;
+
+  constructor(core: BusCore) {
+    this.#core = core;
+  }
+
+  /** A page of them, oldest first; `cursor` asks for the next page. */
+  async list(query?: Parameters<DeadLetters['list']>[0]): ReturnType<DeadLetters['list']> {
+    const asked = queryObject(query);
+    for (const key of ['from', 'to']) if (asked[key] !== undefined) asked[key] = dateMs(key, asked[key]);
+    const { items, cursor } = await this.#core.call<{ items: CrossedDeadLetter[]; cursor?: string | null }>('deadLetters.list', asked);
+    const letters = items.map((item) => this.#revive(item));
+    return cursor === undefined || cursor === null ? { items: letters } : { items: letters, cursor };
+  }
+
+  /** How many there are. */
+  async count(query?: Parameters<DeadLetters['count']>[0]): Promise<number> {
+    return this.#core.call<number>('deadLetters.count', queryObject(query));
+  }
+
+  /** Puts them back for the group that failed them, attempts from 1; resolves with how many. */
+  async redrive(query: Parameters<DeadLetters['redrive']>[0]): Promise<number> {
+    return this.#core.call<number>('deadLetters.redrive', queryObject(query));
+  }
+
+  /** Deletes them; resolves with how many. */
+  async purge(query: Parameters<DeadLetters['purge']>[0]): Promise<number> {
+    return this.#core.call<number>('deadLetters.purge', queryObject(query));
+  }
+
+  #revive(item: CrossedDeadLetter): DeadLetter {
+    const { meta, data, failedAt, ...rest } = item;
+    const at = new Date(failedAt);
+    return { ...rest, failedAt: at, event: { metadata: this.#metadata(item, meta, at), data: parsed(data) } };
+  }
+
+  #metadata(item: CrossedDeadLetter, meta: string, at: Date): EventMetadata {
+    const crossed = parsed(meta);
+    if (meta !== '' && typeof crossed === 'object' && crossed !== null) {
+      return toMetadata(crossed as CrossedMetadata, item.eventType, item.attempts, this.#core.retryDefaults);
+    }
+    // An entry that this bus did not write has none; these say so and keep the shape.
+    return { id: item.id, type: item.eventType, source: '', timestamp: at, version: '', priority: EventPriority.NORMAL, attempt: item.attempts };
+  }
+}
+
+/** Data that is not JSON is shown as the text it is. */
+function parsed(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return text;
+  }
+}
+
+function queryObject(query: unknown): Record<string, unknown> {
+  if (query === undefined || query === null) return {};
+  if (typeof query !== 'object' || Array.isArray(query)) throw invalidArgument('query', 'must be an object');
+  return { ...query };
+}

@@ -1,0 +1,212 @@
+/** One call of one handler, from the moment it is made to its settlement. */
+import { closed, invalidArgument } from './errors';
+import type { OSSAError } from './errors';
+import type { Timed, TimedList } from './deadlines';
+import type { DeliveryContext } from './types';
+
+/** What a delivery needs of the dispatcher. */
+export interface DeliveryOwner {
+  acknowledge(delivery: Delivery): Promise<void>;
+  reject(delivery: Delivery, options: object | undefined): Promise<void>;
+  extend(delivery: Delivery, ms: number): void;
+}
+
+/** What a delivery needs of its subscription. */
+export interface DeliverySubscription {
+  readonly group: string;
+}
+
+/** How it was settled, as far as it was. */
+export const enum Outcome {
+  Open,
+  Acknowledged,
+  Nacked,
+  Failed,
+  Returned,
+}
+
+/** State of one delivery. */
+export class Delivery implements Timed {
+  deadline = 0;
+  before: Timed | undefined = undefined;
+  after: Timed | undefined = undefined;
+  list: TimedList | undefined = undefined;
+
+  outcome = Outcome.Open;
+  /** The handler's time was over; it may still run. */
+  timedOut = false;
+  /** The handler returned, or its promise was settled. */
+  finished = false;
+  /** Promise of the ack() or nack() that was called. */
+  answer: Promise<void> | undefined = undefined;
+  /** Why its signal is or would be aborted. */
+  abortReason: OSSAError | undefined = undefined;
+  controller: AbortController | undefined = undefined;
+
+  constructor(
+    readonly owner: DeliveryOwner,
+    readonly subscription: DeliverySubscription,
+    readonly token: number,
+    readonly attempt: number,
+    readonly redelivered: boolean,
+    readonly ms: number,
+    readonly seq: number,
+  ) {}
+
+  /** Aborts the signal, or lets it be born aborted. */
+  abort(reason: OSSAError): void {
+    if (this.abortReason !== undefined) return;
+    this.abortReason = reason;
+    this.controller?.abort(reason);
+  }
+
+  /** Whether `error` only says that the handler obeyed its signal when its bus or subscription closed. */
+  gaveUp(error: unknown): boolean {
+    if (this.controller === undefined || this.abortReason === undefined || this.timedOut) return false;
+    if (error === this.abortReason) return true;
+    const { name, cause } = (typeof error === 'object' && error !== null ? error : {}) as { name?: unknown; cause?: unknown };
+    return name === 'AbortError' || cause === this.abortReason;
+  }
+}
+
+/**
+ * Second argument of a handler. Its methods are made when they are read, so that they may be taken apart
+ * (`const { ack } = context`) and cost nothing unless used.
+ */
+export class Context implements DeliveryContext {
+  readonly #delivery: Delivery;
+
+  constructor(delivery: Delivery) {
+    this.#delivery = delivery;
+  }
+
+  /** Consumer group. */
+  get group(): string {
+    return this.#delivery.subscription.group;
+  }
+
+  /** Id of the entry in its stream. */
+  get streamId(): string {
+    return `${this.#delivery.ms}-${this.#delivery.seq}`;
+  }
+
+  /** 1 at the first delivery. */
+  get attempt(): number {
+    return this.#delivery.attempt;
+  }
+
+  /** Whether it was delivered before. */
+  get redelivered(): boolean {
+    return this.#delivery.redelivered;
+  }
+
+  /** Aborted at consumerTimeout, on close and on shutdown. */
+  get signal(): AbortSignal {
+    const delivery = this.#delivery;
+    if (delivery.controller === undefined) {
+      delivery.controller = new AbortController();
+      if (delivery.abortReason !== undefined) delivery.controller.abort(delivery.abortReason);
+    }
+    return delivery.controller.signal;
+  }
+
+  /** Acknowledges; resolves once that is stored. */
+  get ack(): () => Promise<void> {
+    return () => acknowledge(this.#delivery);
+  }
+
+  /** Refuses: to be delivered again, or a dead letter. Resolves once that is stored. */
+  get nack(): DeliveryContext['nack'] {
+    return (options) => refuse(this.#delivery, options);
+  }
+
+  /** Asks for `ms` more. */
+  get extend(): (ms: number) => void {
+    return (ms) => {
+      if (typeof ms !== 'number' || !Number.isFinite(ms) || ms < 0) throw invalidArgument('ms', 'must be a number of milliseconds, 0 or more');
+      this.#delivery.owner.extend(this.#delivery, ms);
+    };
+  }
+
+  /** Batch handlers only. */
+  get fail(): DeliveryContext['fail'] {
+    return () => {
+      throw invalidArgument('fail', "is for batch handlers (subscribe with the option 'batch'); throw, or call nack()");
+    };
+  }
+
+  /** What a debugger shows. */
+  toJSON(): object {
+    const { group, streamId, attempt, redelivered } = this;
+    return { group, streamId, attempt, redelivered };
+  }
+}
+
+/** ack(), for a context or an iterated event. */
+export function acknowledge(delivery: Delivery): Promise<void> {
+  switch (delivery.outcome) {
+    case Outcome.Acknowledged:
+      return delivery.answer ?? Promise.resolve();
+    case Outcome.Open:
+      delivery.outcome = Outcome.Acknowledged;
+      return (delivery.answer = delivery.owner.acknowledge(delivery));
+    default:
+      return Promise.reject(alreadySettled('ack()', delivery.outcome));
+  }
+}
+
+/** nack(), for a context or an iterated event. */
+export function refuse(delivery: Delivery, options?: unknown): Promise<void> {
+  if (options !== undefined && (typeof options !== 'object' || options === null || Array.isArray(options))) {
+    return Promise.reject(invalidArgument('options', 'must be an object { delayMs?, deadLetter?, reason? }'));
+  }
+  switch (delivery.outcome) {
+    case Outcome.Nacked:
+      return delivery.answer ?? Promise.resolve();
+    case Outcome.Open: {
+      const problem = nackProblem(options as Record<string, unknown> | undefined);
+      if (problem !== undefined) return Promise.reject(problem);
+      delivery.outcome = Outcome.Nacked;
+      return (delivery.answer = delivery.owner.reject(delivery, options));
+    }
+    default:
+      return Promise.reject(alreadySettled('nack()', delivery.outcome));
+  }
+}
+
+/** Why a signal is aborted at close. */
+export function closingReason(what: string): OSSAError {
+  return closed(`${what} is closing`);
+}
+
+const NACK_OPTIONS: ReadonlyMap<string, string> = new Map([
+  ['delayMs', 'number'],
+  ['deadLetter', 'boolean'],
+  ['reason', 'string'],
+]);
+
+/** A settlement crosses without an answer of its own, so its options are checked before. */
+function nackProblem(options: Record<string, unknown> | undefined): OSSAError | undefined {
+  for (const [key, value] of Object.entries(options ?? {})) {
+    const type = NACK_OPTIONS.get(key);
+    if (type === undefined) return invalidArgument(`options.${key}`, 'is not an option of nack(); those are delayMs, deadLetter and reason');
+    if (value === undefined) continue;
+    if (typeof value !== type) return invalidArgument(`options.${key}`, `must be a ${type}`);
+    if (type === 'number' && !(Number.isFinite(value) && (value as number) >= 0)) {
+      return invalidArgument(`options.${key}`, 'must be a number of milliseconds, 0 or more');
+    }
+  }
+  return undefined;
+}
+
+function alreadySettled(call: string, outcome: Outcome): OSSAError {
+  const how =
+    outcome === Outcome.Acknowledged
+      ? 'was already acknowledged'
+      : outcome === Outcome.Nacked
+        ? 'was already refused with nack()'
+        : outcome === Outcome.Failed
+          ? 'already failed'
+          : 'was already handed back';
+  return invalidArgument(call, `the delivery ${how}`);
+}

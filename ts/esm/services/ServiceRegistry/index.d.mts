@@ -1,0 +1,2 @@
+// Types of the ES module entry. Copied to dist/ as it is.
+export * from '../../../index.js';

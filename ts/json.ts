@@ -1,0 +1,129 @@
+/** Values to JSON text: the data of events, options and configuration. */
+import { types } from 'node:util';
+import { OSSAError, describeThrown } from './errors';
+
+/**
+ * Data of an event as JSON text. `undefined` is null, a Date its ISO string, both as JSON.stringify has it.
+ * @throws OSSAError ERR_NOT_SERIALIZABLE with the path of the culprit; ERR_PAYLOAD_TOO_LARGE beyond what a string holds
+ */
+export function stringifyData(data: unknown): string {
+  if (data === undefined) return 'null';
+  let text: string | undefined;
+  try {
+    text = JSON.stringify(data) as string | undefined;
+  } catch (error) {
+    throw notSerializable(data, error);
+  }
+  if (text === undefined) throw notSerializable(data, undefined);
+  return text;
+}
+
+function notSerializable(data: unknown, cause: unknown): OSSAError {
+  if (types.isNativeError(cause) && cause.name === 'RangeError' && /string length/i.test(cause.message)) {
+    return new OSSAError('data is longer than a JavaScript string can be', { code: 'ERR_PAYLOAD_TOO_LARGE', cause });
+  }
+  const culprit = findCulprit(data, 'data', [], '') ?? { path: 'data', problem: cause === undefined ? 'has no JSON form' : describeThrown(cause) };
+  return new OSSAError(`${culprit.path} ${culprit.problem}`, {
+    code: 'ERR_NOT_SERIALIZABLE',
+    details: { path: culprit.path },
+    ...(cause === undefined ? {} : { cause }),
+  });
+}
+
+interface Culprit {
+  path: string;
+  problem: string;
+}
+
+/** Deeper than this is where JSON.stringify itself gives up, or soon will. */
+const DEPTH_MAX = 2000;
+
+/** Walks as JSON.stringify does, to say where it failed. Only after a failure. */
+function findCulprit(value: unknown, path: string, above: object[], key: string): Culprit | undefined {
+  let seen = value;
+  const toJSON = (typeof value === 'object' && value !== null) || typeof value === 'bigint' ? (value as { toJSON?: unknown }) : undefined;
+  try {
+    if (typeof toJSON?.toJSON === 'function') seen = (toJSON.toJSON as (key: string) => unknown)(key);
+  } catch (error) {
+    return { path, problem: `has a toJSON() that throws: ${describeThrown(error)}` };
+  }
+  if (typeof seen === 'bigint') return { path, problem: 'is a BigInt, which JSON cannot hold; send it as a string' };
+  if (above.length === 0 && (typeof seen === 'function' || typeof seen === 'symbol' || seen === undefined)) {
+    return { path, problem: seen === undefined ? 'has no JSON form: its toJSON() answers undefined' : `is a ${typeof seen}, which JSON cannot hold` };
+  }
+  if (typeof seen !== 'object' || seen === null) return undefined;
+  if (above.includes(seen)) return { path, problem: 'refers to an object that contains it (a circle)' };
+  if (above.length >= DEPTH_MAX) return { path: `${path.slice(0, 200)}…`, problem: 'is nested too deeply' };
+  above.push(seen);
+  try {
+    for (const name of Object.keys(seen)) {
+      const below = childPath(path, name, Array.isArray(seen));
+      let child: unknown;
+      try {
+        child = (seen as Record<string, unknown>)[name];
+      } catch (error) {
+        return { path: below, problem: `has a getter that throws: ${describeThrown(error)}` };
+      }
+      const found = findCulprit(child, below, above, name);
+      if (found !== undefined) return found;
+    }
+  } catch (error) {
+    return { path, problem: `cannot be read: ${describeThrown(error)}` };
+  } finally {
+    above.pop();
+  }
+  return undefined;
+}
+
+function childPath(path: string, name: string, inArray: boolean): string {
+  if (inArray) return `${path}[${name}]`;
+  return /^[A-Za-z_$][\w$]*$/.test(name) ? `${path}.${name}` : `${path}[${JSON.stringify(name)}]`;
+}
+
+/**
+ * Options and configuration as JSON text. What has no JSON form is marked `{"$invalid":"NaN"}`, so that the engine can
+ * refuse it with its path instead of never seeing it. `undefined` is absent.
+ */
+export function encode(value: unknown): string {
+  return JSON.stringify(marked(value, []));
+}
+
+function invalid(what: string): { $invalid: string } {
+  return { $invalid: what };
+}
+
+const ENCODE_DEPTH_MAX = 64;
+
+function marked(value: unknown, above: object[]): unknown {
+  switch (typeof value) {
+    case 'number':
+      return Number.isFinite(value) ? value : invalid(String(value));
+    case 'string':
+    case 'boolean':
+    case 'undefined':
+      return value;
+    case 'bigint':
+    case 'function':
+    case 'symbol':
+      return invalid(typeof value);
+  }
+  if (value === null) return null;
+  const object = value as object;
+  if (above.includes(object)) return invalid('a circular reference');
+  if (above.length >= ENCODE_DEPTH_MAX) return invalid('a value nested too deeply');
+  above.push(object);
+  try {
+    if (Array.isArray(object)) return object.map((item) => (item === undefined ? invalid('undefined') : marked(item, above)));
+    if (types.isDate(object)) return invalid('Date');
+    if (types.isMap(object) || types.isSet(object) || types.isRegExp(object) || types.isPromise(object) || ArrayBuffer.isView(object)) {
+      return invalid(Object.prototype.toString.call(object).slice(8, -1));
+    }
+    const out: Record<string, unknown> = Object.create(null) as Record<string, unknown>;
+    for (const name of Object.keys(object)) out[name] = marked((object as Record<string, unknown>)[name], above);
+    return out;
+  } catch (error) {
+    return invalid(`a value that cannot be read: ${describeThrown(error)}`);
+  } finally {
+    above.pop();
+  }
+}

@@ -1,0 +1,112 @@
+/** Lifecycle events: from the engine to the listeners of a bus, none of which can break anything. */
+import type { EventEmitter } from 'node:events';
+import { fromNative } from './errors';
+import type { Log } from './logger';
+import { Listening } from './native';
+import type { NativeErrorData } from './native';
+
+/** Events that cost something on the hot path, with the bit that asks the engine for them. */
+const ASKED_FOR: ReadonlyArray<readonly [string, Listening]> = [
+  ['event:published', Listening.Published],
+  ['event:consumed', Listening.Consumed],
+  ['event:failed', Listening.Failed],
+  ['event:retried', Listening.Retried],
+];
+
+/** Keys whose numbers are times. */
+const TIMES: ReadonlySet<string> = new Set(['timestamp', 'at', 'lastHealthCheck', 'nextRetryAt', 'failedAt']);
+
+/** Emits on every bus that shares one engine bus: a RedisEventBus, and the OSSAEventBus around it. */
+export class Lifecycle {
+  readonly #log: Log;
+  readonly #emitters: EventEmitter[] = [];
+  #listen: ((mask: number) => void) | undefined;
+  #mask = 0;
+
+  constructor(log: Log) {
+    this.#log = log;
+  }
+
+  /** `emitter` hears the events from now on. It says by {@link listenersChanged} when its listeners change. */
+  attach(emitter: EventEmitter): void {
+    this.#emitters.push(emitter);
+  }
+
+  /** There is an engine bus to tell what is listened for; undefined: no more. */
+  connect(listen: ((mask: number) => void) | undefined): void {
+    this.#listen = listen;
+    this.#mask = 0;
+    this.listenersChanged();
+  }
+
+  /** Asks the engine for the events that somebody listens for, and for no others. */
+  listenersChanged(): void {
+    if (this.#listen === undefined) return;
+    let mask = 0;
+    for (const [name, bit] of ASKED_FOR) if (this.#emitters.some((emitter) => emitter.listenerCount(name) > 0)) mask |= bit;
+    if (mask === this.#mask) return;
+    this.#mask = mask;
+    this.#listen(mask);
+  }
+
+  /** NativeCallbacks.onLifecycle */
+  receive(text: string): void {
+    let events: Array<[string, Record<string, unknown>]>;
+    try {
+      events = JSON.parse(text) as typeof events;
+    } catch (error) {
+      this.#log.failure('Lifecycle events could not be read', error);
+      return;
+    }
+    for (const [name, payload] of events) {
+      if (name === 'log') this.#log.write(String(payload['level']), String(payload['message']));
+      else this.emit(name, name === 'error' ? asError(payload) : revive(payload));
+    }
+  }
+
+  /** Calls each listener on its own: one that throws, or whose promise rejects, is logged and the rest are called. */
+  emit(name: string, payload: unknown): void {
+    let heard = false;
+    for (const emitter of this.#emitters) {
+      for (const listener of emitter.rawListeners(name)) {
+        heard = true;
+        try {
+          const result: unknown = Reflect.apply(listener, emitter, [payload]);
+          if (isThenable(result)) result.then(undefined, (error: unknown) => this.#log.failure(`A listener of '${name}' failed`, error));
+        } catch (error) {
+          this.#log.failure(`A listener of '${name}' failed`, error);
+        }
+      }
+    }
+    if (!heard && name === 'error') this.#log.failure('Error', payload);
+  }
+
+  /** An error that reaches no caller: 'error', or the log. */
+  error(error: unknown): void {
+    this.emit('error', error);
+  }
+}
+
+/** Whether a value has a `then`. Reading it may throw. */
+export function isThenable(value: unknown): value is PromiseLike<unknown> {
+  return (
+    ((typeof value === 'object' && value !== null) || typeof value === 'function') && typeof (value as { then?: unknown }).then === 'function'
+  );
+}
+
+function isErrorData(value: unknown): value is NativeErrorData {
+  const data = value as Partial<NativeErrorData> | null;
+  return typeof data === 'object' && data !== null && typeof data.code === 'string' && typeof data.message === 'string';
+}
+
+function asError(payload: Record<string, unknown>): unknown {
+  return isErrorData(payload) ? fromNative(payload) : isErrorData(payload['error']) ? fromNative(payload['error']) : payload;
+}
+
+function revive(payload: Record<string, unknown>): Record<string, unknown> {
+  for (const [key, value] of Object.entries(payload)) {
+    if (typeof value === 'number' && TIMES.has(key)) payload[key] = new Date(value);
+    else if (key === 'error' && isErrorData(value)) payload[key] = fromNative(value);
+  }
+  return payload;
+}

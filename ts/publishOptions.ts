@@ -1,0 +1,46 @@
+/** Options of publish, in the form in which they cross. The engine knows and checks them; only what JSON cannot say is seen to here. */
+import { types } from 'node:util';
+import { invalidArgument } from './errors';
+import { encode } from './json';
+import type { PublishOptions } from './types';
+
+/**
+ * JSON text of the options without `signal`, '' if none is left.
+ * @throws OSSAError ERR_INVALID_ARGUMENT
+ */
+export function encodePublishOptions(options: PublishOptions): string {
+  if (typeof options !== 'object' || Array.isArray(options)) throw invalidArgument('options', 'must be an object');
+  let simple = true;
+  let any = false;
+  for (const key of Object.keys(options)) {
+    const value = (options as Record<string, unknown>)[key];
+    if (value === undefined) continue;
+    if (key === 'signal') {
+      simple = false;
+      continue;
+    }
+    any = true;
+    if (typeof value === 'string' || typeof value === 'boolean' || (typeof value === 'number' && Number.isFinite(value))) {
+      if (key === 'deliverAt') throw notADate();
+    } else {
+      simple = false;
+    }
+  }
+  if (!any) return '';
+  if (simple) return JSON.stringify(options);
+  const { signal: _, deliverAt, ...rest } = options;
+  return encode(deliverAt === undefined ? rest : { ...rest, deliverAt: dateMs('options.deliverAt', deliverAt) });
+}
+
+/**
+ * A Date as ms.
+ * @throws OSSAError ERR_INVALID_ARGUMENT
+ */
+export function dateMs(name: string, value: unknown): number {
+  if (!types.isDate(value) || Number.isNaN(value.getTime())) throw invalidArgument(name, 'must be a valid Date');
+  return value.getTime();
+}
+
+function notADate(): Error {
+  return invalidArgument('options.deliverAt', 'must be a valid Date');
+}

@@ -1,0 +1,31 @@
+/** What the dispatcher knows of a subscription. */
+import type { Delivery } from './delivery';
+import type { Iteration } from './iteration';
+import type { EventHandlerFn } from './types';
+
+/** 'opening': the engine was asked; 'paused' and 'closing': deliveries are handed back. */
+export type RouteState = 'opening' | 'open' | 'paused' | 'closing';
+
+/** Default of `consumerTimeout`, ms. */
+export const CONSUMER_TIMEOUT_MS = 30_000;
+
+/** One subscription. */
+export class Route {
+  state: RouteState = 'opening';
+  /** Known once it is open. */
+  group = '';
+  /** Deliveries that came before the engine's answer did. */
+  readonly early: Array<() => void> = [];
+  /** Handlers under way. */
+  readonly running = new Set<Delivery>();
+  /** In place of a handler. */
+  iteration: Iteration | undefined;
+
+  constructor(
+    readonly id: number,
+    readonly eventType: string,
+    readonly handler: EventHandlerFn | undefined,
+    readonly timeoutMs: number,
+    readonly manualAck: boolean,
+  ) {}
+}

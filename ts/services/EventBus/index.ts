@@ -1,0 +1,2 @@
+/** Entry point of `@bluefly/ossa/services/EventBus`. */
+export * from '../../index';

@@ -1,0 +1,2 @@
+/** Entry point of `@bluefly/ossa/services/ServiceRegistry`. */
+export * from '../../index';
