@@ -1,0 +1,147 @@
+//! The class that JavaScript holds, see `NativeBus` in ts/native.ts.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use napi::Env as NapiEnv;
+use napi::bindgen_prelude::Uint32Array;
+use napi_derive::napi;
+
+use super::host::{Listener, NodeHost};
+use super::runtime::Threads;
+use super::{answer, calls, guarded, panicked, verdicts};
+use crate::engine::bus::Bus;
+use crate::engine::config::BusConfig;
+use crate::engine::env::Env;
+use crate::engine::error::{Error, Result};
+use crate::engine::host::{Host, Lifecycle};
+
+/// A bus and the threads it runs on.
+struct Engine {
+    bus: Arc<Bus>,
+    threads: Arc<Threads>,
+}
+
+/// One bus of the engine.
+#[napi]
+pub struct NativeBus {
+    host: Arc<NodeHost>,
+    /// An error made at construction is told when the bus is used.
+    engine: Result<Engine>,
+}
+
+fn build(config: &str, host: &Arc<NodeHost>) -> Result<Engine> {
+    let config = serde_json::from_str(config).map_err(|e| Error::internal(format!("the configuration cannot be read: {e}")))?;
+    let config = BusConfig::from_resolved(&config)?;
+    let threads = Threads::acquire()?;
+    let entered = threads.handle();
+    let _runtime = entered.enter();
+    let bus = Bus::new(config, host.clone(), Env::system())?;
+    Ok(Engine { bus, threads })
+}
+
+#[napi]
+impl NativeBus {
+    /// `listener` is told everything, see `Message` in ts/native.ts.
+    #[napi(constructor)]
+    pub fn new(env: NapiEnv, config: String, listener: Listener<'_>) -> napi::Result<Self> {
+        let host = Arc::new(NodeHost::new(&listener)?);
+        let engine = guarded(|| build(&config, &host)).and_then(|built| built);
+        if let Ok(Engine { bus, threads }) = &engine {
+            // A worker that ends without disconnect leaves nothing running behind.
+            let (bus, threads) = (Arc::downgrade(bus), Arc::downgrade(threads));
+            env.add_env_cleanup_hook((), move |()| {
+                if let (Some(bus), Some(threads)) = (bus.upgrade(), threads.upgrade()) {
+                    threads.handle().spawn(async move { bus.disconnect(Duration::ZERO).await });
+                }
+            })?;
+        }
+        Ok(Self { host, engine })
+    }
+
+    /// Answered under `id`.
+    #[napi]
+    pub fn call(&self, id: u32, method: String, args: String) {
+        let host = self.host.clone();
+        match &self.engine {
+            Ok(Engine { bus, threads }) => {
+                // The threads stay until the answer is out.
+                let (bus, kept) = (bus.clone(), threads.clone());
+                threads.handle().spawn(async move {
+                    let result = AssertUnwindSafe(calls::call(&bus, &method, &args)).catch_unwind().await;
+                    host.answer(id, answer(result.unwrap_or_else(|panic| Err(panicked(panic.as_ref())))));
+                    drop(bus);
+                    drop(kept);
+                });
+            }
+            // Closing what never was is done.
+            Err(_) if method == "disconnect" => host.answer(id, answer(Ok(serde_json::json!({})))),
+            Err(error) => host.answer(id, answer(Err(error.clone()))),
+        }
+    }
+
+    /// Answered by the listener.
+    #[napi]
+    pub fn publish(&self, first_token: u32, text: String) {
+        self.with(|bus| bus.publish(first_token, text));
+    }
+
+    /// Gives up a publish that is not sent yet.
+    #[napi]
+    pub fn cancel(&self, token: u32) {
+        self.with(|bus| bus.cancel(token));
+    }
+
+    /// Ends deliveries.
+    #[napi]
+    pub fn settle(&self, done: Uint32Array, failed: String, confirm: u32) {
+        self.with(|bus| match verdicts::read(&done, &failed) {
+            Ok(verdicts) => bus.settle(verdicts, confirm),
+            Err(error) => {
+                self.host.lifecycle(vec![Lifecycle::error(&error)]);
+                if confirm != 0 {
+                    self.host.settled(vec![(confirm, Some(error))]);
+                }
+            }
+        });
+    }
+
+    /// Which lifecycle events are wanted.
+    #[napi]
+    pub fn listen(&self, mask: u32) {
+        self.host.listen(mask);
+    }
+
+    /// `EventBusMetrics` as JSON text.
+    #[napi]
+    pub fn metrics(&self) -> String {
+        match &self.engine {
+            Ok(engine) => guarded(|| engine.bus.metrics().to_string()).unwrap_or_else(|_| "{}".to_owned()),
+            Err(_) => "{}".to_owned(),
+        }
+    }
+}
+
+impl NativeBus {
+    fn with(&self, work: impl FnOnce(&Arc<Bus>)) {
+        let Ok(engine) = &self.engine else { return };
+        if let Err(error) = guarded(|| work(&engine.bus)) {
+            self.host.lifecycle(vec![Lifecycle::error(&error)]);
+        }
+    }
+}
+
+impl Drop for NativeBus {
+    fn drop(&mut self) {
+        if let Ok(Engine { bus, threads }) = &self.engine {
+            // Collected without disconnect: nothing may run on for nobody.
+            let (bus, kept) = (bus.clone(), threads.clone());
+            threads.handle().spawn(async move {
+                bus.disconnect(Duration::ZERO).await;
+                drop(kept);
+            });
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! What happens seldom: calls by name with JSON arguments, see `NativeBus.call` in ts/native.ts.
+
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+use crate::engine::bus::{Bus, DRAIN_DEFAULT};
+use crate::engine::error::{Code, Error, Result};
+use crate::engine::options::SubscribeOptions;
+use crate::engine::store::DeadLetterQuery;
+
+/// Dead letters a page unless asked otherwise.
+const PAGE_DEFAULT: usize = 100;
+/// Longest drain time accepted, ms: a day.
+const DRAIN_MS_MAX: f64 = 86_400_000.0;
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Subscribe {
+    id: u32,
+    event_type: String,
+    #[serde(default)]
+    options: Value,
+}
+
+#[derive(Deserialize)]
+struct Id {
+    id: u32,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Unsubscribe {
+    id: u32,
+    drain_timeout_ms: Option<Value>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Disconnect {
+    drain_timeout_ms: Option<Value>,
+}
+
+#[derive(Deserialize)]
+struct Name {
+    name: String,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Letters {
+    ids: Option<Vec<String>>,
+    event_type: Option<String>,
+    group: Option<String>,
+    from: Option<f64>,
+    to: Option<f64>,
+    limit: Option<usize>,
+    cursor: Option<String>,
+}
+
+impl Letters {
+    fn query(&self) -> DeadLetterQuery {
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // the cast saturates
+        let ms = |ms: f64| ms.max(0.0) as u64;
+        DeadLetterQuery {
+            ids: self.ids.clone(),
+            event_type: self.event_type.clone(),
+            group: self.group.clone(),
+            from_ms: self.from.map(ms),
+            to_ms: self.to.map(ms),
+        }
+    }
+}
+
+fn read<T: DeserializeOwned>(args: &str) -> Result<T> {
+    serde_json::from_str(args).map_err(|e| Error::argument("arguments", format!("cannot be read: {e}")))
+}
+
+fn drain(given: Option<Value>) -> Result<Duration> {
+    match given {
+        None => Ok(DRAIN_DEFAULT),
+        Some(value) => value
+            .as_f64()
+            .filter(|ms| (0.0..=DRAIN_MS_MAX).contains(ms))
+            .map(|ms| Duration::from_secs_f64(ms / 1000.0))
+            .ok_or_else(|| Error::argument("drainTimeoutMs", "must be a number of milliseconds from 0 to 86400000")),
+    }
+}
+
+/// Does what `method` says.
+pub async fn call(bus: &Bus, method: &str, args: &str) -> Result<Value> {
+    match method {
+        "connect" => bus.connect().await.map(|()| json!({})),
+        "disconnect" => {
+            let drain = drain(read::<Disconnect>(args)?.drain_timeout_ms)?;
+            bus.disconnect(drain).await;
+            Ok(json!({}))
+        }
+        "subscribe" => {
+            let Subscribe { id, event_type, options } = read(args)?;
+            let (group, consumer) = bus.subscribe(id, &event_type, SubscribeOptions::read(options)?).await?;
+            Ok(json!({ "group": group, "consumer": consumer }))
+        }
+        "unsubscribe" => {
+            let Unsubscribe { id, drain_timeout_ms } = read(args)?;
+            bus.unsubscribe(id, drain(drain_timeout_ms)?).await.map(|()| json!({}))
+        }
+        "pause" | "resume" => {
+            bus.pause(read::<Id>(args)?.id, method == "pause");
+            Ok(json!({}))
+        }
+        "status" => Ok(bus.status().await),
+        "getStream" => bus.stream(&read::<Name>(args)?.name).await,
+        "deadLetters.list" => {
+            let letters: Letters = read(args)?;
+            bus.dead_letters(&letters.query(), letters.limit.unwrap_or(PAGE_DEFAULT), letters.cursor.as_deref()).await
+        }
+        "deadLetters.count" => Ok(bus.count_dead_letters(&read::<Letters>(args)?.query()).await?.into()),
+        "deadLetters.redrive" => Ok(bus.redrive(&read::<Letters>(args)?.query()).await?.into()),
+        "deadLetters.purge" => Ok(bus.purge(&read::<Letters>(args)?.query()).await?.into()),
+        _ => Err(Error::new(Code::Disabled, format!("{method} is not available in version {}", env!("CARGO_PKG_VERSION")))),
+    }
+}

@@ -1,0 +1,196 @@
+//! From the engine to JavaScript: everything goes through one weak threadsafe function, one call for many events.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use napi::bindgen_prelude::{FnArgs, Function, Uint32Array, Unknown};
+use napi::threadsafe_function::{ThreadsafeFunction, ThreadsafeFunctionCallMode};
+use serde_json::{Value, json};
+
+use crate::engine::env::lock;
+use crate::engine::error::{Error, Result};
+use crate::engine::host::{Delivery, Host, Kind, Lifecycle, Token};
+
+/// Numbers of one delivery, see `Row` in ts/native.ts.
+const ROW_STRIDE: usize = 10;
+
+/// What is told, see `Message` in ts/native.ts.
+#[derive(Clone, Copy)]
+#[repr(u32)]
+enum Topic {
+    Published = 0,
+    Deliveries = 1,
+    Settled = 2,
+    Lifecycle = 3,
+    Answer = 4,
+    /// Nothing: only to see whether the thread answers.
+    Ping = 5,
+}
+
+/// One call: topic, numbers, texts, text.
+pub struct Message {
+    topic: Topic,
+    numbers: Vec<u32>,
+    texts: Vec<String>,
+    text: String,
+}
+
+type Arguments = FnArgs<(u32, Uint32Array, Vec<String>, String)>;
+type Callback = ThreadsafeFunction<Message, Unknown<'static>, Arguments, napi::Status, false, true>;
+
+/// The JavaScript function that is told.
+pub type Listener<'a> = Function<'a, Arguments, Unknown<'static>>;
+
+/// [`Host`] over a JavaScript function.
+pub struct NodeHost {
+    callback: Callback,
+    listening: AtomicU32,
+    pulse: std::sync::Arc<Pulse>,
+}
+
+/// Whether the JavaScript thread takes calls.
+struct Pulse {
+    /// Calls it has not taken yet.
+    waiting: AtomicUsize,
+    /// When it took the last one, or the first of those waiting was made.
+    since: Mutex<Instant>,
+}
+
+impl NodeHost {
+    /// `listener` is called on the thread that makes this.
+    pub fn new(listener: &Listener<'_>) -> napi::Result<Self> {
+        let pulse = std::sync::Arc::new(Pulse { waiting: AtomicUsize::new(0), since: Mutex::new(Instant::now()) });
+        let taken = pulse.clone();
+        let callback = listener.build_threadsafe_function::<Message>().callee_handled::<false>().weak::<true>().build_callback(
+            move |context: napi::threadsafe_function::ThreadsafeCallContext<Message>| {
+                taken.waiting.fetch_sub(1, Ordering::AcqRel);
+                *lock(&taken.since) = Instant::now();
+                let Message { topic, numbers, texts, text } = context.value;
+                Ok(FnArgs::from((topic as u32, Uint32Array::new(numbers), texts, text)))
+            },
+        )?;
+        Ok(Self { callback, listening: AtomicU32::new(0), pulse })
+    }
+
+    /// Which lifecycle events are wanted, see `Listening` in ts/native.ts.
+    pub fn listen(&self, mask: u32) {
+        self.listening.store(mask, Ordering::Relaxed);
+    }
+
+    /// Answers a call.
+    pub fn answer(&self, call: u32, answer: String) {
+        self.tell(Topic::Answer, vec![call], Vec::new(), answer);
+    }
+
+    fn tell(&self, topic: Topic, numbers: Vec<u32>, texts: Vec<String>, text: String) {
+        if self.pulse.waiting.fetch_add(1, Ordering::AcqRel) == 0 {
+            *lock(&self.pulse.since) = Instant::now();
+        }
+        let message = Message { topic, numbers, texts, text };
+        if self.callback.call(message, ThreadsafeFunctionCallMode::NonBlocking) != napi::Status::Ok {
+            // The environment is going: nobody is left to be told.
+            self.pulse.waiting.fetch_sub(1, Ordering::AcqRel);
+        }
+    }
+}
+
+/// JSON array of `[number, error]`, or nothing.
+fn failures(failed: Vec<(u32, Error)>) -> String {
+    if failed.is_empty() {
+        return String::new();
+    }
+    Value::Array(failed.into_iter().map(|(number, error)| json!([number, error.to_json()])).collect()).to_string()
+}
+
+/// Length as JavaScript counts it.
+fn utf16_len(text: &str) -> u32 {
+    let length = if text.is_ascii() { text.len() } else { text.chars().map(char::len_utf16).sum() };
+    u32::try_from(length).unwrap_or(u32::MAX)
+}
+
+impl Host for NodeHost {
+    fn published(&self, results: Vec<(Token, Result<String>)>) {
+        let (mut tokens, mut ids, mut failed) = (Vec::with_capacity(results.len()), Vec::with_capacity(results.len()), Vec::new());
+        for (token, result) in results {
+            match result {
+                Ok(id) => {
+                    tokens.push(token);
+                    ids.push(id);
+                }
+                Err(error) => failed.push((token, error)),
+            }
+        }
+        self.tell(Topic::Published, tokens, ids, failures(failed));
+    }
+
+    fn deliver(&self, batch: Vec<Delivery>) {
+        let bytes = batch.iter().map(|delivery| delivery.text.meta.len() + delivery.text.data.len()).sum();
+        let mut text = String::with_capacity(bytes);
+        let mut rows: Vec<u32> = Vec::with_capacity(batch.len() * ROW_STRIDE);
+        let mut types: Vec<String> = Vec::new();
+        for delivery in batch {
+            let event_type = &*delivery.partition.event_type;
+            // Most batches have one type, and one after the other the same.
+            let at = types.iter().rposition(|known| known == event_type).unwrap_or_else(|| {
+                types.push(event_type.to_owned());
+                types.len() - 1
+            });
+            #[allow(clippy::cast_possible_truncation)] // halves of a 64-bit number; a sequence and an index far below 2^32
+            rows.extend([
+                delivery.subscription,
+                delivery.token,
+                delivery.attempt,
+                u32::from(delivery.redelivered),
+                (delivery.id.ms >> 32) as u32,
+                delivery.id.ms as u32,
+                delivery.id.seq as u32,
+                at as u32,
+                utf16_len(&delivery.text.meta),
+                utf16_len(&delivery.text.data),
+            ]);
+            text.push_str(&delivery.text.meta);
+            text.push_str(&delivery.text.data);
+        }
+        self.tell(Topic::Deliveries, rows, types, text);
+    }
+
+    fn settled(&self, confirmations: Vec<(u32, Option<Error>)>) {
+        let (mut stored, mut failed) = (Vec::new(), Vec::new());
+        for (confirmation, error) in confirmations {
+            match error {
+                None => stored.push(confirmation),
+                Some(error) => failed.push((confirmation, error)),
+            }
+        }
+        if !stored.is_empty() || !failed.is_empty() {
+            self.tell(Topic::Settled, stored, Vec::new(), failures(failed));
+        }
+    }
+
+    fn lifecycle(&self, events: Vec<Lifecycle>) {
+        if events.is_empty() {
+            return;
+        }
+        let events: Vec<Value> = events.into_iter().map(|Lifecycle(kind, about)| json!([kind.as_str(), about])).collect();
+        self.tell(Topic::Lifecycle, Vec::new(), Vec::new(), Value::Array(events).to_string());
+    }
+
+    fn listens(&self, kind: Kind) -> bool {
+        let bit = match kind {
+            Kind::Consumed => 2,
+            Kind::Failed => 4,
+            Kind::Retried => 8,
+            _ => return true,
+        };
+        self.listening.load(Ordering::Relaxed) & bit != 0
+    }
+
+    fn silent_for(&self) -> Duration {
+        if self.pulse.waiting.load(Ordering::Acquire) == 0 {
+            self.tell(Topic::Ping, Vec::new(), Vec::new(), String::new());
+            return Duration::ZERO;
+        }
+        lock(&self.pulse.since).elapsed()
+    }
+}
