@@ -20,7 +20,7 @@ export const DEFAULT_EVENT_BUS_CONFIG: EventBusConfig = deepFreeze({
     retry: { maxAttempts: 3, initialDelay: 1000, backoffMultiplier: 2, maxDelay: 30000, jitter: 'equal' as const },
     priority: EventPriority.NORMAL,
   },
-  deadLetterQueue: { enabled: true, keyPattern: 'ossa:eventbus:dlq', retention: 604800 },
+  deadLetterQueue: { enabled: true, retention: 604800 },
   limits: {
     maxPayloadBytes: 1048576,
     maxPendingPublishes: 100000,

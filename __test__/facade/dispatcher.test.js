@@ -195,6 +195,20 @@ describe('time', () => {
   });
 });
 
+test('faked timers of a test tool change nothing', async () => {
+  jest.useFakeTimers();
+  try {
+    await bus.subscribe('a', () => new Promise(() => {}), { consumerTimeout: 20 });
+    expect(await bus.publish('a', 1)).toBe('id-0');
+    native.deliver(1, {});
+    const timers = require('node:timers/promises');
+    for (let i = 0; i < 50 && native.outcome.failed.length === 0; i++) await timers.setTimeout(5);
+    expect(native.outcome.failed[0].slice(0, 2)).toEqual([1, 'timeout']);
+  } finally {
+    jest.useRealTimers();
+  }
+});
+
 describe('by hand (autoAck: false)', () => {
   const subscribe = (handler, options) => bus.subscribe('a', handler, { autoAck: false, ...options });
 

@@ -4,6 +4,8 @@
  */
 'use strict';
 
+const { setImmediate: later } = require('node:timers');
+
 const DEFAULTS = {
   redis: { host: 'localhost', port: 6379, keyPrefix: 'ossa:eventbus' },
   defaults: { ttl: 3600, priority: 'normal', retry: { maxAttempts: 3, initialDelay: 1000, backoffMultiplier: 2, maxDelay: 30000, jitter: 'equal' } },
@@ -46,7 +48,7 @@ class NativeBus {
 
   publish(firstToken, text) {
     this.published.push({ firstToken, text });
-    if (this.auto) setImmediate(() => this.answer(firstToken, text.split('\n').length - 1));
+    if (this.auto) later(() => this.answer(firstToken, text.split('\n').length - 1));
   }
 
   cancel(token) {
@@ -55,7 +57,7 @@ class NativeBus {
 
   settle(done, failed, confirm) {
     this.settled.push({ done: [...done], failed: failed === '' ? [] : JSON.parse(failed), confirm });
-    if (this.auto && confirm !== 0) setImmediate(() => this.onSettled(Uint32Array.of(confirm), ''));
+    if (this.auto && confirm !== 0) later(() => this.onSettled(Uint32Array.of(confirm), ''));
   }
 
   listen(mask) {
