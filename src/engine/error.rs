@@ -85,10 +85,7 @@ pub struct Error {
 impl Error {
     /// An error of `code`; retryable where the code itself means "try again".
     pub fn new(code: Code, message: impl Into<String>) -> Self {
-        let retryable = matches!(
-            code,
-            Code::Connection | Code::Timeout | Code::Backpressure | Code::StreamFull | Code::NotReplicated
-        );
+        let retryable = matches!(code, Code::Connection | Code::Timeout | Code::Backpressure | Code::StreamFull | Code::NotReplicated);
         Self { code, message: message.into(), retryable, details: Map::new() }
     }
 

@@ -185,8 +185,7 @@ pub struct MetaView<'a> {
 impl<'a> MetaView<'a> {
     /// Reads packed metadata; the error says why the entry is not an event of this bus.
     pub fn read(meta: &'a [u8]) -> Result<Self> {
-        let view: Self = serde_json::from_slice(meta)
-            .map_err(|e| Error::argument("meta", format!("not the metadata of an event: {e}")))?;
+        let view: Self = serde_json::from_slice(meta).map_err(|e| Error::argument("meta", format!("not the metadata of an event: {e}")))?;
         if view.v != META_VERSION {
             return Err(Error::argument("meta", format!("version {} is not known; this process reads {META_VERSION}", view.v)));
         }
@@ -196,6 +195,11 @@ impl<'a> MetaView<'a> {
     /// Life in ms; `None`: never expires.
     pub fn ttl_ms(&self) -> Option<u64> {
         self.ttl.or(self.dttl).and_then(seconds_to_ms)
+    }
+
+    /// Whether the metadata says anything of a ttl; if not, the store's default holds.
+    pub fn names_ttl(&self) -> bool {
+        self.ttl.or(self.dttl).is_some()
     }
 
     /// Whether the publisher named the ttl for this event.

@@ -6,10 +6,28 @@ pub mod name;
 
 pub mod env;
 
-pub mod config;
-
 pub mod event;
 
 pub mod retry;
 
+pub mod config;
+
 pub mod store;
+
+pub mod host;
+
+pub mod metrics;
+
+pub mod options;
+
+pub mod alarms;
+
+pub mod publish;
+
+pub mod settle;
+
+pub mod consume;
+
+pub mod keeper;
+
+pub mod bus;

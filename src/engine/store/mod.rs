@@ -6,7 +6,9 @@
 pub mod memory;
 pub mod redis;
 
-use std::{fmt, str::FromStr, sync::Arc, time::Duration};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::{fmt, str::FromStr, time::Duration};
 
 use async_trait::async_trait;
 use futures_util::future::BoxFuture;
@@ -113,6 +115,8 @@ pub struct NewEvent {
     pub delay_ms: Option<u64>,
     /// A second event with this key within the window is not written.
     pub idempotency: Option<Idempotency>,
+    /// Set while it is not sent yet: it is given up with `ERR_ABORTED`.
+    pub cancelled: Option<Arc<AtomicBool>>,
 }
 
 /// See `PublishOptions.idempotencyKey`.
@@ -262,13 +266,7 @@ pub trait Reader: Send {
     /// Takes up to `count` new entries of each partition for the consumer; waits up to `wait` when there is
     /// none (`None`: answers at once). An error [`ReadError::NoGroup`] names partitions whose group is gone.
     /// Entries taken are pending under the consumer until settled.
-    async fn read(
-        &mut self,
-        consumer: &str,
-        from: &[ReadFrom],
-        count: usize,
-        wait: Option<Duration>,
-    ) -> Result<Vec<Entry>, ReadError>;
+    async fn read(&mut self, consumer: &str, from: &[ReadFrom], count: usize, wait: Option<Duration>) -> Result<Vec<Entry>, ReadError>;
 }
 
 /// Ends a waiting [`Reader::read`] early, from another task; the read then answers with what there is.
@@ -476,7 +474,7 @@ pub enum StoreEvent {
 }
 
 /// The store's health.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct StoreStatus {
     /// The server answers.
     pub connected: bool,
@@ -506,6 +504,9 @@ pub trait Store: Send + Sync + 'static {
     /// The server's time, ms since 1970, as last compared; no round trip.
     fn now_ms(&self) -> u64;
 
+    /// Requests in flight over places there are, percent; no round trip.
+    fn utilization(&self) -> f64;
+
     /// Health; asks the server, bounded by its command timeout.
     async fn status(&self) -> StoreStatus;
 
@@ -516,8 +517,8 @@ pub trait Store: Send + Sync + 'static {
     /// beginning. Idempotent, safe against a [`Store::join`] at the same time: one of the two sees the other.
     async fn open_partition(&self, partition: &Partition) -> Result<()>;
 
-    /// Makes `spec` known, then the group on every existing partition that its pattern matches, where missing.
-    /// Answers the partitions. `ERR_INVALID_ARGUMENT` when a live consumer other than `consumer` holds the same
+    /// Makes `spec` known (a type named without wildcards too, with its partition 0), then the group on every
+    /// existing partition that its pattern matches, where missing. Answers the partitions. `ERR_INVALID_ARGUMENT` when a live consumer other than `consumer` holds the same
     /// group and pattern with other options.
     async fn join(&self, spec: &GroupSpec, start: StartFrom, consumer: &str) -> Result<Vec<Partition>>;
 
@@ -537,13 +538,7 @@ pub trait Store: Send + Sync + 'static {
 
     /// Settles held entries of one group and consumer, in one bucket. Each on its own: one that is not held as
     /// said changes nothing and spoils nothing. One result an entry.
-    async fn settle(
-        &self,
-        bucket: Bucket,
-        group: &str,
-        consumer: &str,
-        entries: Vec<(Held, Disposal)>,
-    ) -> Result<Vec<Settled>>;
+    async fn settle(&self, bucket: Bucket, group: &str, consumer: &str, entries: Vec<(Held, Disposal)>) -> Result<Vec<Settled>>;
 
     /// Partitions of `group` in `bucket` with redeliveries due.
     async fn due(&self, bucket: Bucket, group: &str) -> Result<DueIndex>;

@@ -1,0 +1,81 @@
+/** Running the programs that the other scripts put together. */
+import { spawn } from 'node:child_process';
+import { root } from './paths.mjs';
+
+/** Programs that run; they end with this process. */
+const children = new Set();
+process.on('exit', () => {
+  for (const child of children) child.kill();
+});
+
+/** On Windows npm and npx are command files, which only a shell runs. */
+const needsShell = (command) => process.platform === 'win32' && /^(npm|npx)$/.test(command);
+
+/**
+ * Runs a program in the repository's root with this terminal; resolves with its exit code, or rejects when it could not
+ * be started.
+ */
+export function exitCode(command, args, { env = {}, cwd = root, stdio = 'inherit' } = {}) {
+  return new Promise((resolve, reject) => {
+    const child = spawn(command, args, {
+      cwd,
+      stdio,
+      env: { ...process.env, ...env },
+      shell: needsShell(command),
+    });
+    children.add(child);
+    child.once('error', (error) => reject(startError(command, error)));
+    child.once('exit', (code, signal) => {
+      children.delete(child);
+      resolve(signal ? 1 : code);
+    });
+  });
+}
+
+/** As {@link exitCode}, but an exit code other than 0 rejects. */
+export async function run(command, args, options) {
+  const code = await exitCode(command, args, options);
+  if (code !== 0) throw new Error(`${[command, ...args].join(' ')} ended with exit code ${code}`);
+}
+
+/** Runs a program and resolves with what it printed; its error output goes to this terminal unless `quiet`. */
+export function output(command, args, { env = {}, cwd = root, quiet = false } = {}) {
+  return new Promise((resolve, reject) => {
+    const child = spawn(command, args, {
+      cwd,
+      stdio: ['ignore', 'pipe', quiet ? 'ignore' : 'inherit'],
+      env: { ...process.env, ...env },
+      shell: needsShell(command),
+    });
+    const chunks = [];
+    child.stdout.on('data', (chunk) => chunks.push(chunk));
+    child.once('error', (error) => reject(startError(command, error)));
+    child.once('close', (code) =>
+      code === 0
+        ? resolve(Buffer.concat(chunks).toString())
+        : reject(new Error(`${[command, ...args].join(' ')} ended with exit code ${code}`)),
+    );
+  });
+}
+
+/** Whether a program can be started; `args` should make it do nothing, such as `--version`. */
+export const works = (command, args = ['--version']) =>
+  exitCode(command, args, { stdio: 'ignore' }).then(
+    (code) => code === 0,
+    () => false,
+  );
+
+/** Runs a script's main function; what it rejects with is shown in one line and becomes exit code 1. */
+export function main(body) {
+  body().catch((error) => {
+    console.error(`\n${error?.advice ?? error?.message ?? error}`);
+    process.exitCode = 1;
+  });
+}
+
+function startError(command, error) {
+  const advice = {
+    cargo: 'Rust is missing: install it from https://rustup.rs and run this again.',
+  }[command];
+  return new Error(error.code === 'ENOENT' && advice ? advice : `${command} could not be started: ${error.message}`);
+}

@@ -1,0 +1,24 @@
+/** The test suites: Rust's by cargo, JavaScript's by jest. */
+import { existsSync, readdirSync } from 'node:fs';
+import { join } from 'node:path';
+import { bin } from './bin.mjs';
+import { root } from './paths.mjs';
+import { exitCode } from './run.mjs';
+
+/**
+ * The engine's tests. Without the binding, because a test program cannot be linked against Node.js; in the dev profile,
+ * because that compiles faster than it would run slower, and checks arithmetic overflow.
+ */
+export const cargoTest = (args, options) => exitCode('cargo', ['test', '--no-default-features', '--no-fail-fast', ...args], options);
+
+/** cargo's names for the programs in tests/, none if there are none. */
+export function integrationTargets() {
+  const folder = join(root, 'tests');
+  const names = existsSync(folder) ? readdirSync(folder, { withFileTypes: true }) : [];
+  return names.some((entry) => isTarget(folder, entry)) ? ['--test', '*'] : [];
+}
+
+const isTarget = (folder, entry) => (entry.isDirectory() ? existsSync(join(folder, entry.name, 'main.rs')) : entry.name.endsWith('.rs'));
+
+/** jest on the built package; `args` as on jest's command line. */
+export const jest = (args, options) => exitCode(process.execPath, [bin('jest'), ...args], options);

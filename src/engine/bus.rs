@@ -1,0 +1,371 @@
+//! One bus: its parts put together, its life from connect to disconnect.
+
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::alarms::Alarms;
+use super::config::{Address, BusConfig};
+use super::consume::{Command, Consumer, Verdict};
+use super::env::{Env, lock};
+use super::error::{Code, Error, Result};
+use super::host::{Host, Kind, Lifecycle, Token};
+use super::keeper::Keeper;
+use super::metrics::Metrics;
+use super::name;
+use super::options::SubscribeOptions;
+use super::publish::Publisher;
+use super::store::memory::MemoryStore;
+use super::store::redis::{RedisStore, RedisStoreConfig};
+use super::store::{DeadLetterQuery, Partition, Store, StoreEvent, StoredDeadLetter};
+
+/// Drain time unless given.
+pub const DRAIN_DEFAULT: Duration = Duration::from_secs(10);
+/// Time for what is left to do after handlers were drained: announcing, closing connections.
+const CLOSE_MAX: Duration = Duration::from_secs(2);
+/// Percent of failed deliveries over five minutes from which a bus counts as degraded.
+const DEGRADED_ERROR_RATE: f64 = 5.0;
+/// Percent of the pool in use from which a bus counts as degraded.
+const DEGRADED_UTILIZATION: f64 = 90.0;
+/// Most dead letters a page.
+const PAGE_MAX: usize = 1000;
+
+const NEW: u8 = 0;
+const CONNECTED: u8 = 1;
+const CLOSED: u8 = 2;
+
+/// What exists while a bus is connected.
+struct Running {
+    publisher: Publisher,
+    consumer: Arc<Consumer>,
+    _keeper: Keeper,
+    health: tokio::task::JoinHandle<()>,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.health.abort();
+    }
+}
+
+/// An event bus.
+pub struct Bus {
+    config: BusConfig,
+    store: Arc<dyn Store>,
+    host: Arc<dyn Host>,
+    env: Env,
+    metrics: Arc<Metrics>,
+    state: AtomicU8,
+    running: Mutex<Option<Arc<Running>>>,
+    /// Outlives `running` while handlers finish.
+    consumer: Mutex<Option<Arc<Consumer>>>,
+    connecting: tokio::sync::Mutex<()>,
+}
+
+/// The store that `config` names.
+fn open_store(config: &BusConfig, env: &Env) -> Result<Arc<dyn Store>> {
+    if let Some(error) = config.unsupported() {
+        return Err(error);
+    }
+    let redis = &config.redis;
+    Ok(match &redis.address {
+        Address::Memory { name: None } => MemoryStore::private(env.clone()),
+        Address::Memory { name: Some(name) } => MemoryStore::named(name, &redis.key_prefix, env.clone()),
+        Address::Single { host, port } => RedisStore::new(
+            RedisStoreConfig {
+                host: host.clone(),
+                port: *port,
+                username: redis.username.clone(),
+                password: redis.password.as_ref().map(|password| password.expose().to_owned()),
+                db: redis.db,
+                key_prefix: redis.key_prefix.clone(),
+                dead_letter_pattern: config.dead_letter_queue.key_pattern.clone(),
+                connect_timeout: Duration::from_millis(redis.connect_timeout_ms),
+                command_timeout: Duration::from_millis(redis.command_timeout_ms),
+                pool_size: config.performance.connection_pool_size,
+                pipeline_size: config.performance.pipeline_size,
+            },
+            env.clone(),
+        ),
+        Address::Cluster { .. } | Address::Sentinel { .. } => return Err(Error::internal("an address that unsupported() should refuse")),
+    })
+}
+
+impl Bus {
+    /// A bus that is not connected yet. `ERR_DISABLED` for what this version cannot do.
+    pub fn new(config: BusConfig, host: Arc<dyn Host>, env: Env) -> Result<Arc<Self>> {
+        let store = open_store(&config, &env)?;
+        Ok(Self::with_store(config, store, host, env))
+    }
+
+    /// A bus over a store of the caller's.
+    pub fn with_store(config: BusConfig, store: Arc<dyn Store>, host: Arc<dyn Host>, env: Env) -> Arc<Self> {
+        Arc::new(Self {
+            metrics: Arc::new(Metrics::new(env.clone())),
+            config,
+            store,
+            host,
+            env,
+            state: AtomicU8::new(NEW),
+            running: Mutex::default(),
+            consumer: Mutex::default(),
+            connecting: tokio::sync::Mutex::default(),
+        })
+    }
+
+    /// Connects; idempotent. After a failure it may be called again; after [`Bus::disconnect`] it is `ERR_CLOSED`.
+    pub async fn connect(&self) -> Result<()> {
+        let _one = self.connecting.lock().await;
+        match self.state.load(Ordering::Acquire) {
+            CONNECTED => return Ok(()),
+            CLOSED => return Err(Error::new(Code::Closed, "the bus was disconnected; make a new one")),
+            _ => {}
+        }
+        let consumer_of = Arc::new(Mutex::new(None::<Arc<Consumer>>));
+        {
+            let (host, consumer) = (self.host.clone(), consumer_of.clone());
+            self.store.watch(Arc::new(move |event| {
+                let tell = |command| {
+                    if let Some(consumer) = &*lock(&consumer) {
+                        consumer.tell(command);
+                    }
+                };
+                match event {
+                    StoreEvent::ConnectionLost(reason) => host.lifecycle(vec![Lifecycle(Kind::ConnectionLost, json!({ "error": reason }))]),
+                    StoreEvent::ConnectionRestored => {
+                        host.lifecycle(vec![Lifecycle(Kind::ConnectionRestored, json!({}))]);
+                        tell(Command::Reconnected);
+                    }
+                    StoreEvent::TopologyChanged => tell(Command::TopologyChanged),
+                }
+            }));
+        }
+        self.store.open().await?;
+        let alarms = Arc::new(Alarms::default());
+        let (store, host, env, metrics) = (self.store.clone(), self.host.clone(), self.env.clone(), self.metrics.clone());
+        let publisher = Publisher::start((&self.config).into(), store.clone(), host.clone(), env.clone(), metrics.clone(), alarms.clone());
+        let consumer = Arc::new(Consumer::start((&self.config).into(), store.clone(), host.clone(), env.clone(), metrics.clone()));
+        *lock(&consumer_of) = Some(consumer.clone());
+        *lock(&self.consumer) = Some(consumer.clone());
+        let keeper = Keeper::start((&self.config).into(), store, host.clone(), &env, metrics, consumer.clone(), alarms);
+        let health = tokio::spawn(watch_health(
+            self.store.clone(),
+            host,
+            self.metrics.clone(),
+            Duration::from_millis(self.config.monitoring.health_check_interval_ms),
+        ));
+        *lock(&self.running) = Some(Arc::new(Running { publisher, consumer, _keeper: keeper, health }));
+        self.state.store(CONNECTED, Ordering::Release);
+        Ok(())
+    }
+
+    fn running(&self) -> Result<Arc<Running>> {
+        match (self.state.load(Ordering::Acquire), &*lock(&self.running)) {
+            (CONNECTED, Some(running)) => Ok(running.clone()),
+            (CLOSED, _) => Err(Error::new(Code::Closed, "the bus is disconnected")),
+            _ => Err(Error::new(Code::NotInitialized, "the bus is not connected; await connect() first")),
+        }
+    }
+
+    /// Lets handlers finish up to `drain`, hands back what is unfinished, says `system.shutdown`, closes. Idempotent,
+    /// and done within `drain` and a few seconds whether the server is there or not.
+    pub async fn disconnect(&self, drain: Duration) {
+        let _one = self.connecting.lock().await;
+        self.state.store(CLOSED, Ordering::Release);
+        let Some(running) = lock(&self.running).take() else { return };
+        running.consumer.stop(drain).await;
+        lock(&self.consumer).take();
+        running.publisher.say("system.shutdown", &self.shutdown_notice());
+        running.publisher.close(CLOSE_MAX).await;
+        drop(running);
+        self.store.close(CLOSE_MAX).await;
+    }
+
+    fn shutdown_notice(&self) -> Value {
+        json!({ "service": self.config.service_name, "pid": std::process::id(), "reason": "disconnect", "timestamp": self.env.now_ms() })
+    }
+
+    /// See [`Publisher::submit`].
+    pub fn publish(&self, first: Token, text: String) {
+        match self.running() {
+            Ok(running) => running.publisher.submit(first, text),
+            Err(error) => {
+                let count = memchr::memchr_iter(b'\n', text.as_bytes()).count();
+                let tokens = (0..count).map(|i| first.wrapping_add(u32::try_from(i).unwrap_or(u32::MAX)));
+                self.host.published(tokens.map(|token| (token, Err(error.clone()))).collect());
+            }
+        }
+    }
+
+    /// See [`Publisher::cancel`].
+    pub fn cancel(&self, token: Token) {
+        if let Ok(running) = self.running() {
+            running.publisher.cancel(token);
+        }
+    }
+
+    /// Ends deliveries. Also while the bus disconnects: handlers are finishing then.
+    pub fn settle(&self, verdicts: Vec<(Token, Verdict)>, confirm: u32) {
+        let consumer = lock(&self.consumer).clone();
+        match consumer {
+            Some(consumer) => consumer.tell(Command::Settle(verdicts, confirm)),
+            None if confirm != 0 => self.host.settled(vec![(confirm, Some(Error::closed("the bus")))]),
+            None => {}
+        }
+    }
+
+    /// Makes a subscription; `id` is the caller's name for it. Answers group and consumer.
+    pub async fn subscribe(&self, id: u32, pattern: &str, options: SubscribeOptions) -> Result<(String, String)> {
+        name::check_pattern(pattern)?;
+        self.running()?.consumer.subscribe(id, pattern.to_owned(), options).await
+    }
+
+    /// Ends a subscription.
+    pub async fn unsubscribe(&self, id: u32, drain: Duration) -> Result<()> {
+        match self.running() {
+            Ok(running) => running.consumer.unsubscribe(id, drain).await,
+            // With the bus, its subscriptions ended.
+            Err(_) => Ok(()),
+        }
+    }
+
+    /// Stops or resumes a subscription.
+    pub fn pause(&self, id: u32, paused: bool) {
+        if let Ok(running) = self.running() {
+            running.consumer.tell(Command::Pause(id, paused));
+        }
+    }
+
+    /// `EventBusMetrics`.
+    pub fn metrics(&self) -> Value {
+        self.metrics.snapshot(self.store.utilization())
+    }
+
+    /// `EventBusStatus`, with times as ms. Never fails: that the server is away is what it says.
+    pub async fn status(&self) -> Value {
+        let status = self.store.status().await;
+        let topology = if status.connected { self.store.topology().await.unwrap_or_default() } else { super::store::Topology::default() };
+        let metrics = self.metrics.snapshot(status.utilization);
+        let subscriptions = self.running().map_or(0, |running| running.consumer.subscriptions.load(Ordering::Relaxed));
+        json!({
+            "status": grade(status.connected && self.state.load(Ordering::Acquire) == CONNECTED, &metrics),
+            "redis": {
+                "connected": status.connected,
+                "cluster": status.cluster,
+                "nodes": status.nodes.iter().map(|(host, port, state)| json!({ "host": host, "port": port, "status": state })).collect::<Vec<_>>(),
+            },
+            "subscriptions": subscriptions,
+            "streams": topology.types.len(),
+            "metrics": metrics,
+            "lastHealthCheck": self.env.now_ms(),
+        })
+    }
+
+    /// `EventStream` with times as ms, or null for a type never seen.
+    pub async fn stream(&self, event_type: &str) -> Result<Value> {
+        self.running()?;
+        name::check_event_type(event_type)?;
+        let Some(state) = self.store.inspect(&Partition::new(event_type, 0)).await? else { return Ok(Value::Null) };
+        let mut active: Vec<&str> = Vec::new();
+        for consumer in state.groups.iter().flat_map(|group| &group.consumers) {
+            if !active.contains(&consumer.as_str()) {
+                active.push(consumer);
+            }
+        }
+        let groups: Vec<Value> = state
+            .groups
+            .iter()
+            .map(|group| json!({ "name": group.name, "pending": group.pending, "lag": group.lag, "consumers": group.consumers.len() }))
+            .collect();
+        Ok(json!({
+            "name": event_type,
+            "config": {
+                "maxLength": self.config.limits.keep_acknowledged,
+                "retention": "both",
+                "retentionValue": self.config.defaults.ttl_s,
+                "partitioning": "none",
+                "partitions": 1,
+            },
+            "stats": {
+                "messageCount": state.length,
+                "sizeBytes": state.size_bytes,
+                "firstMessage": state.first.map(|id| id.ms),
+                "lastMessage": state.last.map(|id| id.ms),
+                "consumerGroups": groups.len(),
+                "activeConsumers": active.len(),
+                "groups": groups,
+            },
+        }))
+    }
+
+    /// One page of dead letters as `{ items, cursor? }`.
+    pub async fn dead_letters(&self, query: &DeadLetterQuery, limit: usize, cursor: Option<&str>) -> Result<Value> {
+        self.running()?;
+        let (letters, cursor) = self.store.dead_letters(query, limit.clamp(1, PAGE_MAX), cursor).await?;
+        let mut page = json!({ "items": letters.into_iter().map(letter).collect::<Vec<_>>() });
+        if let Some(cursor) = cursor {
+            page["cursor"] = cursor.into();
+        }
+        Ok(page)
+    }
+
+    /// How many dead letters match.
+    pub async fn count_dead_letters(&self, query: &DeadLetterQuery) -> Result<u64> {
+        self.running()?;
+        self.store.count_dead_letters(query).await
+    }
+
+    /// Puts dead letters back for the group that failed them.
+    pub async fn redrive(&self, query: &DeadLetterQuery) -> Result<u64> {
+        self.running()?;
+        self.store.redrive(query).await
+    }
+
+    /// Deletes dead letters.
+    pub async fn purge(&self, query: &DeadLetterQuery) -> Result<u64> {
+        self.running()?;
+        self.store.purge(query).await
+    }
+}
+
+fn letter(letter: StoredDeadLetter) -> Value {
+    json!({
+        "id": letter.id,
+        "eventType": letter.event_type,
+        "group": letter.group,
+        "reason": letter.reason,
+        "error": letter.error,
+        "attempts": letter.attempts,
+        "failedAt": letter.failed_at_ms,
+        "meta": letter.meta,
+        "data": letter.data,
+    })
+}
+
+fn grade(connected: bool, metrics: &Value) -> &'static str {
+    let number = |key: &str| metrics[key].as_f64().unwrap_or(0.0);
+    if !connected {
+        "unhealthy"
+    } else if number("errorRate") > DEGRADED_ERROR_RATE || number("connectionPoolUtilization") > DEGRADED_UTILIZATION {
+        "degraded"
+    } else {
+        "healthy"
+    }
+}
+
+/// Says when the health changes.
+async fn watch_health(store: Arc<dyn Store>, host: Arc<dyn Host>, metrics: Arc<Metrics>, every: Duration) {
+    let mut before = "healthy";
+    loop {
+        tokio::time::sleep(every).await;
+        let status = store.status().await;
+        let now = grade(status.connected, &metrics.snapshot(status.utilization));
+        if now != before {
+            host.lifecycle(vec![Lifecycle(Kind::HealthChanged, json!({ "status": now, "previous": before }))]);
+            before = now;
+        }
+    }
+}

@@ -1,0 +1,156 @@
+//! The way back to the store: disposals gathered by bucket, group and consumer, one call of each on its way at a time;
+//! what failed for want of the server is kept and tried again.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use tokio::time::Instant;
+
+use crate::engine::error::{Error, Result};
+use crate::engine::store::{Bucket, Disposal, EntryId, Held, Partition, Settled, Store};
+
+/// Most entries of one call.
+const ENTRIES_A_CALL: usize = 1000;
+/// Pause before what failed is tried again.
+const RETRY_PAUSE: Duration = Duration::from_millis(250);
+
+/// What is to be said when the entry is settled.
+#[derive(Clone, Debug, Default)]
+pub struct Note {
+    /// The event's id.
+    pub event_id: String,
+    /// ms its handlers took.
+    pub duration_ms: f64,
+    /// Error of a delivery that counts as done all the same.
+    pub error: Option<String>,
+    /// Confirmation numbers that wait.
+    pub confirmations: Vec<u32>,
+    /// It expired before it was delivered.
+    pub expired: bool,
+}
+
+/// One entry on its way back.
+pub struct Settlement {
+    /// The entry.
+    pub held: Held,
+    /// What becomes of it.
+    pub disposal: Disposal,
+    /// What to say then.
+    pub note: Note,
+}
+
+/// Where settlements go together.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Lane {
+    /// Bucket.
+    pub bucket: Bucket,
+    /// Group.
+    pub group: Arc<str>,
+    /// Consumer under which the entries were taken.
+    pub consumer: Arc<str>,
+}
+
+/// What came of one call.
+pub struct Flushed {
+    /// Where.
+    pub lane: Lane,
+    /// What was sent.
+    pub sent: Vec<Settlement>,
+    /// The store's answer.
+    pub result: Result<Vec<Settled>>,
+}
+
+#[derive(Default)]
+struct Queue {
+    waiting: Vec<Settlement>,
+    sending: Vec<(Partition, EntryId)>,
+    busy: bool,
+    not_before: Option<Instant>,
+}
+
+/// All settlements on their way.
+#[derive(Default)]
+pub struct Flusher {
+    lanes: HashMap<Lane, Queue>,
+    count: usize,
+    /// An error that the server answered for good, to be told.
+    pub refused: Option<Error>,
+}
+
+impl Flusher {
+    /// Takes a settlement.
+    pub fn push(&mut self, lane: Lane, settlement: Settlement) {
+        self.count += 1;
+        self.lanes.entry(lane).or_default().waiting.push(settlement);
+    }
+
+    /// Settlements not yet answered.
+    pub fn len(&self) -> usize {
+        self.count
+    }
+
+    /// Entries of the group and partition on their way.
+    pub fn ids(&self, group: &str, partition: &Partition) -> Vec<EntryId> {
+        let mut ids = Vec::new();
+        for (_, queue) in self.lanes.iter().filter(|(lane, _)| *lane.group == *group) {
+            ids.extend(queue.waiting.iter().filter(|s| s.held.partition == *partition).map(|s| s.held.id));
+            ids.extend(queue.sending.iter().filter(|(p, _)| p == partition).map(|(_, id)| *id));
+        }
+        ids
+    }
+
+    /// Calls that can start now.
+    pub fn start(&mut self, store: &Arc<dyn Store>) -> Vec<BoxFuture<'static, Flushed>> {
+        let now = Instant::now();
+        let mut calls: Vec<BoxFuture<'static, Flushed>> = Vec::new();
+        for (lane, queue) in &mut self.lanes {
+            if queue.busy || queue.waiting.is_empty() || queue.not_before.is_some_and(|at| at > now) {
+                continue;
+            }
+            let take = queue.waiting.len().min(ENTRIES_A_CALL);
+            let sent: Vec<Settlement> = queue.waiting.drain(..take).collect();
+            queue.sending = sent.iter().map(|s| (s.held.partition.clone(), s.held.id)).collect();
+            queue.busy = true;
+            let (store, lane) = (store.clone(), lane.clone());
+            calls.push(Box::pin(async move {
+                let entries = sent.iter().map(|s| (s.held.clone(), s.disposal.clone())).collect();
+                let result = store.settle(lane.bucket, &lane.group, &lane.consumer, entries).await;
+                Flushed { lane, sent, result }
+            }));
+        }
+        calls
+    }
+
+    /// Takes the answer in; answers what is settled. What the server could not be told is kept.
+    pub fn finish(&mut self, flushed: Flushed) -> Vec<(Settlement, Settled)> {
+        let queue = self.lanes.entry(flushed.lane.clone()).or_default();
+        queue.busy = false;
+        queue.sending.clear();
+        match flushed.result {
+            Ok(results) => {
+                self.count -= flushed.sent.len();
+                if queue.waiting.is_empty() {
+                    self.lanes.remove(&flushed.lane);
+                }
+                flushed.sent.into_iter().zip(results).collect()
+            }
+            Err(error) if !error.retryable => {
+                // The server will not take these however often it is asked. Those still pending are found again when
+                // the pending entries are compared with what is held.
+                self.count -= flushed.sent.len();
+                self.refused = Some(error);
+                flushed.sent.into_iter().map(|settlement| (settlement, Settled::NotHeld)).collect()
+            }
+            Err(error) => {
+                tracing::debug!(%error, "settling waits for the server");
+                queue.not_before = Some(Instant::now() + RETRY_PAUSE);
+                let mut waiting = flushed.sent;
+                waiting.append(&mut queue.waiting);
+                queue.waiting = waiting;
+                Vec::new()
+            }
+        }
+    }
+}

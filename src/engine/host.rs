@@ -1,0 +1,127 @@
+//! What the engine needs of whoever runs handlers: Node.js behind the binding, plain Rust in tests.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::error::{Error, Result};
+use super::store::{EntryId, Partition};
+
+/// Names one call of one handler. Unique among the deliveries in flight on a bus.
+pub type Token = u32;
+
+/// One event for one handler.
+#[derive(Clone, Debug)]
+pub struct Delivery {
+    /// The subscription, by the id its owner chose.
+    pub subscription: u32,
+    /// Answered by [`super::consume::Verdict`] under this token.
+    pub token: Token,
+    /// 1 at the first delivery.
+    pub attempt: u32,
+    /// It, or a part of it, was delivered before.
+    pub redelivered: bool,
+    /// Its stream.
+    pub partition: Partition,
+    /// Its place.
+    pub id: EntryId,
+    /// What it says; shared by the handlers of one event.
+    pub text: Arc<EventText>,
+}
+
+/// The text of an event as it stands in the store.
+#[derive(Debug)]
+pub struct EventText {
+    /// Packed metadata.
+    pub meta: String,
+    /// The data's JSON text.
+    pub data: String,
+}
+
+/// Lifecycle events, as their listeners name them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// An event was acknowledged.
+    Consumed,
+    /// A delivery failed.
+    Failed,
+    /// A failed delivery waits for its retry.
+    Retried,
+    /// A dead letter was written.
+    DeadLettered,
+    /// An event's ttl was over before a group got it.
+    Expired,
+    /// Entries are gone that a group had not settled.
+    DataLoss,
+    /// Redis was lost.
+    ConnectionLost,
+    /// Redis is back.
+    ConnectionRestored,
+    /// A subscription was made.
+    SubscriptionCreated,
+    /// A subscription ended.
+    SubscriptionCancelled,
+    /// New figures.
+    MetricsUpdated,
+    /// The status changed.
+    HealthChanged,
+    /// Something failed that no call can report.
+    Error,
+    /// A line for the program's log.
+    Log,
+}
+
+impl Kind {
+    /// Name for listeners.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Consumed => "event:consumed",
+            Self::Failed => "event:failed",
+            Self::Retried => "event:retried",
+            Self::DeadLettered => "event:dead-lettered",
+            Self::Expired => "event:expired",
+            Self::DataLoss => "data:loss",
+            Self::ConnectionLost => "connection:lost",
+            Self::ConnectionRestored => "connection:restored",
+            Self::SubscriptionCreated => "subscription:created",
+            Self::SubscriptionCancelled => "subscription:cancelled",
+            Self::MetricsUpdated => "metrics:updated",
+            Self::HealthChanged => "health:status:changed",
+            Self::Error => "error",
+            Self::Log => "log",
+        }
+    }
+}
+
+/// A lifecycle event: its kind and one object that names what happened.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Lifecycle(pub Kind, pub Value);
+
+impl Lifecycle {
+    /// An error that no call can report.
+    pub fn error(error: &Error) -> Self {
+        Self(Kind::Error, error.to_json())
+    }
+
+    /// A warning for the program's log.
+    pub fn warn(message: impl Into<String>) -> Self {
+        Self(Kind::Log, json!({ "level": "warn", "message": message.into() }))
+    }
+}
+
+/// Runs handlers and hears what happens. Called seldom, for many at once; no call may wait.
+pub trait Host: Send + Sync + 'static {
+    /// Results of publishes by their token: the event's id.
+    fn published(&self, results: Vec<(Token, Result<String>)>);
+    /// Events for handlers; each is answered by a verdict.
+    fn deliver(&self, batch: Vec<Delivery>);
+    /// Settlements with these confirmation numbers are in the store, or failed.
+    fn settled(&self, confirmations: Vec<(u32, Option<Error>)>);
+    /// What happened.
+    fn lifecycle(&self, events: Vec<Lifecycle>);
+    /// Whether somebody wants events of this kind: those that cost something on the hot path are made only then.
+    fn listens(&self, kind: Kind) -> bool;
+    /// How long the thread of the handlers has not answered; zero when it is well.
+    fn silent_for(&self) -> Duration;
+}

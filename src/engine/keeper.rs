@@ -1,0 +1,287 @@
+//! What goes on beside publishing and consuming: the lease of the own consumer, and the upkeep of buckets, which one
+//! process does for all.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use serde_json::json;
+use tokio::time::Instant;
+
+use super::alarms::Alarms;
+use super::config::BusConfig;
+use super::consume::{Command, Consumer, LEASE};
+use super::env::Env;
+use super::event;
+use super::host::{Host, Kind, Lifecycle};
+use super::metrics::Metrics;
+use super::store::{Bucket, DeadLetterQuery, Keeping, Partition, Store};
+
+/// How often the lease is renewed: several attempts before it lapses.
+const RENEW_EVERY: Duration = Duration::from_secs(2);
+/// A delivery whose process died so often becomes a dead letter.
+const CRASHES_MAX: u32 = 3;
+/// How long a bucket stays with a process that does not look after it any more.
+const KEEP: Duration = Duration::from_secs(6);
+/// How often a process tries to look after buckets, and renews those it has.
+const KEEP_EVERY: Duration = Duration::from_secs(2);
+/// How often the dead are looked for.
+const REAP_EVERY: Duration = Duration::from_secs(1);
+/// Delayed events that other processes published are seen within this time; own ones are known.
+const DELAYED_POLL: Duration = Duration::from_millis(250);
+/// A partition is swept again after this time while there is work, and ever less often while there is none.
+const SWEEP: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(15));
+/// Calls for one partition in one round.
+const SWEEPS_A_ROUND: usize = 50;
+
+/// What the keeper needs to know.
+#[derive(Clone, Debug)]
+pub struct KeepSettings {
+    /// What is kept and what goes.
+    pub keeping: Keeping,
+    /// `limits.stallTimeoutMs`.
+    pub stall_timeout: Duration,
+    /// `monitoring.metricsInterval`.
+    pub metrics_every: Duration,
+}
+
+impl From<&BusConfig> for KeepSettings {
+    fn from(config: &BusConfig) -> Self {
+        Self {
+            keeping: Keeping {
+                keep_acknowledged: config.limits.keep_acknowledged,
+                default_ttl_ms: event::seconds_to_ms(config.defaults.ttl_s),
+                dead_letter_retention_ms: event::seconds_to_ms(config.dead_letter_queue.retention_s).unwrap_or(u64::MAX),
+                dead_letters: config.dead_letter_queue.enabled,
+            },
+            stall_timeout: Duration::from_millis(config.limits.stall_timeout_ms),
+            metrics_every: Duration::from_millis(config.monitoring.metrics_interval_ms),
+        }
+    }
+}
+
+/// The tasks; they end when dropped.
+pub struct Keeper {
+    tasks: Vec<tokio::task::JoinHandle<()>>,
+}
+
+impl Drop for Keeper {
+    fn drop(&mut self) {
+        self.tasks.iter().for_each(tokio::task::JoinHandle::abort);
+    }
+}
+
+impl Keeper {
+    /// Starts the tasks.
+    pub fn start(
+        settings: KeepSettings,
+        store: Arc<dyn Store>,
+        host: Arc<dyn Host>,
+        env: &Env,
+        metrics: Arc<Metrics>,
+        consumer: Arc<Consumer>,
+        alarms: Arc<Alarms>,
+    ) -> Self {
+        let upkeep = Upkeep {
+            holder: format!("{}-{}", std::process::id(), env.hex(8)),
+            store: store.clone(),
+            host: host.clone(),
+            keeping: settings.keeping,
+            alarms,
+            kept: Vec::new(),
+            sweeps: HashMap::new(),
+        };
+        let tasks = vec![
+            tokio::spawn(renew(store.clone(), host.clone(), consumer, settings.stall_timeout)),
+            tokio::spawn(upkeep.run()),
+            tokio::spawn(sample(store, host, metrics, settings.metrics_every)),
+        ];
+        Self { tasks }
+    }
+}
+
+/// Renews the lease, and lets go of it when the handlers' thread is silent for too long.
+async fn renew(store: Arc<dyn Store>, host: Arc<dyn Host>, consumer: Arc<Consumer>, stall_timeout: Duration) {
+    let mut stalled = false;
+    loop {
+        tokio::time::sleep(RENEW_EVERY).await;
+        let silent = host.silent_for() >= stall_timeout;
+        if silent != stalled {
+            stalled = silent;
+            consumer.tell(Command::Stalled(stalled));
+        }
+        let (name, buckets) = consumer.lease.current();
+        if buckets.is_empty() {
+            consumer.lease.renewed(&name, Instant::now());
+            continue;
+        }
+        let at = Instant::now();
+        match store.renew(&name, &buckets, LEASE).await {
+            // The actor may have taken another name in the meantime: then this says nothing.
+            Ok(held) if *consumer.lease.current().0 == *name => {
+                if held {
+                    consumer.lease.renewed(&name, at);
+                } else {
+                    consumer.tell(Command::Lapsed);
+                }
+            }
+            Ok(_) => {}
+            Err(error) => tracing::debug!(%error, "the lease could not be renewed"),
+        }
+    }
+}
+
+/// Samples what is not counted on the way.
+async fn sample(store: Arc<dyn Store>, host: Arc<dyn Host>, metrics: Arc<Metrics>, every: Duration) {
+    loop {
+        match store.count_dead_letters(&DeadLetterQuery::default()).await {
+            Ok(count) => metrics.set_dead_letters(count),
+            Err(error) => tracing::debug!(%error, "dead letters could not be counted"),
+        }
+        tokio::time::sleep(every).await;
+        if host.listens(Kind::MetricsUpdated) {
+            let utilization = store.utilization();
+            host.lifecycle(vec![Lifecycle(Kind::MetricsUpdated, metrics.snapshot(utilization))]);
+        }
+    }
+}
+
+struct Upkeep {
+    holder: String,
+    store: Arc<dyn Store>,
+    host: Arc<dyn Host>,
+    keeping: Keeping,
+    alarms: Arc<Alarms>,
+    /// Buckets that this process looks after.
+    kept: Vec<Bucket>,
+    /// When a partition is swept next, and the pause after that.
+    sweeps: HashMap<Partition, (Instant, Duration)>,
+}
+
+impl Upkeep {
+    async fn run(mut self) {
+        let mut keep_at = Instant::now();
+        let mut reap_at = Instant::now();
+        loop {
+            let now = Instant::now();
+            if now >= keep_at {
+                keep_at = now + KEEP_EVERY;
+                self.keep().await;
+            }
+            if now >= reap_at {
+                reap_at = now + REAP_EVERY;
+                self.reap().await;
+                self.sweep().await;
+            }
+            let mut wake = reap_at;
+            if !self.kept.is_empty() {
+                wake = wake.min(now + DELAYED_POLL);
+            }
+            for bucket in self.kept.clone().into_iter().chain(self.alarms.take_due()) {
+                match self.store.move_delayed(bucket).await {
+                    Ok((_, Some(next_ms))) => self.alarms.set(bucket, Duration::from_millis(next_ms)),
+                    Ok((_, None)) => {}
+                    Err(error) => tracing::debug!(%error, "delayed events wait for the server"),
+                }
+            }
+            if let Some(alarm) = self.alarms.next() {
+                wake = wake.min(alarm);
+            }
+            tokio::select! {
+                () = tokio::time::sleep_until(wake) => {}
+                () = self.alarms.changed.notified() => {}
+            }
+        }
+    }
+
+    async fn keep(&mut self) {
+        let tries = join_all(Bucket::all().map(|bucket| self.store.look_after(bucket, &self.holder, KEEP))).await;
+        self.kept = Bucket::all().zip(tries).filter(|(_, kept)| matches!(kept, Ok(true))).map(|(bucket, _)| bucket).collect();
+    }
+
+    async fn reap(&mut self) {
+        for bucket in &self.kept {
+            match self.store.reap(*bucket, CRASHES_MAX).await {
+                Ok(reaped) => {
+                    let events = reaped
+                        .crashed
+                        .into_iter()
+                        .map(|c| {
+                            let about = json!({
+                                "eventType": &*c.partition.event_type, "eventId": c.event_id, "group": c.group, "attempt": c.attempts,
+                                "reason": "crashed", "error": "the process that handled it ended",
+                            });
+                            Lifecycle(Kind::DeadLettered, about)
+                        })
+                        .collect::<Vec<_>>();
+                    if !events.is_empty() {
+                        self.host.lifecycle(events);
+                    }
+                }
+                Err(error) => tracing::debug!(%error, "taking over from dead consumers"),
+            }
+        }
+    }
+
+    async fn sweep(&mut self) {
+        if self.kept.is_empty() {
+            self.sweeps.clear();
+            return;
+        }
+        // The topology is small beside the streams, and read by one process for all.
+        let Ok(topology) = self.store.topology().await else { return };
+        let now = Instant::now();
+        for event_type in topology.types {
+            let partition = Partition::new(event_type, 0);
+            if !self.kept.contains(&partition.bucket()) {
+                self.sweeps.remove(&partition);
+                continue;
+            }
+            let (at, pause) = self.sweeps.get(&partition).copied().unwrap_or((now, SWEEP.0));
+            if at > now {
+                continue;
+            }
+            let worked = self.sweep_partition(&partition).await;
+            let pause = if worked { SWEEP.0 } else { (pause * 2).min(SWEEP.1) };
+            self.sweeps.insert(partition, (now + pause, pause));
+        }
+    }
+
+    /// Whether there was something to do.
+    async fn sweep_partition(&self, partition: &Partition) -> bool {
+        let mut worked = false;
+        for _ in 0..SWEEPS_A_ROUND {
+            let swept = match self.store.sweep(partition, &self.keeping).await {
+                Ok(swept) => swept,
+                Err(error) => {
+                    tracing::debug!(%error, "a stream could not be swept");
+                    return true;
+                }
+            };
+            worked |= swept.removed > 0 || !swept.expired.is_empty();
+            let events: Vec<Lifecycle> = swept
+                .expired
+                .into_iter()
+                .flat_map(|e| {
+                    let about = json!({
+                        "eventType": &*e.event_type, "eventId": e.event_id, "group": e.group, "attempt": 0, "deadLettered": e.dead_lettered,
+                    });
+                    let dead = e.dead_lettered.then(|| {
+                        let mut about = about.clone();
+                        about["reason"] = "expired".into();
+                        Lifecycle(Kind::DeadLettered, about)
+                    });
+                    [Some(Lifecycle(Kind::Expired, about)), dead].into_iter().flatten()
+                })
+                .collect();
+            if !events.is_empty() {
+                self.host.lifecycle(events);
+            }
+            if !swept.more {
+                break;
+            }
+        }
+        worked
+    }
+}

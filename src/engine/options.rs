@@ -1,0 +1,489 @@
+//! Options of publish and subscribe: read from JSON, every key known, every error with its path.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value};
+
+use super::error::{Code, Error, Result};
+use super::event::{Extras, Jitter, Priority, RetryOverride};
+use super::name;
+use super::store::Idempotency;
+
+/// Longest text option, bytes.
+const TEXT_BYTES_MAX: usize = 1024;
+/// Most tags and headers of one event.
+const LABELS_MAX: usize = 100;
+/// Longest header value, bytes.
+const HEADER_BYTES_MAX: usize = 8192;
+/// Longest time a handler or a delay may take: what a JavaScript number holds as whole ms.
+const MS_MAX: f64 = 9_007_199_254_740_991.0;
+/// Days an idempotency key may be remembered.
+const DAY_MS: u64 = 86_400_000;
+
+/// `PublishOptions`, complete but for defaults.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct PublishOptions {
+    /// Seconds; 0 = never expires.
+    pub ttl: Option<f64>,
+    /// Delay from now, ms.
+    pub delay_ms: Option<u64>,
+    /// Due at this wall time, ms since 1970.
+    pub deliver_at_ms: Option<u64>,
+    /// See `idempotencyKey`.
+    pub idempotency: Option<Idempotency>,
+    /// Who publishes, instead of SERVICE_NAME.
+    pub source: Option<String>,
+    /// Of the data's shape.
+    pub version: Option<String>,
+    /// The publisher may give it up while it was not sent.
+    pub cancellable: bool,
+    /// The rest of the metadata.
+    pub extras: Extras,
+}
+
+/// What becomes of an event whose handler failed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ErrorStrategy {
+    /// Again, then the dead letter queue.
+    #[default]
+    Retry,
+    /// The dead letter queue at once.
+    DeadLetter,
+    /// It counts as done.
+    Ignore,
+}
+
+/// Where a new group starts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Start {
+    /// With what is kept.
+    #[default]
+    Beginning,
+    /// With what comes.
+    Latest,
+    /// With this server time, ms since 1970.
+    Time(u64),
+}
+
+/// `SubscriptionOptions`, complete but for defaults.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct SubscribeOptions {
+    /// Consumer group.
+    pub group: Option<String>,
+    /// Where a new group starts.
+    pub start: Start,
+    /// Acknowledge when the handler succeeds.
+    pub auto_ack: bool,
+    /// Most events in flight.
+    pub max_unacknowledged: Option<usize>,
+    /// ms a handler may take; kept by whoever calls the handler.
+    pub consumer_timeout_ms: Option<u64>,
+    /// Most handlers at once.
+    pub concurrency: Option<usize>,
+    /// Higher is called first.
+    pub priority: i64,
+    /// On failure.
+    pub error_strategy: ErrorStrategy,
+    /// Retry settings.
+    pub retry: RetryOverride,
+}
+
+impl SubscribeOptions {
+    /// Options on which all members of a group must agree, as text.
+    pub fn of_the_group(&self) -> String {
+        let start = match self.start {
+            Start::Beginning => "beginning".to_owned(),
+            Start::Latest => "latest".to_owned(),
+            Start::Time(ms) => ms.to_string(),
+        };
+        format!(r#"{{"startFrom":"{start}","autoAck":{}}}"#, self.auto_ack)
+    }
+}
+
+/// Keys of an object, taken one by one; what is left over is unknown.
+struct Fields {
+    map: Map<String, Value>,
+    path: &'static str,
+}
+
+fn shown(value: &Value) -> String {
+    if let Some(invalid) = value.get("$invalid").and_then(Value::as_str) {
+        return invalid.to_owned();
+    }
+    let text = value.to_string();
+    if text.len() > 60 { format!("{}…", text.chars().take(60).collect::<String>()) } else { text }
+}
+
+impl Fields {
+    fn read(value: Value, path: &'static str) -> Result<Self> {
+        match value {
+            Value::Object(map) if !map.contains_key("$invalid") => Ok(Self { map, path }),
+            other => Err(Error::argument(path, format!("must be an object, got {}", shown(&other)))),
+        }
+    }
+
+    fn wrong(&self, key: &str, value: &Value, right: &str) -> Error {
+        Error::argument(&format!("{}.{key}", self.path), format!("must be {right}, got {}", shown(value)))
+    }
+
+    fn number(&mut self, key: &str, min: f64, max: f64, whole: bool, right: &str) -> Result<Option<f64>> {
+        let Some(value) = self.map.remove(key) else { return Ok(None) };
+        match value.as_f64() {
+            Some(n) if n >= min && n <= max && (!whole || n.fract() == 0.0) => Ok(Some(n)),
+            _ => Err(self.wrong(key, &value, right)),
+        }
+    }
+
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // in range by the check
+    fn ms(&mut self, key: &str, min: f64) -> Result<Option<u64>> {
+        let right = if min > 0.0 { "a number of milliseconds, at least 1" } else { "a number of milliseconds, 0 or more" };
+        Ok(self.number(key, min, MS_MAX, false, right)?.map(|n| n.ceil() as u64))
+    }
+
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss)] // in range by the check
+    fn count(&mut self, key: &str, max: usize) -> Result<Option<usize>> {
+        let right = format!("a whole number from 1 to {max}");
+        Ok(self.number(key, 1.0, max as f64, true, &right)?.map(|n| n as usize))
+    }
+
+    fn text(&mut self, key: &str) -> Result<Option<String>> {
+        match self.map.remove(key) {
+            None => Ok(None),
+            Some(Value::String(text)) if !text.is_empty() && text.len() <= TEXT_BYTES_MAX => Ok(Some(text)),
+            Some(other) => Err(self.wrong(key, &other, "a string of 1 to 1024 bytes")),
+        }
+    }
+
+    fn flag(&mut self, key: &str) -> Result<Option<bool>> {
+        match self.map.remove(key) {
+            None => Ok(None),
+            Some(Value::Bool(flag)) => Ok(Some(flag)),
+            Some(other) => Err(self.wrong(key, &other, "true or false")),
+        }
+    }
+
+    fn choice<T: Copy>(&mut self, key: &str, choices: &[(&str, T)]) -> Result<Option<T>> {
+        let Some(value) = self.map.remove(key) else { return Ok(None) };
+        let found = choices.iter().find(|(name, _)| value.as_str() == Some(name));
+        match found {
+            Some((_, choice)) => Ok(Some(*choice)),
+            None => {
+                let names: Vec<_> = choices.iter().map(|(name, _)| format!("'{name}'")).collect();
+                Err(self.wrong(key, &value, &format!("one of {}", names.join(", "))))
+            }
+        }
+    }
+
+    fn tags(&mut self, key: &str) -> Result<Option<Vec<String>>> {
+        let Some(value) = self.map.remove(key) else { return Ok(None) };
+        let tags: Option<Vec<String>> = value.as_array().and_then(|items| {
+            items.iter().map(|item| item.as_str().filter(|t| t.len() <= TEXT_BYTES_MAX).map(ToOwned::to_owned)).collect()
+        });
+        match tags {
+            Some(tags) if tags.len() <= LABELS_MAX => Ok(Some(tags)),
+            _ => Err(self.wrong(key, &value, "an array of at most 100 strings of at most 1024 bytes")),
+        }
+    }
+
+    fn headers(&mut self, key: &str) -> Result<Option<BTreeMap<String, String>>> {
+        let Some(value) = self.map.remove(key) else { return Ok(None) };
+        let headers: Option<BTreeMap<String, String>> = value.as_object().and_then(|map| {
+            map.iter()
+                .map(|(name, value)| {
+                    let value = value.as_str().filter(|v| v.len() <= HEADER_BYTES_MAX && name.len() <= TEXT_BYTES_MAX)?;
+                    Some((name.clone(), value.to_owned()))
+                })
+                .collect()
+        });
+        match headers {
+            Some(headers) if headers.len() <= LABELS_MAX => Ok(Some(headers)),
+            _ => Err(self.wrong(key, &value, "an object of at most 100 strings of at most 8192 bytes")),
+        }
+    }
+
+    fn retry(&mut self, key: &str) -> Result<Option<RetryOverride>> {
+        let Some(value) = self.map.remove(key) else { return Ok(None) };
+        let path = match self.path {
+            "options" => "options.retry",
+            _ => "retry",
+        };
+        let mut fields = Self::read(value, path)?;
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // in range by the check
+        let retry = RetryOverride {
+            max_attempts: fields.number("maxAttempts", 0.0, 1_000_000.0, true, "a whole number from 0 to 1000000")?.map(|n| n as u32),
+            initial_delay: fields.number("initialDelay", 0.0, MS_MAX, false, "a number of milliseconds, 0 or more")?,
+            backoff_multiplier: fields.number("backoffMultiplier", 0.0, 1000.0, false, "a number from 0 to 1000")?,
+            max_delay: fields.number("maxDelay", 0.0, MS_MAX, false, "a number of milliseconds, 0 or more")?,
+            jitter: fields.choice("jitter", &[("none", Jitter::None), ("full", Jitter::Full), ("equal", Jitter::Equal)])?,
+        };
+        fields.end(&["maxAttempts", "initialDelay", "backoffMultiplier", "maxDelay", "jitter"])?;
+        Ok(Some(retry))
+    }
+
+    /// Refuses a feature that this version does not have, unless it is switched off.
+    fn later(&mut self, key: &str, off: &[Value]) -> Result<()> {
+        match self.map.remove(key) {
+            Some(value) if !off.contains(&value) => Err(Error::new(
+                Code::Disabled,
+                format!("{}.{key} is not available in version {}; leave it out", self.path, env!("CARGO_PKG_VERSION")),
+            )
+            .with("argument", format!("{}.{key}", self.path))),
+            _ => Ok(()),
+        }
+    }
+
+    fn end(self, known: &[&str]) -> Result<()> {
+        match self.map.into_iter().next() {
+            None => Ok(()),
+            Some((key, _)) => {
+                Err(Error::argument(&format!("{}.{key}", self.path), format!("is not an option; known are {}", known.join(", "))))
+            }
+        }
+    }
+}
+
+fn parse(text: &str) -> Result<Value> {
+    serde_json::from_str(text).map_err(|e| Error::argument("options", format!("cannot be read: {e}")))
+}
+
+const PUBLISH_KEYS: [&str; 19] = [
+    "ttl",
+    "retry",
+    "priority",
+    "waitForAck",
+    "ackTimeoutMs",
+    "partitionKey",
+    "delayMs",
+    "deliverAt",
+    "idempotencyKey",
+    "idempotencyWindowMs",
+    "transient",
+    "correlationId",
+    "causationId",
+    "source",
+    "target",
+    "version",
+    "tags",
+    "headers",
+    "signal",
+];
+
+impl PublishOptions {
+    /// From their JSON text.
+    pub fn read(text: &str) -> Result<Self> {
+        let mut fields = Fields::read(parse(text)?, "options")?;
+        let ttl = fields.number("ttl", 0.0, MS_MAX / 1000.0, false, "a number of seconds, 0 (never expires) or more")?;
+        let delay_ms = fields.ms("delayMs", 0.0)?;
+        let deliver_at_ms = fields.ms("deliverAt", 0.0)?;
+        if delay_ms.is_some() && deliver_at_ms.is_some() {
+            return Err(Error::argument("options.deliverAt", "stands beside delayMs; give one of them"));
+        }
+        let key = fields.text("idempotencyKey")?;
+        let window = fields.ms("idempotencyWindowMs", 1.0)?;
+        if key.is_none() && window.is_some() {
+            return Err(Error::argument("options.idempotencyWindowMs", "has no meaning without idempotencyKey"));
+        }
+        let off = [Value::Bool(false)];
+        fields.later("waitForAck", &off)?;
+        fields.later("ackTimeoutMs", &[])?;
+        fields.later("partitionKey", &[])?;
+        fields.later("transient", &off)?;
+        let lanes = [("critical", Priority::Critical), ("high", Priority::High), ("normal", Priority::Normal), ("low", Priority::Low)];
+        if let Some(priority) = fields.choice("priority", &lanes)?.filter(|p| *p != Priority::Normal) {
+            fields.map.insert("priority".into(), priority.as_str().into());
+            fields.later("priority", &[])?;
+        }
+        let options = Self {
+            ttl,
+            delay_ms,
+            deliver_at_ms,
+            idempotency: key.map(|key| Idempotency { key, window_ms: window.unwrap_or(DAY_MS) }),
+            cancellable: fields.flag("signal")?.unwrap_or(false),
+            source: fields.text("source")?,
+            version: fields.text("version")?,
+            extras: Extras {
+                target: fields.text("target")?,
+                correlation_id: fields.text("correlationId")?,
+                causation_id: fields.text("causationId")?,
+                partition_key: None,
+                tags: fields.tags("tags")?,
+                headers: fields.headers("headers")?,
+                retry: fields.retry("retry")?,
+            },
+        };
+        fields.end(&PUBLISH_KEYS)?;
+        Ok(options)
+    }
+}
+
+const SUBSCRIBE_KEYS: [&str; 15] = [
+    "group",
+    "startFrom",
+    "startTimestamp",
+    "autoAck",
+    "maxUnacknowledged",
+    "consumerTimeout",
+    "concurrency",
+    "priority",
+    "errorStrategy",
+    "retry",
+    "filter",
+    "ordered",
+    "ephemeral",
+    "batch",
+    "signal",
+];
+/// Most events in flight in one subscription.
+const IN_FLIGHT_MAX: usize = 100_000;
+
+impl SubscribeOptions {
+    /// From their JSON value.
+    pub fn read(value: Value) -> Result<Self> {
+        let mut fields = Fields::read(value, "options")?;
+        let group = fields.text("group")?;
+        if let Some(group) = &group {
+            name::check_group(group)?;
+        }
+        #[derive(Clone, Copy, PartialEq)]
+        enum From {
+            Beginning,
+            Latest,
+            Timestamp,
+        }
+        let from =
+            fields.choice("startFrom", &[("beginning", From::Beginning), ("latest", From::Latest), ("timestamp", From::Timestamp)])?;
+        let at = fields.ms("startTimestamp", 0.0)?;
+        let start = match (from, at) {
+            (Some(From::Timestamp), Some(ms)) => Start::Time(ms),
+            (Some(From::Timestamp), None) => {
+                return Err(Error::argument("options.startTimestamp", "is missing; startFrom 'timestamp' needs a Date"));
+            }
+            (_, Some(_)) => return Err(Error::argument("options.startTimestamp", "has no meaning unless startFrom is 'timestamp'")),
+            (Some(From::Latest), None) => Start::Latest,
+            (Some(From::Beginning) | None, None) => Start::Beginning,
+        };
+        fields.later("filter", &[])?;
+        fields.later("ordered", &[Value::Bool(false)])?;
+        fields.later("ephemeral", &[Value::Bool(false)])?;
+        fields.later("batch", &[])?;
+        #[allow(clippy::cast_possible_truncation)] // in range by the check
+        let options = Self {
+            group,
+            start,
+            auto_ack: fields.flag("autoAck")?.unwrap_or(true),
+            max_unacknowledged: fields.count("maxUnacknowledged", IN_FLIGHT_MAX)?,
+            consumer_timeout_ms: fields.ms("consumerTimeout", 1.0)?,
+            concurrency: fields.count("concurrency", IN_FLIGHT_MAX)?,
+            priority: fields.number("priority", -1e9, 1e9, true, "a whole number; higher is called first")?.map_or(0, |n| n as i64),
+            error_strategy: fields
+                .choice(
+                    "errorStrategy",
+                    &[("retry", ErrorStrategy::Retry), ("dlq", ErrorStrategy::DeadLetter), ("ignore", ErrorStrategy::Ignore)],
+                )?
+                .unwrap_or_default(),
+            retry: fields.retry("retry")?.unwrap_or_default(),
+        };
+        fields.end(&SUBSCRIBE_KEYS)?;
+        Ok(options)
+    }
+}
+
+/// `nack(options)`.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct NackOptions {
+    /// Instead of the retry settings' delay, ms.
+    pub delay_ms: Option<u64>,
+    /// To the dead letters at once.
+    pub dead_letter: bool,
+    /// Kept as the error.
+    pub reason: Option<String>,
+}
+
+impl NackOptions {
+    /// From their JSON value.
+    pub fn read(value: Value) -> Result<Self> {
+        let mut fields = Fields::read(value, "options")?;
+        let options = Self {
+            delay_ms: fields.ms("delayMs", 0.0)?,
+            dead_letter: fields.flag("deadLetter")?.unwrap_or(false),
+            reason: fields.text("reason")?,
+        };
+        fields.end(&["delayMs", "deadLetter", "reason"])?;
+        Ok(options)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn right_publish_options_are_read() {
+        let options = PublishOptions::read(
+            r#"{"ttl":1.5,"delayMs":10,"idempotencyKey":"k","tags":["a"],"headers":{"h":"1"},"retry":{"maxAttempts":0},"priority":"normal","waitForAck":false}"#,
+        )
+        .unwrap();
+        assert_eq!((options.ttl, options.delay_ms), (Some(1.5), Some(10)));
+        assert_eq!(options.idempotency, Some(Idempotency { key: "k".into(), window_ms: DAY_MS }));
+        assert_eq!(options.extras.retry.unwrap().max_attempts, Some(0));
+    }
+
+    #[test]
+    fn wrong_publish_options_name_their_path() {
+        for (text, path, code) in [
+            (r#"{"ttl":-1}"#, "options.ttl", Code::InvalidArgument),
+            (r#"{"ttl":"1"}"#, "options.ttl", Code::InvalidArgument),
+            (r#"{"ttl":{"$invalid":"NaN"}}"#, "options.ttl", Code::InvalidArgument),
+            (r#"{"delayMs":null}"#, "options.delayMs", Code::InvalidArgument),
+            (r#"{"delayMs":1,"deliverAt":2}"#, "options.deliverAt", Code::InvalidArgument),
+            (r#"{"tags":"a"}"#, "options.tags", Code::InvalidArgument),
+            (r#"{"tags":[1]}"#, "options.tags", Code::InvalidArgument),
+            (r#"{"headers":{"a":1}}"#, "options.headers", Code::InvalidArgument),
+            (r#"{"headers":[]}"#, "options.headers", Code::InvalidArgument),
+            (r#"{"source":""}"#, "options.source", Code::InvalidArgument),
+            (r#"{"idempotencyKey":7}"#, "options.idempotencyKey", Code::InvalidArgument),
+            (r#"{"idempotencyWindowMs":7}"#, "options.idempotencyWindowMs", Code::InvalidArgument),
+            (r#"{"idempotencyKey":"k","idempotencyWindowMs":0}"#, "options.idempotencyWindowMs", Code::InvalidArgument),
+            (r#"{"retry":{"maxAttempts":1.5}}"#, "options.retry.maxAttempts", Code::InvalidArgument),
+            (r#"{"retry":{"jitter":"some"}}"#, "options.retry.jitter", Code::InvalidArgument),
+            (r#"{"retry":{"tries":1}}"#, "options.retry.tries", Code::InvalidArgument),
+            (r#"{"retry":3}"#, "options.retry", Code::InvalidArgument),
+            (r#"{"priority":"urgent"}"#, "options.priority", Code::InvalidArgument),
+            (r#"{"priority":"high"}"#, "options.priority", Code::Disabled),
+            (r#"{"waitForAck":true}"#, "options.waitForAck", Code::Disabled),
+            (r#"{"toString":1}"#, "options.toString", Code::InvalidArgument),
+            ("[]", "options", Code::InvalidArgument),
+            ("7", "options", Code::InvalidArgument),
+        ] {
+            let error = PublishOptions::read(text).unwrap_err();
+            assert_eq!((error.details["argument"].as_str(), error.code), (Some(path), code), "{text}");
+        }
+    }
+
+    #[test]
+    fn wrong_subscribe_options_name_their_path() {
+        for (value, path) in [
+            (json!({"group": ""}), "options.group"),
+            (json!({"group": "a b"}), "group"),
+            (json!({"startFrom": "end"}), "options.startFrom"),
+            (json!({"startFrom": "timestamp"}), "options.startTimestamp"),
+            (json!({"startTimestamp": 5}), "options.startTimestamp"),
+            (json!({"autoAck": 1}), "options.autoAck"),
+            (json!({"maxUnacknowledged": 0}), "options.maxUnacknowledged"),
+            (json!({"maxUnacknowledged": 1.5}), "options.maxUnacknowledged"),
+            (json!({"consumerTimeout": 0}), "options.consumerTimeout"),
+            (json!({"concurrency": -1}), "options.concurrency"),
+            (json!({"priority": 0.5}), "options.priority"),
+            (json!({"errorStrategy": "panic"}), "options.errorStrategy"),
+            (json!({"retry": {"maxDelay": -1}}), "options.retry.maxDelay"),
+            (json!({"qos": 1}), "options.qos"),
+        ] {
+            let error = SubscribeOptions::read(value.clone()).unwrap_err();
+            assert_eq!(error.details["argument"], path, "{value}");
+        }
+        assert_eq!(SubscribeOptions::read(json!({"ordered": true})).unwrap_err().code, Code::Disabled);
+        assert!(SubscribeOptions::read(json!({})).unwrap().auto_ack);
+    }
+}

@@ -1,0 +1,331 @@
+//! Publishing: records in, entries out. One task a bus turns the text of many publishes into events, a call to the
+//! store for each bucket, and the answers into one call to the host.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt, StreamExt};
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use super::alarms::Alarms;
+use super::config::BusConfig;
+use super::env::{Env, lock};
+use super::error::{Code, Error, Result};
+use super::event::{self, NewMeta, Priority};
+use super::host::{Host, Token};
+use super::metrics::Metrics;
+use super::name;
+use super::options::PublishOptions;
+use super::store::{Appended, Bucket, NewEvent, Partition, Store};
+
+/// Event types whose names were found right, remembered to share their text; beyond this they are checked anew.
+const TYPES_KEPT_MAX: usize = 10_000;
+
+/// What a publisher needs to know.
+#[derive(Clone, Debug)]
+pub struct PublishSettings {
+    /// `defaults.ttl`, seconds.
+    pub ttl_s: f64,
+    /// Source unless given.
+    pub source: String,
+    /// `limits.maxPayloadBytes`.
+    pub payload_bytes_max: usize,
+    /// `limits.maxPendingPublishes`.
+    pub pending_max: usize,
+}
+
+impl From<&BusConfig> for PublishSettings {
+    fn from(config: &BusConfig) -> Self {
+        Self {
+            ttl_s: config.defaults.ttl_s,
+            source: config.service_name.clone().unwrap_or_else(|| "ossa-event-bus".to_owned()),
+            payload_bytes_max: config.limits.max_payload_bytes,
+            pending_max: config.limits.max_pending_publishes,
+        }
+    }
+}
+
+/// Token of events that the bus itself publishes: their results go nowhere.
+const OWN: Token = Token::MAX;
+
+struct Submission {
+    first: Token,
+    text: String,
+    /// Records beyond this number are refused: too many are waiting.
+    accepted: usize,
+}
+
+type Finished = Vec<(Token, Result<String>)>;
+
+/// Takes publishes from any thread.
+pub struct Publisher {
+    sender: std::sync::Mutex<Option<mpsc::UnboundedSender<Submission>>>,
+    pending: Arc<AtomicUsize>,
+    pending_max: usize,
+    cancel: Arc<std::sync::Mutex<HashMap<Token, Arc<AtomicBool>>>>,
+    host: Arc<dyn Host>,
+}
+
+impl Publisher {
+    /// Starts the task; `alarms` are told when delayed events are due.
+    pub fn start(
+        settings: PublishSettings,
+        store: Arc<dyn Store>,
+        host: Arc<dyn Host>,
+        env: Env,
+        metrics: Arc<Metrics>,
+        alarms: Arc<Alarms>,
+    ) -> Self {
+        // Unbounded here: pending_max bounds the events in it.
+        let (sender, receiver) = mpsc::unbounded_channel();
+        let pending = Arc::new(AtomicUsize::new(0));
+        let cancel = Arc::default();
+        let pending_max = settings.pending_max;
+        let task = Task {
+            settings,
+            store,
+            host: host.clone(),
+            env,
+            metrics,
+            alarms,
+            pending: pending.clone(),
+            cancel: Arc::clone(&cancel),
+            types: HashMap::new(),
+            last_options: (String::new(), Arc::default()),
+            in_flight: FuturesUnordered::new(),
+        };
+        tokio::spawn(task.run(receiver));
+        Self { sender: std::sync::Mutex::new(Some(sender)), pending, pending_max, cancel, host }
+    }
+
+    /// Publishes records `<type>\t<options JSON or nothing>\t<data JSON>\n`; the first has token `first`, the next one
+    /// more. Never waits; answers by [`Host::published`].
+    pub fn submit(&self, first: Token, text: String) {
+        let count = memchr::memchr_iter(b'\n', text.as_bytes()).count();
+        let before = self.pending.fetch_add(count, Ordering::AcqRel);
+        let accepted = self.pending_max.saturating_sub(before).min(count);
+        let sent = match &*lock(&self.sender) {
+            Some(sender) => sender.send(Submission { first, text, accepted }).is_ok(),
+            None => false,
+        };
+        if !sent {
+            self.pending.fetch_sub(count, Ordering::AcqRel);
+            let refused = (0..count).map(|i| (token(first, i), Err(Error::closed("the bus")))).collect();
+            self.host.published(refused);
+        }
+    }
+
+    /// Gives up a publish that was marked with the option `signal` and is not sent yet.
+    pub fn cancel(&self, token: Token) {
+        if let Some(flag) = lock(&self.cancel).remove(&token) {
+            flag.store(true, Ordering::Release);
+        }
+    }
+
+    /// Publishes an event of the bus's own; nobody waits for its answer but [`Publisher::close`].
+    pub fn say(&self, event_type: &str, data: &serde_json::Value) {
+        self.pending.fetch_add(1, Ordering::AcqRel);
+        let submission = Submission { first: OWN, text: format!("{event_type}\t\t{data}\n"), accepted: 1 };
+        if lock(&self.sender).as_ref().is_none_or(|sender| sender.send(submission).is_err()) {
+            self.pending.fetch_sub(1, Ordering::AcqRel);
+        }
+    }
+
+    /// Publishes waiting for their answer.
+    pub fn pending(&self) -> usize {
+        self.pending.load(Ordering::Acquire)
+    }
+
+    /// Takes no more, and waits for the answers of what is in, up to `deadline`.
+    pub async fn close(&self, deadline: Duration) {
+        lock(&self.sender).take();
+        let end = Instant::now() + deadline;
+        while self.pending() > 0 && Instant::now() < end {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    }
+}
+
+fn token(first: Token, index: usize) -> Token {
+    #[allow(clippy::cast_possible_truncation)] // tokens wrap by contract
+    first.wrapping_add(index as u32)
+}
+
+struct Task {
+    settings: PublishSettings,
+    store: Arc<dyn Store>,
+    host: Arc<dyn Host>,
+    env: Env,
+    metrics: Arc<Metrics>,
+    alarms: Arc<Alarms>,
+    pending: Arc<AtomicUsize>,
+    cancel: Arc<std::sync::Mutex<HashMap<Token, Arc<AtomicBool>>>>,
+    types: HashMap<String, Partition>,
+    /// Many events in a row come with the same options.
+    last_options: (String, Arc<PublishOptions>),
+    in_flight: FuturesUnordered<BoxFuture<'static, Finished>>,
+}
+
+impl Task {
+    async fn run(mut self, mut submissions: mpsc::UnboundedReceiver<Submission>) {
+        let mut open = true;
+        while open || !self.in_flight.is_empty() {
+            tokio::select! {
+                submission = submissions.recv(), if open => match submission {
+                    Some(submission) => self.accept(submission),
+                    None => open = false,
+                },
+                Some(mut finished) = self.in_flight.next(), if !self.in_flight.is_empty() => {
+                    while let Some(Some(more)) = self.in_flight.next().now_or_never() {
+                        finished.extend(more);
+                    }
+                    self.answer(finished);
+                }
+            }
+        }
+    }
+
+    fn answer(&self, mut finished: Finished) {
+        self.pending.fetch_sub(finished.len(), Ordering::AcqRel);
+        finished.retain(|(token, _)| *token != OWN);
+        self.host.published(finished);
+    }
+
+    fn accept(&mut self, submission: Submission) {
+        let mut refused = Vec::new();
+        let mut buckets: BTreeMap<Bucket, (Vec<Token>, Vec<NewEvent>)> = BTreeMap::new();
+        for (i, record) in submission.text.split_terminator('\n').enumerate() {
+            let token = token(submission.first, i);
+            let event = if i < submission.accepted { self.event(token, record) } else { Err(self.too_many()) };
+            match event {
+                Ok(event) => {
+                    let (tokens, events) = buckets.entry(event.partition.bucket()).or_default();
+                    tokens.push(token);
+                    events.push(event);
+                }
+                Err(error) => refused.push((token, Err(error))),
+            }
+        }
+        for (bucket, (tokens, events)) in buckets {
+            let ids: Vec<Arc<str>> = events.iter().map(|event| event.id.clone()).collect();
+            let alarm = events.iter().filter_map(|event| event.delay_ms).min();
+            let cancellable = events.iter().any(|event| event.cancelled.is_some());
+            let appended = self.store.append(bucket, events);
+            let (metrics, cancel, alarms) = (self.metrics.clone(), self.cancel.clone(), self.alarms.clone());
+            self.in_flight.push(Box::pin(async move {
+                let results = appended.await;
+                if let Some(delay_ms) = alarm {
+                    alarms.set(bucket, Duration::from_millis(delay_ms));
+                }
+                if cancellable {
+                    let mut cancel = lock(&cancel);
+                    tokens.iter().for_each(|token| drop(cancel.remove(token)));
+                }
+                let stored = results.iter().filter(|result| matches!(result, Ok(Appended::Stored))).count();
+                metrics.add_published(stored as u64);
+                let id = |(result, id): (Result<Appended>, Arc<str>)| match result? {
+                    Appended::Stored => Ok(id.as_ref().to_owned()),
+                    Appended::Duplicate(first) => Ok(first),
+                };
+                tokens.into_iter().zip(results.into_iter().zip(ids).map(id)).collect()
+            }));
+        }
+        if !refused.is_empty() {
+            self.answer(refused);
+        }
+    }
+
+    fn too_many(&self) -> Error {
+        Error::new(
+            Code::Backpressure,
+            format!(
+                "{} publishes are waiting for Redis, as many as limits.maxPendingPublishes allows; wait for some of them",
+                self.settings.pending_max
+            ),
+        )
+        .with("limit", self.settings.pending_max)
+    }
+
+    fn event(&mut self, token: Token, record: &str) -> Result<NewEvent> {
+        let mut parts = record.splitn(3, '\t');
+        let (Some(event_type), Some(options), Some(data)) = (parts.next(), parts.next(), parts.next()) else {
+            return Err(Error::internal("a record of a publish is incomplete"));
+        };
+        if data.len() > self.settings.payload_bytes_max {
+            return Err(Error::new(
+                Code::PayloadTooLarge,
+                format!(
+                    "the data of '{event_type}' has {} bytes as JSON, more than limits.maxPayloadBytes ({}) allows; send a reference to it instead, or raise the limit",
+                    data.len(),
+                    self.settings.payload_bytes_max
+                ),
+            )
+            .with("bytes", data.len())
+            .with("limit", self.settings.payload_bytes_max));
+        }
+        let partition = self.partition(event_type)?;
+        let id: Arc<str> = self.env.new_id().into();
+        let mut meta = NewMeta {
+            id: &id,
+            timestamp_ms: self.env.now_ms(),
+            source: &self.settings.source,
+            version: "1.0.0",
+            priority: Priority::Normal,
+            ttl: self.settings.ttl_s,
+            ttl_given: false,
+            extras: None,
+        };
+        if options.is_empty() {
+            let ttl_ms = event::seconds_to_ms(meta.ttl);
+            let meta = event::pack(&meta);
+            return Ok(NewEvent { partition, meta, data: data.to_owned(), ttl_ms, id, delay_ms: None, idempotency: None, cancelled: None });
+        }
+        if self.last_options.0 != options {
+            self.last_options = (options.to_owned(), Arc::new(PublishOptions::read(options)?));
+        }
+        let options = &self.last_options.1;
+        if let Some(ttl) = options.ttl {
+            (meta.ttl, meta.ttl_given) = (ttl, true);
+        }
+        if let Some(source) = &options.source {
+            meta.source = source;
+        }
+        if let Some(version) = &options.version {
+            meta.version = version;
+        }
+        meta.extras = Some(&options.extras);
+        let delay_ms =
+            options.delay_ms.or_else(|| options.deliver_at_ms.map(|at| at.saturating_sub(self.env.now_ms()))).filter(|ms| *ms > 0);
+        let cancelled = options.cancellable.then(Arc::<AtomicBool>::default);
+        if let Some(flag) = &cancelled {
+            lock(&self.cancel).insert(token, flag.clone());
+        }
+        Ok(NewEvent {
+            partition,
+            ttl_ms: event::seconds_to_ms(meta.ttl),
+            meta: event::pack(&meta),
+            data: data.to_owned(),
+            id,
+            delay_ms,
+            idempotency: options.idempotency.clone(),
+            cancelled,
+        })
+    }
+
+    fn partition(&mut self, event_type: &str) -> Result<Partition> {
+        if let Some(partition) = self.types.get(event_type) {
+            return Ok(partition.clone());
+        }
+        name::check_event_type(event_type)?;
+        let partition = Partition::new(event_type, 0);
+        if self.types.len() < TYPES_KEPT_MAX {
+            self.types.insert(event_type.to_owned(), partition.clone());
+        }
+        Ok(partition)
+    }
+}

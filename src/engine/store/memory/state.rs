@@ -1,0 +1,200 @@
+//! All that a memory store holds, under one lock. Time comes in as an argument, so every step is a plain function.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
+
+use tokio::sync::Notify;
+
+use super::super::{Appended, Bucket, EntryId, GroupSpec, NewEvent, Partition, PartitionState, StartFrom, Topology};
+use super::dead_letters::DeadLetters;
+use super::lease::Leases;
+use super::stream::Stream;
+use crate::engine::error::{Code, Error, Result};
+use crate::engine::name;
+
+/// How long after its join a member counts as live without a lease, ms: it takes its leases right after.
+const JOIN_GRACE_MS: u64 = 10_000;
+
+/// One unit of placement.
+#[derive(Debug, Default)]
+pub(super) struct BucketState {
+    pub(super) streams: BTreeMap<Partition, Stream>,
+    pub(super) dead: DeadLetters,
+    pub(super) leases: Leases,
+}
+
+/// A durable subscription and its members, with the time of their joins.
+#[derive(Debug)]
+struct Spec {
+    options: String,
+    holders: HashMap<String, u64>,
+}
+
+/// All that a memory store holds.
+#[derive(Debug, Default)]
+pub(super) struct State {
+    buckets: BTreeMap<Bucket, BucketState>,
+    /// By group and pattern.
+    specs: BTreeMap<(String, String), Spec>,
+    /// Wakes the readers of a group; gone with the last of them.
+    signals: HashMap<String, Weak<Notify>>,
+}
+
+impl State {
+    pub(super) fn bucket_mut(&mut self, bucket: Bucket) -> &mut BucketState {
+        self.buckets.entry(bucket).or_default()
+    }
+
+    pub(super) fn buckets(&self) -> impl Iterator<Item = (Bucket, &BucketState)> {
+        self.buckets.iter().map(|(bucket, state)| (*bucket, state))
+    }
+
+    pub(super) fn stream_mut(&mut self, at: &Partition) -> Option<&mut Stream> {
+        self.buckets.get_mut(&at.bucket())?.streams.get_mut(at)
+    }
+
+    pub(super) fn stream(&self, at: &Partition) -> Option<&Stream> {
+        self.buckets.get(&at.bucket())?.streams.get(at)
+    }
+
+    /// What wakes the readers of `group`.
+    pub(super) fn reader_signal(&mut self, group: &str) -> Arc<Notify> {
+        if let Some(signal) = self.signals.get(group).and_then(Weak::upgrade) {
+            return signal;
+        }
+        self.signals.retain(|_, signal| signal.strong_count() > 0);
+        let signal = Arc::new(Notify::new());
+        self.signals.insert(group.to_owned(), Arc::downgrade(&signal));
+        signal
+    }
+
+    /// Something was added to the stream: wakes the readers of its groups, and no others.
+    pub(super) fn signal(&self, at: &Partition) {
+        let Some(stream) = self.stream(at) else { return };
+        for (name, signal) in &self.signals {
+            if stream.groups.contains_key(name)
+                && let Some(signal) = signal.upgrade()
+            {
+                signal.notify_waiters();
+            }
+        }
+    }
+
+    /// See [`Store::topology`](super::super::Store::topology).
+    pub(super) fn topology(&self) -> Topology {
+        let types: BTreeSet<&str> =
+            self.buckets.values().flat_map(|bucket| bucket.streams.keys()).map(|at| at.event_type.as_ref()).collect();
+        let groups = self.specs.iter().map(|((group, pattern), spec)| GroupSpec {
+            group: group.clone(),
+            pattern: pattern.clone(),
+            options: spec.options.clone(),
+        });
+        Topology { types: types.into_iter().map(str::to_owned).collect(), groups: groups.collect() }
+    }
+
+    /// See [`Store::open_partition`](super::super::Store::open_partition). Answers whether the partition is new.
+    pub(super) fn open_partition(&mut self, at: &Partition) -> bool {
+        let streams = &mut self.buckets.entry(at.bucket()).or_default().streams;
+        let is_new = !streams.contains_key(at);
+        let stream = streams.entry(at.clone()).or_default();
+        for (group, pattern) in self.specs.keys() {
+            if name::matches(pattern, &at.event_type) {
+                stream.add_group(group, EntryId::default());
+            }
+        }
+        is_new
+    }
+
+    /// See [`Store::join`](super::super::Store::join). Answers the partitions, and whether the topology changed.
+    pub(super) fn join(&mut self, spec: &GroupSpec, start: StartFrom, consumer: &str, now_ms: u64) -> Result<(Vec<Partition>, bool)> {
+        let mut changed = self.hold(spec, consumer, now_ms)?;
+        if !name::is_pattern(&spec.pattern) {
+            let at = Partition::new(spec.pattern.as_str(), 0);
+            changed |= self.stream(&at).is_none() && self.open_partition(&at);
+        }
+        let mut joined = Vec::new();
+        for bucket in self.buckets.values_mut() {
+            for (at, stream) in &mut bucket.streams {
+                if name::matches(&spec.pattern, &at.event_type) {
+                    stream.add_group(&spec.group, stream.position(start));
+                    joined.push(at.clone());
+                }
+            }
+        }
+        Ok((joined, changed))
+    }
+
+    /// Makes `consumer` a holder of the spec, unless a live one holds it with other options.
+    fn hold(&mut self, spec: &GroupSpec, consumer: &str, now_ms: u64) -> Result<bool> {
+        let buckets = &self.buckets;
+        let is_live = |holder: &str, joined_ms: u64| {
+            joined_ms.saturating_add(JOIN_GRACE_MS) > now_ms || buckets.values().any(|bucket| bucket.leases.is_live(holder, now_ms))
+        };
+        let key = (spec.group.clone(), spec.pattern.clone());
+        let Some(known) = self.specs.get_mut(&key) else {
+            let holders = HashMap::from([(consumer.to_owned(), now_ms)]);
+            self.specs.insert(key, Spec { options: spec.options.clone(), holders });
+            return Ok(true);
+        };
+        known.holders.retain(|holder, joined_ms| is_live(holder, *joined_ms));
+        let changed = known.options != spec.options;
+        if changed && known.holders.keys().any(|holder| holder != consumer) {
+            return Err(Error::argument(
+                "options",
+                format!(
+                    "group '{}' on '{}' has live members with {}; this one asks for {}: use the same options or another group",
+                    spec.group, spec.pattern, known.options, spec.options
+                ),
+            ));
+        }
+        known.options.clone_from(&spec.options);
+        known.holders.insert(consumer.to_owned(), now_ms);
+        Ok(changed)
+    }
+
+    /// See [`Store::leave`](super::super::Store::leave).
+    pub(super) fn leave(&mut self, spec: &GroupSpec, consumer: &str) {
+        if let Some(known) = self.specs.get_mut(&(spec.group.clone(), spec.pattern.clone())) {
+            known.holders.remove(consumer);
+        }
+    }
+
+    /// See [`Store::restore_group`](super::super::Store::restore_group).
+    pub(super) fn restore_group(&mut self, at: &Partition, group: &str, after: EntryId) -> bool {
+        let stream = self.bucket_mut(at.bucket()).streams.entry(at.clone()).or_default();
+        let start = if stream.entries.last_id() >= after { after } else { EntryId::default() };
+        stream.add_group(group, start)
+    }
+
+    /// See [`Store::append`](super::super::Store::append). The flag: a partition became known.
+    pub(super) fn append(&mut self, bucket: Bucket, events: Vec<NewEvent>, now_ms: u64) -> (Vec<Result<Appended>>, bool) {
+        let mut grown = BTreeSet::new();
+        let mut is_new = false;
+        let results = events.into_iter().map(|event| {
+            let at = event.partition.clone();
+            if at.bucket() != bucket {
+                return Err(Error::internal(format!("{at} does not belong to bucket {}", bucket.0)));
+            }
+            if event.cancelled.as_ref().is_some_and(|flag| flag.load(Ordering::Acquire)) {
+                return Err(Error::new(Code::Aborted, "the publish was aborted before it was sent"));
+            }
+            if self.stream(&at).is_none() {
+                is_new |= self.open_partition(&at);
+            }
+            let appended = self.stream_mut(&at).map_or(Appended::Stored, |stream| stream.append(event, now_ms));
+            grown.insert(at);
+            Ok(appended)
+        });
+        let results = results.collect();
+        for at in &grown {
+            self.signal(at);
+        }
+        (results, is_new)
+    }
+
+    /// See [`Store::inspect`](super::super::Store::inspect).
+    pub(super) fn inspect(&self, at: &Partition) -> Option<PartitionState> {
+        self.stream(at).map(Stream::state)
+    }
+}

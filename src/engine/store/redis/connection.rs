@@ -1,0 +1,360 @@
+//! Connections to one server: made with deadlines, replaced when they fail, counted.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use redis::aio::MultiplexedConnection;
+use redis::{AsyncConnectionConfig, Cmd, ErrorKind, Pipeline, ProtocolVersion, RedisError, ServerErrorKind, Value};
+use tokio::sync::Mutex;
+
+use super::super::StoreEvent;
+use super::scripts;
+use crate::engine::env::lock;
+use crate::engine::error::{Code, Error, Result};
+
+/// Where and how to connect.
+#[derive(Clone)]
+pub struct Target {
+    /// Host name or address.
+    pub host: String,
+    /// TCP port.
+    pub port: u16,
+    /// ACL user.
+    pub username: Option<String>,
+    /// Its password; never shown.
+    pub password: Option<String>,
+    /// Database number.
+    pub db: u32,
+    /// Longest time to connect.
+    pub connect_timeout: Duration,
+    /// Longest time to wait for a reply.
+    pub command_timeout: Duration,
+}
+
+impl Target {
+    /// A client that is not connected yet.
+    pub fn client(&self) -> Result<redis::Client> {
+        let mut settings = redis::RedisConnectionInfo::default()
+            .set_db(i64::from(self.db))
+            .set_protocol(ProtocolVersion::RESP2)
+            .set_lib_name("ossa", env!("CARGO_PKG_VERSION"));
+        if let Some(username) = &self.username {
+            settings = settings.set_username(username);
+        }
+        if let Some(password) = &self.password {
+            settings = settings.set_password(password);
+        }
+        let info = redis::IntoConnectionInfo::into_connection_info((self.host.as_str(), self.port))
+            .map_err(|e| self.explain(&e))?
+            .set_redis_settings(settings)
+            .set_tcp_settings(redis::io::tcp::TcpSettings::default().set_nodelay(true));
+        redis::Client::open(info).map_err(|e| self.explain(&e))
+    }
+
+    /// A new connection whose replies are awaited for `reply_timeout`.
+    pub async fn connect(&self, reply_timeout: Duration) -> Result<Connection> {
+        let config =
+            AsyncConnectionConfig::new().set_connection_timeout(Some(self.connect_timeout)).set_response_timeout(Some(reply_timeout));
+        let client = self.client()?;
+        let made = client.get_multiplexed_async_connection_with_config(&config);
+        let mut inner = tokio::time::timeout(self.connect_timeout, made)
+            .await
+            .map_err(|_| self.unreachable("no answer within connectTimeoutMs"))?
+            .map_err(|e| self.explain(&e))?;
+        let id: i64 = redis::cmd("CLIENT").arg("ID").query_async(&mut inner).await.map_err(|e| self.explain(&e))?;
+        Ok(Connection { inner, id })
+    }
+
+    /// `ERR_CONNECTION` with the address.
+    pub fn unreachable(&self, why: &str) -> Error {
+        Error::new(
+            Code::Connection,
+            format!("Redis at {}:{} cannot be reached: {why}. Is it running there, and reachable from here?", self.host, self.port),
+        )
+        .with("host", self.host.as_str())
+        .with("port", self.port)
+    }
+
+    /// A client error in the words of this library.
+    pub fn explain(&self, error: &RedisError) -> Error {
+        match error.kind() {
+            ErrorKind::AuthenticationFailed => self.refused(),
+            ErrorKind::Server(_) | ErrorKind::Extension => server_error(
+                error.code().unwrap_or("ERR"),
+                &format!("{} {}", error.code().unwrap_or_default(), error.detail().unwrap_or_default()),
+            ),
+            ErrorKind::Parse | ErrorKind::UnexpectedReturnType => super::reply::unexpected("a command"),
+            _ if matches!(error.code(), Some("WRONGPASS" | "NOAUTH")) => self.refused(),
+            // The kind alone: an address with credentials may stand in the text of the library's error.
+            _ if error.is_timeout() => self.unreachable("no reply in time"),
+            _ if error.is_connection_refusal() => self.unreachable("connection refused"),
+            _ if error.is_connection_dropped() => self.unreachable("the connection was closed"),
+            _ => self.unreachable(error.category()),
+        }
+    }
+
+    fn refused(&self) -> Error {
+        Error::new(
+            Code::Auth,
+            format!("Redis at {}:{} refused the credentials; check redis.username and redis.password", self.host, self.port),
+        )
+    }
+}
+
+/// An error reply of the server.
+pub fn server_error(code: &str, text: &str) -> Error {
+    let text = text.trim();
+    match code {
+        "NOAUTH" | "WRONGPASS" => Error::new(Code::Auth, "Redis refused the credentials; check redis.username and redis.password"),
+        "NOPERM" => Error::new(Code::Auth, format!("the Redis user lacks a permission that the bus needs: {text}")),
+        "OOM" => {
+            let mut error = Error::new(Code::Redis, format!("Redis has no memory left (maxmemory): {text}"));
+            error.retryable = true;
+            error
+        }
+        "READONLY" | "LOADING" | "MASTERDOWN" | "CLUSTERDOWN" | "TRYAGAIN" | "BUSY" | "MISCONF" | "UNBLOCKED" => {
+            let mut error = Error::new(Code::Redis, format!("Redis cannot serve this now: {text}"));
+            error.retryable = true;
+            error
+        }
+        _ => Error::new(Code::Redis, format!("Redis answered: {text}")),
+    }
+    .with("reply", code)
+}
+
+/// Whether the fate of a command that failed so is unknown: the connection is of no more use.
+pub fn is_lost(error: &RedisError) -> bool {
+    !matches!(
+        error.kind(),
+        ErrorKind::Server(_) | ErrorKind::Extension | ErrorKind::Client | ErrorKind::InvalidClientConfig | ErrorKind::AuthenticationFailed
+    )
+}
+
+/// Whether the server will serve the same command later on another connection or after a failover.
+pub fn is_passing(error: &RedisError) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::Server(
+            ServerErrorKind::BusyLoading
+                | ServerErrorKind::MasterDown
+                | ServerErrorKind::ReadOnly
+                | ServerErrorKind::TryAgain
+                | ServerErrorKind::ClusterDown
+        )
+    )
+}
+
+/// A connection, and its id on the server.
+#[derive(Clone)]
+pub struct Connection {
+    /// Commands go here; clones share it.
+    pub inner: MultiplexedConnection,
+    /// `CLIENT ID`: others can unblock or close it by this.
+    pub id: i64,
+}
+
+/// What the connections of a bus share: the address, counters, and the news of losing and finding the server.
+pub struct Link {
+    /// Where to.
+    pub target: Target,
+    connected: AtomicBool,
+    ever: AtomicBool,
+    /// Commands in flight.
+    pub in_flight: AtomicUsize,
+    closed: AtomicBool,
+    listener: std::sync::Mutex<Option<Arc<dyn Fn(StoreEvent) + Send + Sync>>>,
+}
+
+impl Link {
+    /// Not connected yet.
+    pub fn new(target: Target) -> Self {
+        Self {
+            target,
+            connected: AtomicBool::new(false),
+            ever: AtomicBool::new(false),
+            in_flight: AtomicUsize::new(0),
+            closed: AtomicBool::new(false),
+            listener: std::sync::Mutex::default(),
+        }
+    }
+
+    /// Where news go.
+    pub fn watch(&self, listener: Arc<dyn Fn(StoreEvent) + Send + Sync>) {
+        *lock(&self.listener) = Some(listener);
+    }
+
+    /// Tells the listener.
+    pub fn tell(&self, event: StoreEvent) {
+        let listener = lock(&self.listener).clone();
+        if let Some(listener) = listener {
+            listener(event);
+        }
+    }
+
+    /// The server answers.
+    pub fn up(&self) {
+        if !self.connected.swap(true, Ordering::AcqRel) && self.ever.swap(true, Ordering::AcqRel) {
+            self.tell(StoreEvent::ConnectionRestored);
+        }
+    }
+
+    /// A connection failed.
+    pub fn down(&self, error: &Error) {
+        if self.connected.swap(false, Ordering::AcqRel) && !self.is_closed() {
+            self.tell(StoreEvent::ConnectionLost(error.message.clone()));
+        }
+    }
+
+    /// No new connections from here on.
+    pub fn close(&self) {
+        self.closed.store(true, Ordering::Release);
+    }
+
+    /// Whether [`Link::close`] was called.
+    pub fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
+    }
+
+    /// Sends commands in one pipeline, counted as in flight.
+    pub async fn send(&self, connection: &mut Connection, commands: &[Cmd]) -> Result<Vec<Value>, RedisError> {
+        let mut pipeline = Pipeline::with_capacity(commands.len());
+        for command in commands {
+            pipeline.add_command(command.clone());
+        }
+        let _places = self.occupy(commands.len());
+        connection.inner.send_packed_commands(&pipeline, 0, commands.len()).await
+    }
+
+    /// Counts commands as in flight until dropped.
+    pub fn occupy(&self, commands: usize) -> Places<'_> {
+        self.in_flight.fetch_add(commands, Ordering::Relaxed);
+        Places { link: self, commands }
+    }
+
+    /// A new connection of the given reply timeout, with the news told.
+    pub async fn connect(&self, reply_timeout: Duration) -> Result<Connection> {
+        if self.is_closed() {
+            return Err(Error::closed("the connection to Redis"));
+        }
+        match self.target.connect(reply_timeout).await {
+            Ok(connection) => {
+                self.up();
+                Ok(connection)
+            }
+            Err(error) => {
+                self.down(&error);
+                Err(error)
+            }
+        }
+    }
+}
+
+/// Commands in flight, until dropped.
+pub struct Places<'a> {
+    link: &'a Link,
+    commands: usize,
+}
+
+impl Drop for Places<'_> {
+    fn drop(&mut self) {
+        self.link.in_flight.fetch_sub(self.commands, Ordering::Relaxed);
+    }
+}
+
+/// One place of the pool: a connection made when first used and replaced when it fails.
+pub struct Slot {
+    link: Arc<Link>,
+    state: Mutex<Option<Connection>>,
+}
+
+impl Slot {
+    /// An empty place.
+    pub fn new(link: Arc<Link>) -> Self {
+        Self { link, state: Mutex::new(None) }
+    }
+
+    /// The connection, made if there is none.
+    pub async fn get(&self) -> Result<Connection> {
+        let mut state = self.state.lock().await;
+        if let Some(connection) = &*state {
+            return Ok(connection.clone());
+        }
+        let mut connection = self.link.connect(self.link.target.command_timeout).await?;
+        load_scripts(&self.link, &mut connection).await?;
+        *state = Some(connection.clone());
+        Ok(connection)
+    }
+
+    /// Forgets the connection `id`; a newer one stays.
+    async fn forget(&self, id: i64, error: &Error) {
+        let mut state = self.state.lock().await;
+        if state.as_ref().is_some_and(|connection| connection.id == id) {
+            *state = None;
+            self.link.down(error);
+        }
+    }
+
+    /// Ends the connection.
+    pub async fn close(&self) {
+        *self.state.lock().await = None;
+    }
+
+    /// Sends commands in one pipeline; answers a value a command, errors of single ones in their place. All must be
+    /// safe to repeat: they are sent once more when the connection turns out to be dead, or a script is unknown.
+    pub async fn run(&self, commands: &[Cmd]) -> Result<Vec<Value>> {
+        let mut tried = false;
+        loop {
+            let mut connection = self.get().await?;
+            match self.link.send(&mut connection, commands).await {
+                Ok(mut values) => {
+                    let unknown: Vec<usize> = (0..values.len()).filter(|i| is_no_script(&values[*i])).collect();
+                    if !unknown.is_empty() {
+                        load_scripts(&self.link, &mut connection).await?;
+                        let again: Vec<Cmd> = unknown.iter().map(|i| commands[*i].clone()).collect();
+                        let replies = self.link.send(&mut connection, &again).await.map_err(|e| self.link.target.explain(&e))?;
+                        for (i, reply) in unknown.into_iter().zip(replies) {
+                            values[i] = reply;
+                        }
+                    }
+                    return Ok(values);
+                }
+                Err(error) => {
+                    let explained = self.link.target.explain(&error);
+                    if is_lost(&error) {
+                        self.forget(connection.id, &explained).await;
+                        // A timeout is not repeated: the caller has waited as long as it was ready to.
+                        if !tried && !error.is_timeout() {
+                            tried = true;
+                            continue;
+                        }
+                    }
+                    return Err(explained);
+                }
+            }
+        }
+    }
+
+    /// One command; an error reply is an error.
+    pub async fn query(&self, command: Cmd) -> Result<Value> {
+        match self.run(&[command]).await?.pop() {
+            Some(Value::ServerError(error)) => Err(super::reply::server_error(&error)),
+            Some(value) => Ok(value),
+            None => Err(super::reply::unexpected("a command")),
+        }
+    }
+}
+
+fn is_no_script(value: &Value) -> bool {
+    matches!(value, Value::ServerError(error) if error.code() == "NOSCRIPT")
+}
+
+/// Makes the scripts known to the server.
+pub async fn load_scripts(link: &Link, connection: &mut Connection) -> Result<()> {
+    let pipeline = scripts::load_all();
+    let values = connection.inner.send_packed_commands(&pipeline, 0, pipeline.len()).await.map_err(|e| link.target.explain(&e))?;
+    match values.into_iter().find_map(|value| if let Value::ServerError(error) = value { Some(error) } else { None }) {
+        Some(error) => Err(super::reply::server_error(&error)),
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,243 @@
+//! Types, streams and groups: who makes them, and how publishers and subscribers cannot miss each other.
+//!
+//! A publisher notes the type, then reads the groups; a subscriber notes the group, then reads the types. Whoever
+//! comes second sees the other, so an event never enters a stream before the groups that were there to get it.
+
+use std::time::Duration;
+
+use redis::Value;
+use serde::Deserialize;
+
+use super::super::{EntryId, GroupSpec, Partition, StartFrom, Topology};
+use super::{Shared, keys, reply, scripts};
+use crate::engine::error::{Code, Error, Result};
+use crate::engine::name;
+
+/// A holder of a group that has no lease yet counts as alive for so long after it joined.
+const JOIN_GRACE: Duration = Duration::from_secs(10);
+/// More holders than this and the dead among them are looked for.
+const HOLDERS_BEFORE_CLEANING: i64 = 16;
+
+#[derive(Deserialize)]
+struct StoredSpec {
+    options: String,
+    #[serde(default)]
+    holders: serde_json::Value,
+}
+
+fn field(spec: &GroupSpec) -> String {
+    format!("{} {}", spec.group, spec.pattern)
+}
+
+impl Shared {
+    /// See `Store::topology`.
+    pub async fn topology(&self) -> Result<Topology> {
+        let mut types = redis::cmd("SMEMBERS");
+        types.arg(self.keys.global("types"));
+        let mut groups = redis::cmd("HGETALL");
+        groups.arg(self.keys.global("groups"));
+        let mut values = self.control.run(&[types, groups]).await?.into_iter();
+        let types = reply::list(values.next().unwrap_or_default())?;
+        let groups = reply::list(values.next().unwrap_or_default())?;
+        let mut topology = Topology { types: types.into_iter().map(reply::text).collect::<Result<_>>()?, groups: Vec::new() };
+        let mut pairs = groups.into_iter();
+        while let (Some(key), Some(value)) = (pairs.next(), pairs.next()) {
+            let key = reply::text(key)?;
+            // What this version cannot read belongs to another one: its own processes look after it.
+            let (Some((group, pattern)), Ok(stored)) = (key.split_once(' '), serde_json::from_str::<StoredSpec>(&reply::text(value)?))
+            else {
+                continue;
+            };
+            topology.groups.push(GroupSpec { group: group.to_owned(), pattern: pattern.to_owned(), options: stored.options });
+        }
+        topology.types.sort();
+        topology.groups.sort_by(|a, b| (&a.group, &a.pattern).cmp(&(&b.group, &b.pattern)));
+        Ok(topology)
+    }
+
+    /// See `Store::open_partition`.
+    pub async fn open_partition(&self, partition: &Partition) -> Result<()> {
+        let mut note = redis::cmd("SADD");
+        note.arg(self.keys.global("types")).arg(&*partition.event_type);
+        let new = reply::int(&self.control.query(note).await?)? == 1;
+        let mut groups: Vec<String> = self
+            .topology()
+            .await?
+            .groups
+            .into_iter()
+            .filter(|spec| name::matches(&spec.pattern, &partition.event_type))
+            .map(|spec| spec.group)
+            .collect();
+        groups.sort();
+        groups.dedup();
+        let bucket = partition.bucket();
+        let mut open = scripts::call(&scripts::OPEN, &[&self.keys.stream(partition), &self.keys.in_bucket(bucket, "partitions")]);
+        open.arg(keys::member(partition)).arg(groups);
+        self.slot(bucket).query(open).await?;
+        if new {
+            self.announce().await;
+        }
+        Ok(())
+    }
+
+    /// Tells other processes to read the topology again. A lost message is made up for by their regular look.
+    async fn announce(&self) {
+        let mut publish = redis::cmd("PUBLISH");
+        publish.arg(self.keys.global("changes")).arg("topology");
+        if let Err(error) = self.control.query(publish).await {
+            tracing::debug!(%error, "a change could not be announced");
+        }
+    }
+
+    /// See `Store::join`.
+    pub async fn join(&self, spec: &GroupSpec, start: StartFrom, consumer: &str) -> Result<Vec<Partition>> {
+        let new = self.hold(spec, consumer).await?;
+        if !name::is_pattern(&spec.pattern) {
+            let mut note = redis::cmd("SADD");
+            note.arg(self.keys.global("types")).arg(&spec.pattern);
+            self.control.query(note).await?;
+        }
+        let types = self.topology().await?.types;
+        let partitions: Vec<Partition> = types
+            .into_iter()
+            .filter(|event_type| name::matches(&spec.pattern, event_type))
+            .map(|event_type| Partition::new(event_type, 0))
+            .collect();
+        let start = match start {
+            StartFrom::Beginning => "0".to_owned(),
+            StartFrom::Latest => "$".to_owned(),
+            // A group made at an id gets what comes after it.
+            StartFrom::Time(ms) => EntryId { ms, seq: 0 }.previous().to_string(),
+        };
+        for (bucket, members) in by_bucket(&partitions) {
+            let mut commands = Vec::with_capacity(members.len() * 2);
+            for partition in members {
+                let mut note = redis::cmd("SADD");
+                note.arg(self.keys.in_bucket(bucket, "partitions")).arg(keys::member(partition));
+                let mut create = redis::cmd("XGROUP");
+                create.arg("CREATE").arg(self.keys.stream(partition)).arg(&spec.group).arg(&start).arg("MKSTREAM");
+                commands.extend([note, create]);
+            }
+            for value in self.slot(bucket).run(&commands).await? {
+                if let Value::ServerError(error) = value
+                    && error.code() != "BUSYGROUP"
+                {
+                    return Err(reply::server_error(&error));
+                }
+            }
+        }
+        if new {
+            self.announce().await;
+        }
+        Ok(partitions)
+    }
+
+    /// Notes the consumer as holder; answers whether group and pattern are new.
+    async fn hold(&self, spec: &GroupSpec, consumer: &str) -> Result<bool> {
+        let mut dead: Vec<String> = Vec::new();
+        // Twice: the second time without the holders that turned out to be dead.
+        for _ in 0..3 {
+            let mut join = scripts::call(&scripts::JOIN, &[&self.keys.global("groups")]);
+            join.arg(field(spec)).arg(&spec.options).arg(consumer).arg(&dead);
+            let parts = reply::list(self.control.query(join).await?)?;
+            if parts.first().map(reply::int).transpose()? == Some(1) {
+                if parts.get(2).map(reply::int).transpose()?.unwrap_or(0) > HOLDERS_BEFORE_CLEANING {
+                    self.drop_dead_holders(spec).await?;
+                }
+                return Ok(parts.get(1).map(reply::int).transpose()? == Some(1));
+            }
+            let mut rest = parts.into_iter().skip(1);
+            let in_force = reply::text(rest.next().unwrap_or_default())?;
+            let mut holders = Vec::new();
+            while let (Some(holder), Some(age)) = (rest.next(), rest.next()) {
+                holders.push((reply::text(holder)?, reply::count(&age)?));
+            }
+            let gone = self.without_lease(&holders).await?;
+            if gone.len() < holders.len() {
+                let alive = holders.iter().find(|(h, _)| !gone.contains(h)).map_or("", |(h, _)| h);
+                return Err(Error::new(
+                    Code::InvalidArgument,
+                    format!(
+                        "group '{}' on '{}' is held by {alive} with other options: {in_force}, here {}. All members of a group must agree; \
+                         use the same options or another group",
+                        spec.group, spec.pattern, spec.options
+                    ),
+                )
+                .with("argument", "options"));
+            }
+            dead = gone;
+        }
+        Err(Error::internal("the holders of a group changed too quickly"))
+    }
+
+    /// Those of `holders` (with ms since they joined) that are dead.
+    async fn without_lease(&self, holders: &[(String, u64)]) -> Result<Vec<String>> {
+        let commands: Vec<redis::Cmd> = holders
+            .iter()
+            .map(|(holder, _)| {
+                let mut exists = redis::cmd("EXISTS");
+                exists.arg(self.keys.global(&format!("alive:{holder}")));
+                exists
+            })
+            .collect();
+        let values = self.control.run(&commands).await?;
+        let grace = u64::try_from(JOIN_GRACE.as_millis()).unwrap_or(u64::MAX);
+        let mut gone = Vec::new();
+        for ((holder, age), value) in holders.iter().zip(values) {
+            if reply::int(&value)? == 0 && *age > grace {
+                gone.push(holder.clone());
+            }
+        }
+        Ok(gone)
+    }
+
+    async fn drop_dead_holders(&self, spec: &GroupSpec) -> Result<()> {
+        let mut get = redis::cmd("HGET");
+        get.arg(self.keys.global("groups")).arg(field(spec));
+        let Ok(stored) = serde_json::from_str::<StoredSpec>(&reply::text(self.control.query(get).await?)?) else { return Ok(()) };
+        let now = self.now_ms();
+        let holders: Vec<(String, u64)> = stored
+            .holders
+            .as_object()
+            .into_iter()
+            .flatten()
+            .map(|(holder, joined)| {
+                #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // ms since 1970
+                let joined = joined.as_f64().unwrap_or(0.0) as u64;
+                (holder.clone(), now.saturating_sub(joined))
+            })
+            .collect();
+        let gone = self.without_lease(&holders).await?;
+        self.drop_holders(spec, &gone).await
+    }
+
+    /// Takes consumers off the holders.
+    pub async fn drop_holders(&self, spec: &GroupSpec, consumers: &[String]) -> Result<()> {
+        if consumers.is_empty() {
+            return Ok(());
+        }
+        let mut leave = scripts::call(&scripts::LEAVE, &[&self.keys.global("groups")]);
+        leave.arg(field(spec)).arg(consumers);
+        self.control.query(leave).await?;
+        Ok(())
+    }
+
+    /// See `Store::restore_group`.
+    pub async fn restore_group(&self, partition: &Partition, group: &str, after: EntryId) -> Result<bool> {
+        let mut note = redis::cmd("SADD");
+        note.arg(self.keys.global("types")).arg(&*partition.event_type);
+        self.control.query(note).await?;
+        let bucket = partition.bucket();
+        let mut restore = scripts::call(&scripts::RESTORE, &[&self.keys.stream(partition), &self.keys.in_bucket(bucket, "partitions")]);
+        restore.arg(keys::member(partition)).arg(group).arg(after.to_string());
+        Ok(reply::int(&self.slot(bucket).query(restore).await?)? == 1)
+    }
+}
+
+fn by_bucket(partitions: &[Partition]) -> std::collections::BTreeMap<super::Bucket, Vec<&Partition>> {
+    let mut out = std::collections::BTreeMap::<_, Vec<_>>::new();
+    for partition in partitions {
+        out.entry(partition.bucket()).or_default().push(partition);
+    }
+    out
+}

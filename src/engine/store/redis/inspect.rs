@@ -1,0 +1,118 @@
+//! Looking: streams, groups, pending entries, the server itself.
+
+use redis::Value;
+
+use super::super::{EntryId, GroupState, Partition, PartitionState, StoreStatus};
+use super::{Shared, reply, scripts};
+use crate::engine::error::Result;
+
+/// Ids of a consumer's pending entries read at once.
+const PAGE: usize = 1000;
+
+fn is_missing(value: &Value) -> bool {
+    matches!(value, Value::ServerError(error) if error.code() == "NOGROUP" || error.details().unwrap_or_default().contains("no such key"))
+}
+
+impl Shared {
+    /// See `Store::pending`.
+    pub async fn pending(&self, partition: &Partition, group: &str, consumer: &str) -> Result<Vec<(EntryId, u32)>> {
+        let mut out: Vec<(EntryId, u32)> = Vec::new();
+        loop {
+            let from = out.last().map_or_else(|| "-".to_owned(), |(id, _)| format!("({id}"));
+            let mut cmd = redis::cmd("XPENDING");
+            cmd.arg(self.keys.stream(partition)).arg(group).arg(from).arg("+").arg(PAGE).arg(consumer);
+            let mut values = self.slot(partition.bucket()).run(&[cmd]).await?;
+            let value = values.pop().unwrap_or_default();
+            if is_missing(&value) {
+                return Ok(out);
+            }
+            let rows = reply::list(value)?;
+            let full = rows.len() == PAGE;
+            for row in rows {
+                let row = reply::list(row)?;
+                let [id, _, _, deliveries] = row.as_slice() else { return Err(reply::unexpected("XPENDING")) };
+                out.push((reply::entry_id(id)?, u32::try_from(reply::count(deliveries)?).unwrap_or(u32::MAX)));
+            }
+            if !full {
+                return Ok(out);
+            }
+        }
+    }
+
+    /// See `Store::remove_consumer`.
+    pub async fn remove_consumer(&self, partition: &Partition, group: &str, consumer: &str) -> Result<bool> {
+        let mut cmd = scripts::call(&scripts::REMOVE_CONSUMER, &[&self.keys.stream(partition)]);
+        cmd.arg(group).arg(consumer);
+        Ok(reply::int(&self.slot(partition.bucket()).query(cmd).await?)? == 1)
+    }
+
+    /// See `Store::inspect`.
+    pub async fn inspect(&self, partition: &Partition) -> Result<Option<PartitionState>> {
+        let stream = self.keys.stream(partition);
+        let command = |name: &str, sub: &str| {
+            let mut cmd = redis::cmd(name);
+            cmd.arg(sub).arg(&stream);
+            cmd
+        };
+        let slot = self.slot(partition.bucket());
+        let mut values = slot.run(&[command("XINFO", "STREAM"), command("XINFO", "GROUPS"), command("MEMORY", "USAGE")]).await?.into_iter();
+        let mut next = || values.next().unwrap_or_default();
+        let info = next();
+        if is_missing(&info) {
+            return Ok(None);
+        }
+        let info = reply::list(info)?;
+        let edge = |name: &str| match reply::field(&info, name) {
+            Some(Value::Array(parts)) => parts.first().map(reply::entry_id).transpose(),
+            _ => Ok(None),
+        };
+        let mut state = PartitionState {
+            length: reply::field(&info, "length").map(reply::count).transpose()?.unwrap_or(0),
+            size_bytes: 0,
+            first: edge("first-entry")?,
+            last: edge("last-entry")?,
+            groups: Vec::new(),
+        };
+        let groups = reply::list(next())?;
+        // MEMORY may be forbidden to the user; the size is then unknown, not an error.
+        state.size_bytes = reply::count(&next()).unwrap_or(0);
+        for group in groups {
+            let info = reply::list(group)?;
+            let number = |name: &str| reply::field(&info, name).map(reply::count).transpose();
+            let name = reply::text(reply::field(&info, "name").cloned().unwrap_or_default())?;
+            let mut consumers = redis::cmd("XINFO");
+            consumers.arg("CONSUMERS").arg(&stream).arg(&name);
+            let mut names = Vec::new();
+            for consumer in reply::list(slot.query(consumers).await?)? {
+                let info = reply::list(consumer)?;
+                let name = reply::text(reply::field(&info, "name").cloned().unwrap_or_default())?;
+                if !name.starts_with('~') {
+                    names.push(name);
+                }
+            }
+            state.groups.push(GroupState {
+                name,
+                pending: number("pending")?.unwrap_or(0),
+                lag: match reply::field(&info, "lag") {
+                    Some(Value::Nil) | None => None,
+                    Some(lag) => Some(reply::count(lag)?),
+                },
+                consumers: names,
+                last_delivered: reply::field(&info, "last-delivered-id").map(reply::entry_id).transpose()?.unwrap_or_default(),
+            });
+        }
+        Ok(Some(state))
+    }
+
+    /// See `Store::status`.
+    pub async fn status(&self) -> StoreStatus {
+        let connected = self.control.query(redis::cmd("PING")).await.is_ok();
+        let target = &self.link.target;
+        StoreStatus {
+            connected,
+            cluster: false,
+            nodes: vec![(target.host.clone(), target.port, if connected { "connected" } else { "disconnected" }.to_owned())],
+            utilization: self.utilization(),
+        }
+    }
+}

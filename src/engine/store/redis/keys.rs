@@ -1,0 +1,166 @@
+//! Names of the keys in Redis; the whole layout in one place.
+//!
+//! `P` is the key prefix. A bucket's tag is its hash tag in Redis Cluster: everything one script touches shares it.
+
+use super::super::{Bucket, EntryId, Partition};
+
+/// Version of the layout, in `P:layout`.
+pub const LAYOUT_VERSION: u32 = 1;
+
+/// Hash tags of the buckets. Their slots (CRC16 modulo 16384) lie near the middle of each sixteenth of the slots, so
+/// that any number of masters up to 16 gets an even share.
+const TAGS: [&str; 16] =
+    ["b367", "b260", "b9", "b401", "b366", "b261", "b8", "b400", "b447", "b11", "b226", "b321", "b446", "b10", "b227", "b320"];
+
+/// Makes key names. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Keys {
+    prefix: String,
+    /// `deadLetterQueue.keyPattern`, cut before its last part: the bucket's tag goes between.
+    dead_letters: (String, String),
+}
+
+/// ':' separates the parts of a key; inside a type or group it is written `%3A` (`%` itself is in no valid name).
+fn escape(name: &str) -> std::borrow::Cow<'_, str> {
+    if name.contains(':') { name.replace(':', "%3A").into() } else { name.into() }
+}
+
+fn unescape(name: &str) -> String {
+    name.replace("%3A", ":")
+}
+
+/// `T:q` as it stands inside keys and index members.
+pub fn member(partition: &Partition) -> String {
+    format!("{}:{}", escape(&partition.event_type), partition.index)
+}
+
+/// Reads what [`member`] wrote.
+pub fn parse_member(member: &str) -> Option<Partition> {
+    let (event_type, index) = member.rsplit_once(':')?;
+    Some(Partition::new(unescape(event_type), index.parse().ok()?))
+}
+
+impl Keys {
+    /// Keys under `prefix`; `dead_letter_pattern` replaces `<prefix>:dlq`.
+    pub fn new(prefix: &str, dead_letter_pattern: Option<&str>) -> Self {
+        let pattern = dead_letter_pattern.map_or_else(|| format!("{prefix}:dlq"), ToOwned::to_owned);
+        let dead_letters = match pattern.rsplit_once(':') {
+            Some((head, tail)) => (format!("{head}:"), tail.to_owned()),
+            None => (String::new(), pattern),
+        };
+        Self { prefix: prefix.to_owned(), dead_letters }
+    }
+
+    /// A key that belongs to no bucket.
+    pub fn global(&self, name: &str) -> String {
+        format!("{}:{name}", self.prefix)
+    }
+
+    /// `P:{tag}:` — what every key of a bucket starts with.
+    pub fn base(&self, bucket: Bucket) -> String {
+        format!("{}:{{{}}}:", self.prefix, TAGS[usize::from(bucket.0)])
+    }
+
+    /// A key of a bucket.
+    pub fn in_bucket(&self, bucket: Bucket, name: &str) -> String {
+        format!("{}:{{{}}}:{name}", self.prefix, TAGS[usize::from(bucket.0)])
+    }
+
+    /// The entries.
+    pub fn stream(&self, p: &Partition) -> String {
+        self.in_bucket(p.bucket(), &format!("stream:{}", member(p)))
+    }
+
+    /// Entries of a group that wait for redelivery: id, due time.
+    pub fn retry(&self, p: &Partition, group: &str) -> String {
+        self.in_bucket(p.bucket(), &format!("retry:{}:{}", member(p), escape(group)))
+    }
+
+    /// Crashes and last error of entries of a group that failed: id, `<crashes> <error>`.
+    pub fn failed(&self, p: &Partition, group: &str) -> String {
+        self.in_bucket(p.bucket(), &format!("failed:{}:{}", member(p), escape(group)))
+    }
+
+    /// Partitions of a group in a bucket with a redelivery waiting: member, earliest due time.
+    pub fn due(&self, bucket: Bucket, group: &str) -> String {
+        self.in_bucket(bucket, &format!("due:{}", escape(group)))
+    }
+
+    /// Dead letters of a type in a bucket; `event_type` is escaped here.
+    pub fn dead_letters(&self, bucket: Bucket, event_type: &str) -> String {
+        let (head, tail) = &self.dead_letters;
+        format!("{head}{{{}}}:{tail}:{}", TAGS[usize::from(bucket.0)], escape(event_type))
+    }
+
+    /// An idempotency key.
+    pub fn idempotency(&self, p: &Partition, key: &str) -> String {
+        self.in_bucket(p.bucket(), &format!("idem:{}:{key}", member(p)))
+    }
+
+    /// Facts of a partition that its upkeep needs: `ttl_ms_max`, `scan`.
+    pub fn facts(&self, p: &Partition) -> String {
+        self.in_bucket(p.bucket(), &format!("facts:{}", member(p)))
+    }
+}
+
+/// `<bucket>.<entry id>.<event type>`: a dead letter's id says where it is.
+pub fn dead_letter_id(bucket: Bucket, id: &str, event_type: &str) -> String {
+    format!("{}.{id}.{event_type}", bucket.0)
+}
+
+/// Reads what [`dead_letter_id`] wrote.
+pub fn parse_dead_letter_id(text: &str) -> Option<(Bucket, EntryId, &str)> {
+    let mut parts = text.splitn(3, '.');
+    let bucket: u8 = parts.next()?.parse().ok()?;
+    let id = parts.next()?.parse().ok()?;
+    (usize::from(bucket) < TAGS.len()).then_some((Bucket(bucket), id, parts.next()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn slot(tag: &str) -> u16 {
+        let mut crc = 0_u16;
+        for byte in tag.bytes() {
+            crc ^= u16::from(byte) << 8;
+            for _ in 0..8 {
+                crc = if crc & 0x8000 == 0 { crc << 1 } else { crc << 1 ^ 0x1021 };
+            }
+        }
+        crc % 16384
+    }
+
+    #[test]
+    fn buckets_are_spread_evenly_over_any_number_of_masters() {
+        for masters in 1..=16_usize {
+            let mut share = vec![0; masters];
+            for tag in TAGS {
+                share[usize::from(slot(tag)) * masters / 16384] += 1;
+            }
+            let (least, most) = (share.iter().min().unwrap(), share.iter().max().unwrap());
+            assert!(most - least <= 1, "{masters} masters get {share:?}");
+        }
+    }
+
+    #[test]
+    fn types_are_spread_over_the_buckets() {
+        let mut share = [0; 16];
+        for n in 0..1600 {
+            share[usize::from(Partition::new(format!("type.{n}"), 0).bucket().0)] += 1;
+        }
+        assert!(share.iter().all(|n| (60..150).contains(n)), "{share:?}");
+    }
+
+    #[test]
+    fn colons_in_names_do_not_make_two_partitions_share_a_key() {
+        let keys = Keys::new("p", None);
+        let (a, b) = (Partition::new("x:1", 2), Partition::new("x", 1));
+        assert_ne!(keys.retry(&a, "g"), keys.retry(&b, "2:g"));
+        assert_eq!(parse_member(&member(&a)).unwrap(), a);
+        assert_eq!(keys.dead_letters(Bucket(2), "a:b"), "p:{b9}:dlq:a%3Ab");
+        assert_eq!(Keys::new("p", Some("my:dead")).dead_letters(Bucket(2), "a"), "my:{b9}:dead:a");
+        assert_eq!(parse_dead_letter_id("3.5-1.a.b").unwrap(), (Bucket(3), EntryId { ms: 5, seq: 1 }, "a.b"));
+        assert!(parse_dead_letter_id("16.5-1.a").is_none());
+    }
+}

@@ -1,0 +1,28 @@
+-- Gives due redeliveries to a consumer; each counts as a delivery.
+-- Atomic: one owner per pending entry.
+-- KEYS 1 stream  2 retry  3 failed  4 due partitions of the group
+-- ARGV 1 group  2 consumer  3 member T:q  4 most
+-- Reply: {entries: {id, deliveries, crashes, fields}…}, {ids whose content is gone}
+local t = redis.call('TIME')
+local now = t[1] * 1000 + math.floor(t[2] / 1000)
+local entries, lost = {}, {}
+for _, id in ipairs(redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', now, 'LIMIT', 0, ARGV[4])) do
+  local held = redis.call('XPENDING', KEYS[1], ARGV[1], id, id, 1)[1]
+  redis.call('ZREM', KEYS[2], id)
+  if held and held[2] == '~retry' then
+    local entry = redis.call('XCLAIM', KEYS[1], ARGV[1], ARGV[2], 0, id, 'RETRYCOUNT', held[4] + 1)[1]
+    if entry then
+      local noted = redis.call('HGET', KEYS[3], id)
+      entries[#entries + 1] = {id, held[4] + 1, tonumber(noted and string.match(noted, '^%d+') or 0), entry[2]}
+    else
+      redis.call('XACK', KEYS[1], ARGV[1], id)
+      redis.call('HDEL', KEYS[3], id)
+      lost[#lost + 1] = id
+    end
+  else
+    redis.call('HDEL', KEYS[3], id) -- acknowledged late by the consumer that had failed it
+  end
+end
+local first = redis.call('ZRANGE', KEYS[2], 0, 0, 'WITHSCORES')
+if first[2] then redis.call('ZADD', KEYS[4], first[2], ARGV[3]) else redis.call('ZREM', KEYS[4], ARGV[3]) end
+return {entries, lost}

@@ -1,0 +1,24 @@
+-- Puts dead letters back as entries for the group that failed them.
+-- Atomic: each is a dead letter or an entry, never both, never neither.
+-- KEYS 1 dead letters of the type   ARGV 1 base P:{tag}:  2… ids
+-- Reply: how many
+local count = 0
+for i = 2, #ARGV do
+  local letter = redis.call('XRANGE', KEYS[1], ARGV[i], ARGV[i])[1]
+  if letter then
+    local f = {}
+    for k = 1, #letter[2], 2 do f[letter[2][k]] = letter[2][k + 1] end
+    local member, first = string.match(f.entry, '^(%S+) (%S+)$')
+    local stream = ARGV[1] .. 'stream:' .. member
+    if f.meta == '' then
+      local fields = {}
+      for k, v in pairs(cjson.decode(f.data)) do fields[#fields + 1] = k fields[#fields + 1] = v end
+      redis.call('XADD', stream, '*', 'to', f.group, 'first', first, unpack(fields))
+    else
+      redis.call('XADD', stream, '*', 'meta', f.meta, 'data', f.data, 'to', f.group, 'first', first)
+    end
+    redis.call('XDEL', KEYS[1], ARGV[i])
+    count = count + 1
+  end
+end
+return count

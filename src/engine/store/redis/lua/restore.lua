@@ -1,0 +1,21 @@
+-- Makes a lost group again: where it had been if the stream still has those entries, else at the beginning.
+-- Atomic so that two members restoring at once agree.
+-- KEYS 1 stream  2 partitions of the bucket   ARGV 1 member T:q  2 group  3 id up to which all was settled
+-- Reply: 1 if the group was missing
+redis.call('SADD', KEYS[2], ARGV[1])
+local start = '0'
+if redis.call('EXISTS', KEYS[1]) == 1 then
+  local info = redis.call('XINFO', 'STREAM', KEYS[1])
+  for i = 1, #info, 2 do
+    if info[i] == 'last-generated-id' then
+      local last_ms, last_seq = string.match(info[i + 1], '(%d+)-(%d+)')
+      local ms, seq = string.match(ARGV[3], '(%d+)-(%d+)')
+      -- A stream that has not come as far as the group had is another one: read all of it.
+      if #last_ms > #ms or (#last_ms == #ms and (last_ms > ms or (last_ms == ms and tonumber(last_seq) >= tonumber(seq)))) then
+        start = ARGV[3]
+      end
+    end
+  end
+end
+local made = redis.pcall('XGROUP', 'CREATE', KEYS[1], ARGV[2], start, 'MKSTREAM')
+return made.err and 0 or 1

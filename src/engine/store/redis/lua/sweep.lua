@@ -1,0 +1,185 @@
+-- Upkeep of one partition: moves groups past expired entries, removes what need not be kept.
+-- Atomic because what may go depends on where every group stands. Bounded: never reads more than a few hundred
+-- entries; whole nodes are trimmed without reading them.
+-- KEYS 1 stream  2 facts  3 dead letters of the type
+-- ARGV 1 acknowledged entries kept  2 default ttl ms or -1  3 dead letter retention ms  4 expired become dead letters
+--      (1/0)  5 member T:q
+-- Reply: {removed, more to do (1/0), expired: {group, meta, dead-lettered (1/0)}…}
+local stream, keep, member = KEYS[1], tonumber(ARGV[1]), ARGV[5]
+local t = redis.call('TIME')
+local now = t[1] * 1000 + math.floor(t[2] / 1000)
+local removed, more, expired = 0, 0, {}
+
+redis.call('XTRIM', KEYS[3], 'MINID', math.max(0, now - ARGV[3]))
+local length = redis.call('XLEN', stream)
+if length == 0 then return {0, 0, expired} end
+
+local function parse(id)
+  local ms, seq = string.match(id, '(%d+)-(%d+)')
+  return tonumber(ms), tonumber(seq)
+end
+local function before(a, b)
+  local am, as = parse(a)
+  local bm, bs = parse(b)
+  return am < bm or (am == bm and as < bs)
+end
+local function after(id)
+  local ms, seq = parse(id)
+  return string.format('%.0f-%.0f', ms, seq + 1)
+end
+local function field(pairs, name)
+  for i = 1, #pairs, 2 do if pairs[i] == name then return pairs[i + 1] end end
+end
+-- ms of life, nil for an event that never expires, and whether the publisher chose it
+local function life(meta)
+  local ok, m = pcall(cjson.decode, meta or '')
+  if ok and type(m) == 'table' then
+    local ttl = tonumber(m.ttl) or tonumber(m.dttl)
+    if ttl then
+      if ttl <= 0 then return nil, true end
+      return ttl * 1000, tonumber(m.ttl) ~= nil
+    end
+  end
+  local default = tonumber(ARGV[2])
+  if default < 0 then return nil, false end
+  return default, false
+end
+
+local groups = {}
+for _, info in ipairs(redis.call('XINFO', 'GROUPS', stream)) do
+  groups[#groups + 1] = {
+    name = field(info, 'name'), pending = field(info, 'pending'), last = field(info, 'last-delivered-id'),
+    read = field(info, 'entries-read'), lag = field(info, 'lag'),
+  }
+end
+
+-- 1. groups go past undelivered entries whose ttl is over
+for _, g in ipairs(groups) do
+  local budget = 200
+  while budget > 0 do
+    local entries = redis.call('XRANGE', stream, '(' .. g.last, '+', 'COUNT', 20)
+    local past
+    local count = 0
+    for _, entry in ipairs(entries) do
+      local meta = field(entry[2], 'meta')
+      local ms, chosen = life(meta)
+      if not ms or parse(entry[1]) + ms > now then break end
+      past, count = entry[1], count + 1
+      local only = field(entry[2], 'to')
+      if not only or only == g.name then
+        local bury = not chosen and ARGV[4] == '1'
+        if bury then
+          local data = field(entry[2], 'data')
+          local rest = {}
+          for i = 1, #entry[2], 2 do rest[entry[2][i]] = entry[2][i + 1] end
+          redis.call('XADD', KEYS[3], '*', 'group', g.name, 'reason', 'expired',
+            'error', 'its ttl was over before it was delivered', 'attempts', 0,
+            'entry', member .. ' ' .. (field(entry[2], 'first') or entry[1]),
+            'meta', meta and data and meta or '', 'data', meta and data or cjson.encode(rest))
+        end
+        expired[#expired + 1] = {g.name, meta or '', bury and 1 or 0}
+      end
+    end
+    if not past then break end
+    if g.read then
+      g.read = g.read + count
+      redis.call('XGROUP', 'SETID', stream, g.name, past, 'ENTRIESREAD', g.read)
+    else
+      redis.call('XGROUP', 'SETID', stream, g.name, past)
+    end
+    if g.lag then g.lag = math.max(0, g.lag - count) end
+    g.last = past
+    budget = budget - count
+    if count < #entries then break end
+  end
+  if budget <= 0 then more = 1 end
+end
+
+-- 2. where every group stands: below the floor all is acknowledged, up to the cap all is delivered
+local floor, cap, waiting
+for _, g in ipairs(groups) do
+  local low = after(g.last)
+  if g.pending > 0 then
+    local oldest = redis.call('XPENDING', stream, g.name)[2]
+    if oldest and before(oldest, low) then low = oldest end
+  end
+  if not floor or before(low, floor) then floor = low end
+  if not cap or before(g.last, cap) then cap = g.last end
+  local w = g.pending + (g.lag or 0)
+  if not waiting or w > waiting then waiting = w end
+end
+
+-- 3. acknowledged entries beyond the number kept: whole nodes, without reading them
+local excess = 0
+if floor then
+  excess = length - keep - waiting
+  if excess > 0 then
+    local n = redis.call('XTRIM', stream, 'MINID', '~', floor, 'LIMIT', excess)
+    removed, length, excess = removed + n, length - n, excess - n
+    -- what is left of a node is trimmed to the exact number
+    while excess > 0 and excess <= 100 do
+      local entries = redis.call('XRANGE', stream, '-', '+', 'COUNT', math.min(20, excess))
+      local last = entries[#entries][1]
+      if not before(last, floor) then break end
+      n = redis.call('XTRIM', stream, 'MINID', '=', after(last))
+      removed, length, excess = removed + n, length - n, excess - n
+    end
+  end
+end
+
+-- 4. entries older than any ttl used here
+local longest = redis.call('HGET', KEYS[2], 'ttl_ms_max')
+local default = tonumber(ARGV[2])
+local horizon
+if longest ~= '-1' and default >= 0 then horizon = math.max(default, tonumber(longest or 0)) end
+if horizon and now > horizon then
+  local old = string.format('%.0f', now - horizon)
+  local upto = (floor and before(floor, old .. '-0')) and floor or old
+  local n = redis.call('XTRIM', stream, 'MINID', '~', upto, 'LIMIT', 10000)
+  removed, length = removed + n, length - n
+  if n >= 9900 then
+    more = 1
+  else
+    n = redis.call('XTRIM', stream, 'MINID', '=', upto)
+    removed, length = removed + n, length - n
+  end
+end
+
+-- 5. an old pending entry holds the floor down: take the acknowledged ones behind it out singly
+if floor and excess > 0 and before(floor, cap) then
+  local from = redis.call('HGET', KEYS[2], 'scan')
+  if not from or before(from, floor) then from = floor end
+  local read, bytes = 0, 0
+  local gone = {}
+  while read < 400 and bytes < 1048576 and excess - #gone > 0 do
+    local entries = redis.call('XRANGE', stream, from, cap, 'COUNT', 20)
+    if #entries == 0 then break end
+    local last = entries[#entries][1]
+    local held = {}
+    for _, g in ipairs(groups) do
+      if g.pending > 0 then
+        local at = entries[1][1]
+        while true do
+          local page = redis.call('XPENDING', stream, g.name, at, last, 40)
+          for _, h in ipairs(page) do held[h[1]] = true end
+          if #page < 40 then break end
+          at = after(page[#page][1])
+        end
+      end
+    end
+    for _, entry in ipairs(entries) do
+      if not held[entry[1]] and excess - #gone > 0 then gone[#gone + 1] = entry[1] end
+      for i = 1, #entry[2] do bytes = bytes + #entry[2][i] end
+    end
+    read = read + #entries
+    from = after(last)
+  end
+  if #gone > 0 then removed = removed + redis.call('XDEL', stream, unpack(gone)) end
+  if read == 0 then
+    redis.call('HDEL', KEYS[2], 'scan')
+  else
+    redis.call('HSET', KEYS[2], 'scan', from)
+    if #gone > 0 and excess > #gone then more = 1 end
+  end
+end
+return {removed, more, expired}

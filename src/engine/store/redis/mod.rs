@@ -1,0 +1,398 @@
+//! The store over a Redis server. Modules in reading order: names of keys, connections, scripts, replies; then one a
+//! concern of the [`Store`] trait.
+
+pub mod keys;
+
+mod connection;
+mod reply;
+mod scripts;
+
+mod dead_letters;
+mod groups;
+mod inspect;
+mod reader;
+mod settle;
+mod upkeep;
+mod writer;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures_util::StreamExt;
+use futures_util::future::BoxFuture;
+use redis::Value;
+use tokio::sync::{mpsc, oneshot};
+
+use super::{
+    Appended, Bucket, DeadLetterQuery, Disposal, Due, DueIndex, EntryId, GroupSpec, Held, Keeping, NewEvent, Partition, PartitionState,
+    Reader, Reaped, Settled, StartFrom, Store, StoreEvent, StoreStatus, StoredDeadLetter, Swept, Topology, Waker,
+};
+use crate::engine::env::{Env, lock};
+use crate::engine::error::{Code, Error, Result};
+use connection::{Link, Slot, Target};
+use keys::Keys;
+
+/// Oldest server whose stream commands the scripts rely on.
+const SERVER_MIN: (u32, u32) = (7, 0);
+
+/// How to reach Redis and how much to ask of it at once.
+#[derive(Clone)]
+pub struct RedisStoreConfig {
+    /// Host name or address.
+    pub host: String,
+    /// TCP port.
+    pub port: u16,
+    /// ACL user.
+    pub username: Option<String>,
+    /// Its password.
+    pub password: Option<String>,
+    /// Database number.
+    pub db: u32,
+    /// What every key starts with.
+    pub key_prefix: String,
+    /// `deadLetterQueue.keyPattern`.
+    pub dead_letter_pattern: Option<String>,
+    /// Longest time to connect.
+    pub connect_timeout: Duration,
+    /// Longest time to wait for a reply, and for the server to come back.
+    pub command_timeout: Duration,
+    /// Connections beside those of readers, at least 2.
+    pub pool_size: usize,
+    /// Most commands a pipeline.
+    pub pipeline_size: usize,
+}
+
+/// Tasks that write; at most half of the pool, more do not make one server faster.
+const WRITERS_MAX: usize = 4;
+
+/// What all parts of the store use.
+struct Shared {
+    env: Env,
+    link: Arc<Link>,
+    keys: Keys,
+    control: Arc<Slot>,
+    slots: Vec<Arc<Slot>>,
+    places: usize,
+    /// Server time less ours, ms.
+    clock_offset_ms: AtomicI64,
+}
+
+impl Shared {
+    /// The connection for commands of `bucket`.
+    fn slot(&self, bucket: Bucket) -> &Slot {
+        &self.slots[usize::from(bucket.0) % self.slots.len()]
+    }
+
+    /// The connection for settling in `bucket`: another than for the rest where there are several.
+    fn settler(&self, bucket: Bucket) -> &Slot {
+        &self.slots[(usize::from(bucket.0) + 1) % self.slots.len()]
+    }
+
+    fn now_ms(&self) -> u64 {
+        self.env.now_ms().saturating_add_signed(self.clock_offset_ms.load(Ordering::Relaxed))
+    }
+
+    /// Takes the server's clock from a reply to TIME sent at `sent`.
+    fn compare_clocks(&self, sent_ms: u64, time: Value) -> Result<()> {
+        let parts = reply::list(time)?;
+        let [seconds, micros] = parts.as_slice() else { return Err(reply::unexpected("TIME")) };
+        let server = reply::int(seconds)? * 1000 + reply::int(micros)? / 1000;
+        let ours = i64::try_from((sent_ms + self.env.now_ms()) / 2).unwrap_or(i64::MAX);
+        self.clock_offset_ms.store(server - ours, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn utilization(&self) -> f64 {
+        let in_flight = self.link.in_flight.load(Ordering::Relaxed);
+        #[allow(clippy::cast_precision_loss)] // counts
+        let share = in_flight as f64 / self.places as f64;
+        (share * 100.0).min(100.0)
+    }
+
+    async fn check_server(&self) -> Result<()> {
+        let mut info = redis::cmd("INFO");
+        info.arg("server");
+        let text = reply::text(self.control.query(info).await?)?;
+        let version = text.lines().find_map(|line| line.strip_prefix("redis_version:")).unwrap_or("unknown").trim();
+        let mut parts = version.split('.').map(|part| part.parse::<u32>().unwrap_or(0));
+        if (parts.next().unwrap_or(0), parts.next().unwrap_or(0)) < SERVER_MIN {
+            return Err(Error::new(
+                Code::UnsupportedServer,
+                format!(
+                    "the server at {}:{} is version {version}; 7.0 or newer is needed (Redis, or Valkey)",
+                    self.link.target.host, self.link.target.port
+                ),
+            )
+            .with("version", version));
+        }
+        Ok(())
+    }
+
+    /// Writes the layout's version once, and refuses another.
+    async fn check_layout(&self) -> Result<()> {
+        let ours = format!(r#"{{"version":{},"buckets":{}}}"#, keys::LAYOUT_VERSION, super::BUCKETS);
+        let mut set = redis::cmd("SET");
+        set.arg(self.keys.global("layout")).arg(&ours).arg("NX").arg("GET");
+        let found = self.control.query(set).await?;
+        if found != Value::Nil {
+            let found = reply::text(found)?;
+            if found != ours {
+                return Err(Error::new(
+                    Code::Layout,
+                    format!(
+                        "the keys under '{}' have layout {found}, this version writes {ours}; use another redis.keyPrefix, or the version of the package that wrote them",
+                        self.keys.global("")
+                    ),
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// [`Store`] over one Redis server.
+pub struct RedisStore {
+    shared: Arc<Shared>,
+    writers: std::sync::Mutex<Option<Vec<mpsc::UnboundedSender<writer::Request>>>>,
+    writer_count: usize,
+    settings: RedisStoreConfig,
+    tasks: std::sync::Mutex<Vec<tokio::task::JoinHandle<()>>>,
+    unsent: Arc<AtomicUsize>,
+}
+
+impl RedisStore {
+    /// A store that is not connected yet.
+    pub fn new(config: RedisStoreConfig, env: Env) -> Arc<Self> {
+        let target = Target {
+            host: config.host.clone(),
+            port: config.port,
+            username: config.username.clone(),
+            password: config.password.clone(),
+            db: config.db,
+            connect_timeout: config.connect_timeout,
+            command_timeout: config.command_timeout,
+        };
+        let link = Arc::new(Link::new(target));
+        let writer_count = (config.pool_size / 2).clamp(1, WRITERS_MAX);
+        let slots: Vec<_> = (0..config.pool_size.saturating_sub(writer_count).clamp(1, usize::from(super::BUCKETS)))
+            .map(|_| Arc::new(Slot::new(link.clone())))
+            .collect();
+        let shared = Arc::new(Shared {
+            env,
+            control: slots[0].clone(),
+            places: config.pool_size * config.pipeline_size,
+            slots,
+            keys: Keys::new(&config.key_prefix, config.dead_letter_pattern.as_deref()),
+            link,
+            clock_offset_ms: AtomicI64::new(0),
+        });
+        Arc::new(Self {
+            shared,
+            writers: std::sync::Mutex::default(),
+            writer_count,
+            settings: config,
+            tasks: std::sync::Mutex::default(),
+            unsent: Arc::default(),
+        })
+    }
+
+    /// Hears what other processes announce, for as long as the store is open.
+    async fn listen(shared: Arc<Shared>) {
+        let mut pause = Duration::from_millis(50);
+        while !shared.link.is_closed() {
+            if let Ok(client) = shared.link.target.client()
+                && let Ok(Ok(mut announcements)) = tokio::time::timeout(shared.link.target.connect_timeout, client.get_async_pubsub()).await
+                && announcements.subscribe(shared.keys.global("changes")).await.is_ok()
+            {
+                pause = Duration::from_millis(50);
+                // What was said before is made up for by looking.
+                shared.link.tell(StoreEvent::TopologyChanged);
+                let mut messages = announcements.on_message();
+                while messages.next().await.is_some() {
+                    shared.link.tell(StoreEvent::TopologyChanged);
+                }
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(Duration::from_secs(2));
+        }
+    }
+}
+
+#[async_trait]
+impl Store for RedisStore {
+    async fn open(&self) -> Result<()> {
+        let sent = self.shared.env.now_ms();
+        let time = self.shared.control.query(redis::cmd("TIME")).await?;
+        self.shared.compare_clocks(sent, time)?;
+        self.shared.check_server().await?;
+        self.shared.check_layout().await?;
+        let opener: writer::Opener = {
+            let shared = self.shared.clone();
+            Arc::new(move |partition| {
+                let shared = shared.clone();
+                Box::pin(async move { shared.open_partition(&partition).await })
+            })
+        };
+        let writers = (0..self.writer_count)
+            .map(|_| {
+                let settings = writer::Settings {
+                    instance: self.shared.env.hex(16),
+                    pipeline_size: self.settings.pipeline_size,
+                    timeout: self.settings.command_timeout,
+                };
+                writer::Writer::start(self.shared.link.clone(), self.shared.keys.clone(), settings, opener.clone())
+            })
+            .collect();
+        *lock(&self.writers) = Some(writers);
+        lock(&self.tasks).push(tokio::spawn(Self::listen(self.shared.clone())));
+        Ok(())
+    }
+
+    async fn close(&self, deadline: Duration) {
+        lock(&self.writers).take();
+        // What was accepted is written first, as far as time allows.
+        let written = async {
+            while self.unsent.load(Ordering::Acquire) > 0 {
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+        };
+        let _ = tokio::time::timeout(deadline, written).await;
+        self.shared.link.close();
+        for task in lock(&self.tasks).drain(..) {
+            task.abort();
+        }
+        let _ = tokio::time::timeout(deadline, async {
+            for slot in &self.shared.slots {
+                slot.close().await;
+            }
+        })
+        .await;
+    }
+
+    fn watch(&self, listener: Arc<dyn Fn(StoreEvent) + Send + Sync>) {
+        self.shared.link.watch(listener);
+    }
+
+    fn now_ms(&self) -> u64 {
+        self.shared.now_ms()
+    }
+
+    fn utilization(&self) -> f64 {
+        self.shared.utilization()
+    }
+
+    async fn status(&self) -> StoreStatus {
+        self.shared.status().await
+    }
+
+    async fn topology(&self) -> Result<Topology> {
+        self.shared.topology().await
+    }
+
+    async fn open_partition(&self, partition: &Partition) -> Result<()> {
+        self.shared.open_partition(partition).await
+    }
+
+    async fn join(&self, spec: &GroupSpec, start: StartFrom, consumer: &str) -> Result<Vec<Partition>> {
+        self.shared.join(spec, start, consumer).await
+    }
+
+    async fn leave(&self, spec: &GroupSpec, consumer: &str) -> Result<()> {
+        self.shared.drop_holders(spec, &[consumer.to_owned()]).await
+    }
+
+    async fn restore_group(&self, partition: &Partition, group: &str, after: EntryId) -> Result<bool> {
+        self.shared.restore_group(partition, group, after).await
+    }
+
+    fn append(&self, bucket: Bucket, events: Vec<NewEvent>) -> BoxFuture<'static, Vec<Result<Appended>>> {
+        let count = events.len();
+        let (done, results) = oneshot::channel();
+        let sent = match &*lock(&self.writers) {
+            Some(writers) => writers[usize::from(bucket.0) % writers.len()].send(writer::Request { bucket, events, done }).is_ok(),
+            None => false,
+        };
+        let unsent = self.unsent.clone();
+        unsent.fetch_add(1, Ordering::AcqRel);
+        Box::pin(async move {
+            let results = if sent { results.await.ok() } else { None };
+            unsent.fetch_sub(1, Ordering::AcqRel);
+            results.unwrap_or_else(|| (0..count).map(|_| Err(Error::closed("the bus"))).collect())
+        })
+    }
+
+    fn reader(&self, group: &str) -> (Box<dyn Reader>, Arc<dyn Waker>) {
+        reader::RedisReader::new(self.shared.link.clone(), self.shared.keys.clone(), group, self.shared.control.clone())
+    }
+
+    async fn settle(&self, bucket: Bucket, group: &str, consumer: &str, entries: Vec<(Held, Disposal)>) -> Result<Vec<Settled>> {
+        self.shared.settle(bucket, group, consumer, entries).await
+    }
+
+    async fn due(&self, bucket: Bucket, group: &str) -> Result<DueIndex> {
+        self.shared.due(bucket, group).await
+    }
+
+    async fn claim_due(&self, partition: &Partition, group: &str, consumer: &str, max: usize) -> Result<Due> {
+        self.shared.claim_due(partition, group, consumer, max).await
+    }
+
+    async fn renew(&self, consumer: &str, buckets: &[Bucket], lease: Duration) -> Result<bool> {
+        self.shared.renew(consumer, buckets, lease).await
+    }
+
+    async fn release(&self, consumer: &str, buckets: &[Bucket]) -> Result<()> {
+        self.shared.release(consumer, buckets).await
+    }
+
+    async fn pending(&self, partition: &Partition, group: &str, consumer: &str) -> Result<Vec<(EntryId, u32)>> {
+        self.shared.pending(partition, group, consumer).await
+    }
+
+    async fn remove_consumer(&self, partition: &Partition, group: &str, consumer: &str) -> Result<bool> {
+        self.shared.remove_consumer(partition, group, consumer).await
+    }
+
+    async fn look_after(&self, bucket: Bucket, holder: &str, lease: Duration) -> Result<bool> {
+        self.shared.look_after(bucket, holder, lease).await
+    }
+
+    async fn reap(&self, bucket: Bucket, max_crashes: u32) -> Result<Reaped> {
+        self.shared.reap(bucket, max_crashes).await
+    }
+
+    async fn move_delayed(&self, bucket: Bucket) -> Result<(u64, Option<u64>)> {
+        self.shared.move_delayed(bucket).await
+    }
+
+    async fn sweep(&self, partition: &Partition, keeping: &Keeping) -> Result<Swept> {
+        self.shared.sweep(partition, keeping).await
+    }
+
+    async fn inspect(&self, partition: &Partition) -> Result<Option<PartitionState>> {
+        self.shared.inspect(partition).await
+    }
+
+    async fn dead_letters(
+        &self,
+        query: &DeadLetterQuery,
+        limit: usize,
+        cursor: Option<&str>,
+    ) -> Result<(Vec<StoredDeadLetter>, Option<String>)> {
+        self.shared.dead_letters(query, limit, cursor).await
+    }
+
+    async fn count_dead_letters(&self, query: &DeadLetterQuery) -> Result<u64> {
+        self.shared.count_dead_letters(query).await
+    }
+
+    async fn redrive(&self, query: &DeadLetterQuery) -> Result<u64> {
+        self.shared.redrive(query).await
+    }
+
+    async fn purge(&self, query: &DeadLetterQuery) -> Result<u64> {
+        self.shared.purge(query).await
+    }
+}

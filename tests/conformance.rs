@@ -1,0 +1,160 @@
+//! One suite for every store: each test states a rule of the `Store` trait (`tests/rules`), and each store keeps it.
+//!
+//! The Redis column runs against every server of [`support::server::programs`], one private server a test.
+
+mod rules;
+mod support;
+
+use support::redis_store::Redis;
+use support::server::programs;
+use support::world::{Memory, World};
+
+macro_rules! conformance {
+    ($($part:ident: $($rule:ident),+;)+) => {
+        mod memory {
+            $(mod $part {
+                $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $rule() {
+                    crate::rules::$part::$rule(&crate::in_memory().await).await;
+                })+
+            })+
+        }
+
+        mod redis {
+            $(mod $part {
+                $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $rule() {
+                    for world in crate::in_redis() {
+                        crate::rules::$part::$rule(&world.await).await;
+                    }
+                })+
+            })+
+        }
+    };
+}
+
+async fn in_memory() -> World {
+    World::new(Memory::new()).await
+}
+
+/// A world in each server program.
+fn in_redis() -> impl Iterator<Item = impl Future<Output = World>> {
+    programs().into_iter().map(|program| async move {
+        println!("server: {program}"); // shown when the test fails
+        World::new(Redis::start(&program).await).await
+    })
+}
+
+conformance! {
+    appending:
+        ten_thousand_events_are_read_in_the_order_of_the_calls,
+        partitions_of_one_bucket_keep_their_order_in_mixed_calls,
+        nothing_to_append_has_no_results,
+        an_event_cancelled_before_it_was_sent_is_given_up,
+        metadata_and_data_come_back_byte_for_byte,
+        a_second_event_with_the_key_is_answered_with_the_first_id,
+        one_call_with_the_same_key_twice_writes_once,
+        idempotency_keys_belong_to_a_partition,
+        a_key_is_free_again_after_its_window,
+        of_two_racing_events_with_one_key_one_is_written,
+        a_delayed_event_is_no_entry_before_it_is_due,
+        a_delayed_event_holds_its_idempotency_key_while_it_waits,
+        the_ttl_of_a_delayed_event_counts_from_when_it_is_due,
+        two_processes_that_move_delayed_events_move_each_once;
+    topology:
+        an_opened_partition_is_known,
+        topology_lists_specs_with_their_options,
+        a_new_partition_has_every_durable_group_that_matches_at_its_beginning,
+        a_join_answers_the_partitions_its_pattern_matches,
+        a_join_reaches_every_partition_of_a_type,
+        joining_an_exact_type_makes_it_known,
+        a_group_starts_at_the_beginning_at_latest_or_at_a_time,
+        latest_comes_after_what_was_removed_too,
+        joining_again_does_not_move_the_group,
+        other_options_of_a_live_member_are_refused,
+        the_only_member_may_change_the_options,
+        changes_are_announced_to_others,
+        reading_without_the_group_says_so,
+        one_missing_group_takes_nothing_from_the_others,
+        a_lost_group_comes_back_after_what_it_had,
+        a_lost_group_of_a_new_stream_comes_back_at_the_beginning;
+    reading:
+        a_new_entry_is_delivered_for_the_first_time,
+        a_read_takes_at_most_count_of_each_partition,
+        a_read_without_wait_answers_at_once,
+        a_read_that_waits_in_vain_ends_empty,
+        a_waiting_read_gets_what_is_published_meanwhile,
+        a_delayed_event_wakes_a_waiting_read_when_it_moves,
+        a_wake_ends_a_waiting_read,
+        two_consumers_of_a_group_share_its_entries,
+        groups_get_all_entries_each,
+        inspect_tells_pending_lag_and_place,
+        foreign_entries_are_delivered_as_they_are,
+        unreadable_metadata_is_delivered_as_it_is;
+    settling:
+        an_entry_is_acknowledged_once,
+        a_late_success_acknowledges_an_entry_that_moved,
+        what_is_not_held_as_said_is_not_changed,
+        each_entry_of_a_batch_is_settled_on_its_own,
+        a_retry_waits_for_its_time_and_belongs_to_nobody,
+        every_claim_counts_a_delivery,
+        a_hand_back_is_due_at_once_and_does_not_count,
+        two_consumers_that_race_for_retries_never_hold_the_same,
+        due_names_the_partitions_of_that_group_and_bucket,
+        claiming_takes_no_more_than_asked,
+        a_dead_letter_is_written_and_acknowledged,
+        a_retried_entry_can_become_a_dead_letter,
+        an_acknowledged_retry_is_no_longer_due,
+        a_consumer_with_pending_entries_is_not_removed;
+    leases:
+        a_lease_that_runs_is_renewed,
+        a_lapsed_lease_is_told,
+        a_lapsed_lease_is_told_even_if_nobody_took_anything,
+        one_process_looks_after_a_bucket,
+        the_living_keep_their_entries,
+        entries_of_a_dead_consumer_are_due_at_once,
+        reaping_says_how_many_consumers_went,
+        a_dead_consumer_without_entries_is_removed,
+        a_consumer_that_never_had_a_lease_is_dead,
+        leases_hold_for_their_bucket_alone,
+        an_event_that_kills_its_process_each_time_ends_as_dead_letter,
+        crashes_are_remembered_over_retries_and_hand_backs,
+        waiting_retries_outlive_the_consumer_that_failed,
+        two_processes_that_reap_take_each_entry_once,
+        foreign_entries_of_a_dead_consumer_are_taken_too;
+    sweeping:
+        acknowledged_entries_beyond_the_number_kept_go_oldest_first,
+        a_long_stream_is_swept_in_bounded_steps,
+        undelivered_entries_stay_for_the_slowest_group,
+        pending_entries_stay,
+        one_stuck_pending_entry_holds_up_no_others,
+        one_stuck_pending_entry_does_not_keep_old_ones,
+        acknowledged_entries_go_when_their_ttl_passed,
+        an_event_that_expires_undelivered_becomes_a_dead_letter,
+        an_event_whose_publisher_gave_the_ttl_is_only_reported,
+        without_dead_letters_expiry_is_only_reported,
+        without_a_group_entries_go_quietly_when_their_ttl_passed,
+        an_event_that_never_expires_stays,
+        entries_without_a_readable_ttl_have_the_default,
+        old_dead_letters_go,
+        a_redriven_event_expires_for_its_group_alone,
+        sweeping_what_does_not_exist_does_nothing;
+    dead_letters:
+        pages_hold_each_once_while_new_ones_arrive,
+        letters_of_a_type_come_oldest_first,
+        queries_narrow_by_type_group_time_and_id,
+        nonsense_is_refused,
+        redrive_and_purge_refuse_an_empty_query,
+        a_redriven_event_is_for_the_group_that_failed_it,
+        a_redriven_foreign_entry_stays_with_its_group,
+        redriving_keeps_the_order_of_death,
+        redrive_by_id_moves_these_alone,
+        two_redrives_at_once_move_each_once,
+        purge_deletes_what_matches,
+        letters_of_every_partition_of_a_type_are_found;
+    users:
+        an_open_store_is_connected,
+        what_one_user_does_another_sees,
+        closing_ends_waiting_reads_in_time,
+        a_closed_store_refuses;
+}

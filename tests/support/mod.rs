@@ -1,0 +1,8 @@
+//! What the tests of the store and the engine share.
+#![allow(dead_code)] // each test program uses its part
+
+pub mod events;
+pub mod redis_store;
+pub mod server;
+pub mod wait;
+pub mod world;

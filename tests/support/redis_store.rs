@@ -1,0 +1,62 @@
+//! The Redis column of the suite: each test has a server of its own.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use ossa::engine::env::Env;
+use ossa::engine::store::redis::keys::Keys;
+use ossa::engine::store::redis::{RedisStore, RedisStoreConfig};
+use ossa::engine::store::{Partition, Store};
+
+use super::server::Server;
+use super::world::Backend;
+
+const KEY_PREFIX: &str = "test:bus";
+
+/// How to reach `server`.
+pub fn config(server: &Server) -> RedisStoreConfig {
+    RedisStoreConfig {
+        host: "127.0.0.1".into(),
+        port: server.port(),
+        username: None,
+        password: None,
+        db: 0,
+        key_prefix: KEY_PREFIX.into(),
+        dead_letter_pattern: None,
+        connect_timeout: Duration::from_secs(5),
+        command_timeout: Duration::from_secs(5),
+        pool_size: 4,
+        pipeline_size: 100,
+    }
+}
+
+/// Stores over one server.
+pub struct Redis(Server);
+
+impl Redis {
+    /// Over an empty server.
+    pub async fn start(program: &str) -> Self {
+        Self(Server::start(program).await)
+    }
+}
+
+#[async_trait]
+impl Backend for Redis {
+    async fn user(&self) -> Arc<dyn Store> {
+        let store = self.closed_user();
+        store.open().await.expect("the server answers");
+        store
+    }
+
+    fn closed_user(&self) -> Arc<dyn Store> {
+        RedisStore::new(config(&self.0), Env::system())
+    }
+
+    async fn add_foreign(&self, at: &Partition, fields: &[(&str, &[u8])]) {
+        let key = Keys::new(KEY_PREFIX, None).stream(at);
+        let mut command: Vec<&[u8]> = vec![b"XADD", key.as_bytes(), b"*"];
+        command.extend(fields.iter().flat_map(|(name, value)| [name.as_bytes(), value]));
+        self.0.command(&command).await;
+    }
+}

@@ -1,0 +1,162 @@
+//! A private redis-server for one test: on a free loopback port, in a directory of its own, ended with its owner.
+
+use std::net::TcpListener;
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::process::{Child, Command};
+
+use super::wait::until;
+
+/// Ports are taken by others between choosing and binding: so often another one is tried.
+const START_TRIES_MAX: u32 = 5;
+
+/// The server programs the tests run against: `OSSA_REDIS_SERVER` or `redis-server` on the PATH, and
+/// `OSSA_REDIS_SERVER_8` where set.
+pub fn programs() -> Vec<String> {
+    let first = std::env::var("OSSA_REDIS_SERVER").unwrap_or_else(|_| "redis-server".to_owned());
+    std::iter::once(first).chain(std::env::var("OSSA_REDIS_SERVER_8").ok()).collect()
+}
+
+/// A running redis-server.
+pub struct Server {
+    program: String,
+    port: u16,
+    dir: PathBuf,
+    child: Child,
+    is_paused: bool,
+}
+
+impl Server {
+    /// Starts the program and waits until it answers.
+    pub async fn start(program: &str) -> Self {
+        for _ in 0..START_TRIES_MAX {
+            let port = free_port();
+            let dir = std::env::temp_dir().join(format!("ossa-redis-{}-{port}", std::process::id()));
+            std::fs::create_dir_all(&dir).expect("a temporary directory can be made");
+            let child = spawn(program, port, &dir);
+            let mut server = Self { program: program.to_owned(), port, dir, child, is_paused: false };
+            if server.answers().await {
+                return server;
+            }
+        }
+        panic!("{program} did not start on any of {START_TRIES_MAX} free ports");
+    }
+
+    /// Loopback port.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// `redis://127.0.0.1:<port>`.
+    pub fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}", self.port)
+    }
+
+    /// Kills it, as a crash would; nothing was saved.
+    pub async fn kill(&mut self) {
+        self.resume().await;
+        self.child.kill().await.expect("the server is our child");
+    }
+
+    /// Starts it again, empty, on the same port.
+    pub async fn restart(&mut self) {
+        self.kill().await;
+        self.child = spawn(&self.program, self.port, &self.dir);
+        assert!(self.answers().await, "{} did not come back on port {}", self.program, self.port);
+    }
+
+    /// Stops it where it is (SIGSTOP): connections stay open, nothing is answered.
+    pub async fn pause(&mut self) {
+        self.signal("STOP").await;
+        self.is_paused = true;
+    }
+
+    /// Lets it go on (SIGCONT).
+    pub async fn resume(&mut self) {
+        if self.is_paused {
+            self.signal("CONT").await;
+            self.is_paused = false;
+        }
+    }
+
+    /// Whether it answers within `wait`.
+    pub async fn pings(&self, wait: Duration) -> bool {
+        let ping = tokio::time::timeout(wait, request(self.port, &[b"PING"])).await;
+        ping.is_ok_and(|reply| reply.is_ok_and(|reply| reply.starts_with(b"+PONG")))
+    }
+
+    /// Sends one command on a connection of its own; answers the raw reply (of up to 64 KiB).
+    pub async fn command(&self, arguments: &[&[u8]]) -> Vec<u8> {
+        let reply = request(self.port, arguments).await;
+        let reply = reply.expect("the server answers");
+        assert!(!reply.starts_with(b"-"), "{}", String::from_utf8_lossy(&reply));
+        reply
+    }
+
+    async fn signal(&self, name: &str) {
+        let id = self.child.id().expect("the server runs").to_string();
+        let status = Command::new("kill").args([&format!("-{name}"), &id]).status().await;
+        assert!(status.is_ok_and(|status| status.success()), "kill -{name} {id} failed");
+    }
+
+    /// Whether it answers before it ends. Another server on that port does not count.
+    async fn answers(&mut self) -> bool {
+        let identity = format!("process_id:{}\r\n", self.child.id().unwrap_or_default());
+        let mut ended = false;
+        until("redis-server answers", async || {
+            ended = self.child.try_wait().is_ok_and(|status| status.is_some());
+            ended || request(self.port, &[b"INFO", b"server"]).await.is_ok_and(|reply| String::from_utf8_lossy(&reply).contains(&identity))
+        })
+        .await;
+        !ended
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.start_kill(); // SIGKILL ends a paused one too; tokio reaps it
+        let _ = std::fs::remove_dir_all(&self.dir);
+    }
+}
+
+fn spawn(program: &str, port: u16, dir: &PathBuf) -> Child {
+    Command::new(program)
+        .args(["--bind", "127.0.0.1", "--port", &port.to_string()])
+        .args(["--save", "", "--appendonly", "no", "--dir"])
+        .arg(dir)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap_or_else(|error| {
+            panic!(
+                "cannot run '{program}': {error}. These tests need a Redis server: install one (Debian, Ubuntu: \
+                 apt-get install redis-server; macOS: brew install redis) or set OSSA_REDIS_SERVER to its path"
+            )
+        })
+}
+
+fn free_port() -> u16 {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).expect("loopback has a free port");
+    listener.local_addr().expect("a bound socket has an address").port()
+}
+
+async fn request(port: u16, arguments: &[&[u8]]) -> std::io::Result<Vec<u8>> {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).await?;
+    let mut command = format!("*{}\r\n", arguments.len()).into_bytes();
+    for argument in arguments {
+        command.extend(format!("${}\r\n", argument.len()).into_bytes());
+        command.extend_from_slice(argument);
+        command.extend_from_slice(b"\r\n");
+    }
+    stream.write_all(&command).await?;
+    let mut reply = vec![0; 64 * 1024];
+    let length = tokio::time::timeout(Duration::from_secs(5), stream.read(&mut reply)).await??;
+    reply.truncate(length);
+    Ok(reply)
+}
