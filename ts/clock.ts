@@ -1,6 +1,7 @@
 /** Time and timers, so that tests can turn them by hand. Node's own, not the globals that test tools put their fakes in. */
-import { clearTimeout, setTimeout } from 'node:timers';
+
 import { performance } from 'node:perf_hooks';
+import { clearTimeout, setTimeout } from 'node:timers';
 
 /** Bound now: test tools replace the method on the object that everybody shares. */
 const now = performance.now.bind(performance);

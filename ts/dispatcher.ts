@@ -3,10 +3,10 @@
  * here handlers are called, timed and listened to.
  */
 import type { Clock } from './clock';
-import { Context, Delivery, Outcome } from './delivery';
-import type { DeliveryOwner } from './delivery';
 import { Deadlines } from './deadlines';
-import { OSSAError, describeThrown, property } from './errors';
+import type { DeliveryOwner } from './delivery';
+import { Context, Delivery, Outcome } from './delivery';
+import { describeThrown, OSSAError, property } from './errors';
 import { isThenable } from './lifecycle';
 import type { Log } from './logger';
 import { Row } from './native';
