@@ -65,10 +65,10 @@ export const works = (command, args = ['--version']) =>
     () => false,
   );
 
-/** Runs a script's main function; what it rejects with is shown in one line and becomes exit code 1. */
+/** Runs a script's main function. What it rejects with becomes exit code 1, and one line if it was foreseen. */
 export function main(body) {
   body().catch((error) => {
-    console.error(`\n${error?.advice ?? error?.message ?? error}`);
+    console.error('\n%s', error.constructor === Error ? error.message : error.stack);
     process.exitCode = 1;
   });
 }
