@@ -3,17 +3,7 @@ const { execFileSync } = require('node:child_process');
 const { cpSync, mkdtempSync, rmSync } = require('node:fs');
 const { tmpdir } = require('node:os');
 const path = require('node:path');
-const {
-  connected,
-  createOSSAEventBus,
-  fake,
-  turns,
-  EventBus,
-  OSSAError,
-  OSSAEventBus,
-  RedisEventBus,
-  ServiceRegistry,
-} = require('./bus');
+const { connected, createOSSAEventBus, fake, turns, EventBus, OSSAError, OSSAEventBus, RedisEventBus, ServiceRegistry } = require('./bus');
 
 describe('connect and disconnect', () => {
   test('concurrent connects share one attempt; later ones are done already', async () => {
