@@ -11,11 +11,15 @@ const require = createRequire(join(root, 'package.json'));
 
 cpSync(join(root, 'ts/esm'), join(root, 'dist'), { recursive: true });
 
-const tsc = spawnSync(process.execPath, [require.resolve('typescript/bin/tsc'), '-p', join(root, '__test__/types/tsconfig.json')], { stdio: 'inherit' });
+const tsc = spawnSync(process.execPath, [require.resolve('typescript/bin/tsc'), '-p', join(root, '__test__/types/tsconfig.json')], {
+  stdio: 'inherit',
+});
 if (tsc.status !== 0) fail('The public types (index.d.ts) do not fit the contract or the façade; see above.');
 
 const entries = ['index', 'services/EventBus/index', 'services/ServiceRegistry/index'];
-const wanted = Object.keys(require(join(root, 'dist/index.js'))).sort().join();
+const wanted = Object.keys(require(join(root, 'dist/index.js')))
+  .sort()
+  .join();
 for (const entry of entries) {
   for (const [file, names] of [
     [`${entry}.js`, Object.keys(require(join(root, 'dist', `${entry}.js`)))],

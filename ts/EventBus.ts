@@ -5,8 +5,16 @@ import { DeadLetterQueue } from './deadLetters';
 import { invalidArgument } from './errors';
 import { notYet } from './later';
 import type {
-  DeadLetters, EventBusMetrics, EventExplanation, EventHandlerFn, EventPayload, EventStream, PublishOptions, StreamConfig,
-  Subscription, SubscriptionOptions,
+  DeadLetters,
+  EventBusMetrics,
+  EventExplanation,
+  EventHandlerFn,
+  EventPayload,
+  EventStream,
+  PublishOptions,
+  StreamConfig,
+  Subscription,
+  SubscriptionOptions,
 } from './types';
 
 type Listener = (...args: any[]) => void;
@@ -53,7 +61,7 @@ export abstract class EventBus extends EventEmitter {
   }
 
   /** Closes this bus's subscriptions of that very type or pattern; with a handler, those of that handler only. */
-  unsubscribe(eventType: string, handler?: Function): Promise<void> {
+  unsubscribe(eventType: string, handler?: (...args: any[]) => unknown): Promise<void> {
     return this[CORE].unsubscribe(eventType, handler);
   }
 
@@ -76,7 +84,10 @@ export abstract class EventBus extends EventEmitter {
 
   /** Deletes a group that has no live consumers; resolves with whether it existed. */
   async deleteGroup(eventTypeOrPattern: string, group: string): Promise<boolean> {
-    return this[CORE].call<boolean>('deleteGroup', { eventType: text('eventTypeOrPattern', eventTypeOrPattern), group: text('group', group) });
+    return this[CORE].call<boolean>('deleteGroup', {
+      eventType: text('eventTypeOrPattern', eventTypeOrPattern),
+      group: text('group', group),
+    });
   }
 
   /** Reads history without consuming it. */

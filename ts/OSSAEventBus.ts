@@ -1,16 +1,17 @@
 /** The orchestrating bus: the event bus, and what later versions put around it. */
 import type { EventEmitter } from 'node:events';
 import type { IncomingMessage, ServerResponse } from 'node:http';
+import type * as api from '../index';
 import { resolveOssaConfig } from './config';
 import { BusCore } from './core';
-import { describeThrown, invalidArgument, property } from './errors';
 import { CORE, EventBus } from './EventBus';
+import { describeThrown, invalidArgument, property } from './errors';
 import { notYet } from './later';
 import { RedisEventBus, SharedCore } from './RedisEventBus';
-import type * as api from '../index';
 
 const CROSS_PROJECT = 'Until then, let projects share event types by name and keep them apart by source and headers.';
-const ORCHESTRATION = "Until then, publish 'task.assigned' with the agent as target, or let agents share a group: each task then goes to one of them.";
+const ORCHESTRATION =
+  "Until then, publish 'task.assigned' with the agent as target, or let agents share a group: each task then goes to one of them.";
 const MONITORING = 'Until then, use getMetrics(), getStatus() and healthCheck().';
 
 /** The event bus with service registry, cross-project messages, orchestration and monitoring around it. */
@@ -76,7 +77,13 @@ export class OSSAEventBus extends EventBus {
   }
 
   /** Not in this version. */
-  async sendCrossProjectMessage(_source: string, _target: string | string[], _eventType: string, _data: unknown, _options?: object): Promise<string> {
+  async sendCrossProjectMessage(
+    _source: string,
+    _target: string | string[],
+    _eventType: string,
+    _data: unknown,
+    _options?: object,
+  ): Promise<string> {
     throw this.#later('sendCrossProjectMessage()', CROSS_PROJECT);
   }
 

@@ -63,7 +63,13 @@ export class ServiceRegistry extends EventEmitter {
   }
 
   /** Not in this version. */
-  async getStats(): Promise<{ totalServices: number; healthyServices: number; unhealthyServices: number; degradedServices: number; unknownServices: number }> {
+  async getStats(): Promise<{
+    totalServices: number;
+    healthyServices: number;
+    unhealthyServices: number;
+    degradedServices: number;
+    unknownServices: number;
+  }> {
     throw this.#later('getStats()');
   }
 
@@ -78,6 +84,8 @@ export class ServiceRegistry extends EventEmitter {
   }
 
   #later(what: string): Error {
-    return this.#closed ? closed('This ServiceRegistry was closed and stays so: make a new one') : notYet(`ServiceRegistry.${what}`, INSTEAD);
+    return this.#closed
+      ? closed('This ServiceRegistry was closed and stays so: make a new one')
+      : notYet(`ServiceRegistry.${what}`, INSTEAD);
   }
 }

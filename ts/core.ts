@@ -8,14 +8,14 @@ import type { ResolvedEventBus } from './config';
 import { DEFAULT_EVENT_BUS_CONFIG } from './defaults';
 import { closingReason } from './delivery';
 import { Dispatcher } from './dispatcher';
-import { OSSAError, aborted, closed, fromNative, internal, invalidArgument } from './errors';
+import { aborted, closed, fromNative, internal, invalidArgument, OSSAError } from './errors';
 import { Iteration } from './iteration';
 import { encode } from './json';
 import { KeepAlive } from './keepAlive';
 import { Lifecycle } from './lifecycle';
 import { Log } from './logger';
 import type { NativeAnswer, NativeBus } from './native';
-import { Publisher, isSignal } from './publisher';
+import { isSignal, Publisher } from './publisher';
 import { dateMs } from './publishOptions';
 import { CONSUMER_TIMEOUT_MS, Route } from './route';
 import { currentDelivery } from './running';
@@ -142,7 +142,8 @@ export class BusCore {
   async unsubscribe(eventType: unknown, handler: unknown): Promise<void> {
     this.native();
     if (typeof eventType !== 'string') throw invalidArgument('eventType', 'must be a string');
-    if (handler !== undefined && handler !== null && typeof handler !== 'function') throw invalidArgument('handler', 'must be a function, or left out');
+    if (handler !== undefined && handler !== null && typeof handler !== 'function')
+      throw invalidArgument('handler', 'must be a function, or left out');
     const meant = [...this.#subscriptions].filter(
       ([subscription, its]) => subscription.eventType === eventType && (handler === undefined || handler === null || its === handler),
     );

@@ -1,11 +1,11 @@
 /** The dead letter queue. */
 import type { BusCore } from './core';
 import { invalidArgument } from './errors';
-import { toMetadata } from './payload';
 import type { CrossedMetadata } from './payload';
+import { toMetadata } from './payload';
 import { dateMs } from './publishOptions';
-import { EventPriority } from './types';
 import type { DeadLetter, DeadLetters, EventMetadata } from './types';
+import { EventPriority } from './types';
 
 /** A dead letter as it crosses: times in ms, metadata and data as JSON text. */
 interface CrossedDeadLetter {
@@ -64,7 +64,15 @@ export class DeadLetterQueue implements DeadLetters {
       return toMetadata(crossed as CrossedMetadata, item.eventType, item.attempts, this.#core.retryDefaults);
     }
     // An entry that this bus did not write has none; these say so and keep the shape.
-    return { id: item.id, type: item.eventType, source: '', timestamp: at, version: '', priority: EventPriority.NORMAL, attempt: item.attempts };
+    return {
+      id: item.id,
+      type: item.eventType,
+      source: '',
+      timestamp: at,
+      version: '',
+      priority: EventPriority.NORMAL,
+      attempt: item.attempts,
+    };
   }
 }
 

@@ -2,8 +2,9 @@
  * The defaults that users can read. The engine has its own, and they are the ones in force; a test holds these equal to
  * its `defaultConfig`, so that importing the package needs no addon.
  */
-import { EventPriority } from './types';
+
 import type { EventBusConfig, ServiceRegistryConfig } from './types';
+import { EventPriority } from './types';
 
 function deepFreeze<T extends object>(value: T): T {
   for (const child of Object.values(value)) if (typeof child === 'object' && child !== null) deepFreeze(child as object);
@@ -20,7 +21,7 @@ export const DEFAULT_EVENT_BUS_CONFIG: EventBusConfig = deepFreeze({
     retry: { maxAttempts: 3, initialDelay: 1000, backoffMultiplier: 2, maxDelay: 30000, jitter: 'equal' as const },
     priority: EventPriority.NORMAL,
   },
-  deadLetterQueue: { enabled: true, keyPattern: 'ossa:eventbus:dlq', retention: 604800 },
+  deadLetterQueue: { enabled: true, retention: 604800 },
   limits: {
     maxPayloadBytes: 1048576,
     maxPendingPublishes: 100000,
@@ -31,7 +32,14 @@ export const DEFAULT_EVENT_BUS_CONFIG: EventBusConfig = deepFreeze({
 
 /** Defaults of ServiceRegistry. */
 export const DEFAULT_SERVICE_REGISTRY_CONFIG: ServiceRegistryConfig = deepFreeze({
-  redis: { host: 'localhost', port: 6379, db: 0, keyPrefix: 'ossa:eventbus' },
+  redis: {
+    host: 'localhost',
+    port: 6379,
+    db: 0,
+    keyPrefix: 'ossa:services',
+    connectTimeoutMs: 10000,
+    commandTimeoutMs: 5000,
+  },
   healthCheck: { intervalMs: 30000, timeoutMs: 5000, failureThreshold: 3, successThreshold: 2 },
-  serviceTtlSeconds: 90,
+  serviceTtlSeconds: 300,
 });

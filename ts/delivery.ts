@@ -1,7 +1,8 @@
 /** One call of one handler, from the moment it is made to its settlement. */
-import { closed, invalidArgument } from './errors';
-import type { OSSAError } from './errors';
+
 import type { Timed, TimedList } from './deadlines';
+import type { OSSAError } from './errors';
+import { closed, invalidArgument } from './errors';
 import type { DeliveryContext } from './types';
 
 /** What a delivery needs of the dispatcher. */
@@ -123,7 +124,8 @@ export class Context implements DeliveryContext {
   /** Asks for `ms` more. */
   get extend(): (ms: number) => void {
     return (ms) => {
-      if (typeof ms !== 'number' || !Number.isFinite(ms) || ms < 0) throw invalidArgument('ms', 'must be a number of milliseconds, 0 or more');
+      if (typeof ms !== 'number' || !Number.isFinite(ms) || ms < 0)
+        throw invalidArgument('ms', 'must be a number of milliseconds, 0 or more');
       this.#delivery.owner.extend(this.#delivery, ms);
     };
   }
@@ -189,7 +191,8 @@ const NACK_OPTIONS: ReadonlyMap<string, string> = new Map([
 function nackProblem(options: Record<string, unknown> | undefined): OSSAError | undefined {
   for (const [key, value] of Object.entries(options ?? {})) {
     const type = NACK_OPTIONS.get(key);
-    if (type === undefined) return invalidArgument(`options.${key}`, 'is not an option of nack(); those are delayMs, deadLetter and reason');
+    if (type === undefined)
+      return invalidArgument(`options.${key}`, 'is not an option of nack(); those are delayMs, deadLetter and reason');
     if (value === undefined) continue;
     if (typeof value !== type) return invalidArgument(`options.${key}`, `must be a ${type}`);
     if (type === 'number' && !(Number.isFinite(value) && (value as number) >= 0)) {

@@ -3,10 +3,10 @@
  * here handlers are called, timed and listened to.
  */
 import type { Clock } from './clock';
-import { Context, Delivery, Outcome } from './delivery';
-import type { DeliveryOwner } from './delivery';
 import { Deadlines } from './deadlines';
-import { OSSAError, describeThrown, property } from './errors';
+import type { DeliveryOwner } from './delivery';
+import { Context, Delivery, Outcome } from './delivery';
+import { describeThrown, OSSAError, property } from './errors';
 import { isThenable } from './lifecycle';
 import type { Log } from './logger';
 import { Row } from './native';
@@ -186,18 +186,20 @@ export class Dispatcher implements DeliveryOwner {
   }
 
   #take(route: Route, rows: Uint32Array, row: number, types: string[], meta: string, data: string): void {
+    if (route.state === 'opening') {
+      route.early.push(() => this.#take(route, rows, row, types, meta, data));
+      return;
+    }
     const token = rows[row + Row.Token] as number;
+    if (route.state !== 'open') {
+      this.#giveBack(token);
+      return;
+    }
     const attempt = rows[row + Row.Attempt] as number;
     const redelivered = ((rows[row + Row.Flags] as number) & 1) === 1;
     const ms = (rows[row + Row.MsHigh] as number) * 0x1_0000_0000 + (rows[row + Row.MsLow] as number);
-    const seq = rows[row + Row.Seq] as number;
-    const type = types[rows[row + Row.Type] as number] as string;
-    const start = (): void => {
-      if (route.state !== 'open') this.#giveBack(token);
-      else this.#start(new Delivery(this, route, token, attempt, redelivered, ms, seq), route, type, meta, data);
-    };
-    if (route.state === 'opening') route.early.push(start);
-    else start();
+    const delivery = new Delivery(this, route, token, attempt, redelivered, ms, rows[row + Row.Seq] as number);
+    this.#start(delivery, route, types[rows[row + Row.Type] as number] as string, meta, data);
   }
 
   #start(delivery: Delivery, route: Route, type: string, meta: string, data: string): void {

@@ -31,7 +31,7 @@ export class OSSAError extends Error {
   }
 
   static {
-    Object.defineProperty(this.prototype, 'name', { value: 'OSSAError', configurable: true, writable: true });
+    Object.defineProperty(OSSAError.prototype, 'name', { value: 'OSSAError', configurable: true, writable: true });
   }
 }
 

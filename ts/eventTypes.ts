@@ -2,9 +2,24 @@
 import type * as api from '../index';
 
 export type {
-  AgentFailedEvent, AgentSpawnedEvent, AgentStartedEvent, AgentStoppedEvent, AgentTerminatedEvent, BottleneckDetectedEvent,
-  BuiltInEvents, PerformanceMetricsEvent, ResourceAllocatedEvent, ResourceExhaustedEvent, ResourceReleasedEvent, ScaleEvent,
-  TaskAssignedEvent, TaskCancelledEvent, TaskCompletedEvent, TaskFailedEvent, TaskStartedEvent, ThresholdBreachedEvent,
+  AgentFailedEvent,
+  AgentSpawnedEvent,
+  AgentStartedEvent,
+  AgentStoppedEvent,
+  AgentTerminatedEvent,
+  BottleneckDetectedEvent,
+  BuiltInEvents,
+  PerformanceMetricsEvent,
+  ResourceAllocatedEvent,
+  ResourceExhaustedEvent,
+  ResourceReleasedEvent,
+  ScaleEvent,
+  TaskAssignedEvent,
+  TaskCancelledEvent,
+  TaskCompletedEvent,
+  TaskFailedEvent,
+  TaskStartedEvent,
+  ThresholdBreachedEvent,
 } from '../index';
 
 /** Names of the built-in events. */

@@ -2,8 +2,9 @@
  * `for await (const event of subscription)`. An event is acknowledged when the next one is asked for; leaving the loop
  * hands the current one back and closes the subscription. What was settled by hand stays so.
  */
-import { acknowledge, refuse } from './delivery';
+
 import type { Delivery } from './delivery';
+import { acknowledge, refuse } from './delivery';
 import type { Dispatcher } from './dispatcher';
 import type { Route } from './route';
 import type { EventMetadata, EventPayload } from './types';

@@ -1,6 +1,6 @@
 /** Values to JSON text: the data of events, options and configuration. */
 import { types } from 'node:util';
-import { OSSAError, describeThrown } from './errors';
+import { describeThrown, OSSAError } from './errors';
 
 /**
  * Data of an event as JSON text. `undefined` is null, a Date its ISO string, both as JSON.stringify has it.
@@ -22,7 +22,10 @@ function notSerializable(data: unknown, cause: unknown): OSSAError {
   if (types.isNativeError(cause) && cause.name === 'RangeError' && /string length/i.test(cause.message)) {
     return new OSSAError('data is longer than a JavaScript string can be', { code: 'ERR_PAYLOAD_TOO_LARGE', cause });
   }
-  const culprit = findCulprit(data, 'data', [], '') ?? { path: 'data', problem: cause === undefined ? 'has no JSON form' : describeThrown(cause) };
+  const culprit = findCulprit(data, 'data', [], '') ?? {
+    path: 'data',
+    problem: cause === undefined ? 'has no JSON form' : describeThrown(cause),
+  };
   return new OSSAError(`${culprit.path} ${culprit.problem}`, {
     code: 'ERR_NOT_SERIALIZABLE',
     details: { path: culprit.path },
@@ -49,7 +52,10 @@ function findCulprit(value: unknown, path: string, above: object[], key: string)
   }
   if (typeof seen === 'bigint') return { path, problem: 'is a BigInt, which JSON cannot hold; send it as a string' };
   if (above.length === 0 && (typeof seen === 'function' || typeof seen === 'symbol' || seen === undefined)) {
-    return { path, problem: seen === undefined ? 'has no JSON form: its toJSON() answers undefined' : `is a ${typeof seen}, which JSON cannot hold` };
+    return {
+      path,
+      problem: seen === undefined ? 'has no JSON form: its toJSON() answers undefined' : `is a ${typeof seen}, which JSON cannot hold`,
+    };
   }
   if (typeof seen !== 'object' || seen === null) return undefined;
   if (above.includes(seen)) return { path, problem: 'refers to an object that contains it (a circle)' };

@@ -2,8 +2,8 @@
 import type { EventEmitter } from 'node:events';
 import { fromNative } from './errors';
 import type { Log } from './logger';
-import { Listening } from './native';
 import type { NativeErrorData } from './native';
+import { Listening } from './native';
 
 /** Events that cost something on the hot path, with the bit that asks the engine for them. */
 const ASKED_FOR: ReadonlyArray<readonly [string, Listening]> = [
@@ -90,7 +90,8 @@ export class Lifecycle {
 /** Whether a value has a `then`. Reading it may throw. */
 export function isThenable(value: unknown): value is PromiseLike<unknown> {
   return (
-    ((typeof value === 'object' && value !== null) || typeof value === 'function') && typeof (value as { then?: unknown }).then === 'function'
+    ((typeof value === 'object' && value !== null) || typeof value === 'function') &&
+    typeof (value as { then?: unknown }).then === 'function'
   );
 }
 

@@ -1,5 +1,5 @@
 /** Payloads: from the JSON texts of a delivery to what a handler is given. */
-import type { EventMetadata, EventPayload, EventPriority as Priority, EventRetryConfig } from '../index';
+import type { EventMetadata, EventPayload, EventRetryConfig, EventPriority as Priority } from '../index';
 
 /** The metadata as it crosses: `timestamp` in ms, the ttl apart by who chose it. */
 export interface CrossedMetadata {

@@ -3,7 +3,7 @@
  * resolved when the engine answers for many at once. What is done once for each event is kept to JSON.stringify, one
  * look-up of the type, one promise and one concatenation.
  */
-import { OSSAError, aborted, fromNative, internal, invalidArgument, property } from './errors';
+import { aborted, fromNative, internal, invalidArgument, OSSAError, property } from './errors';
 import { stringifyData } from './json';
 import type { KeepAlive } from './keepAlive';
 import type { NativeAddon, NativeBus, NativeErrorData } from './native';
@@ -39,7 +39,7 @@ export class Publisher {
   readonly #pending = new PendingTable();
   readonly #onFlush = (): void => this.flush();
   #native: NativeBus | undefined;
-  #refusal: () => OSSAError;
+  readonly #refusal: () => OSSAError;
   #text = '';
   #firstToken = 0;
   #nextToken = 0;
@@ -98,7 +98,7 @@ export class Publisher {
     if (this.#pending.size === 0) this.#keepAlive.hold();
     const promise = this.#pending.add(token);
     const start = this.#text.length;
-    this.#text += head + json + '\n';
+    this.#text += `${head}${json}\n`;
     if (signal !== undefined) this.#watch(signal, token, start);
     if (this.#text.length >= FLUSH_CHARS) this.flush();
     return promise;
@@ -129,7 +129,9 @@ export class Publisher {
     });
     if (errors.length === 0) return ids;
     const cause = errors[0] as OSSAError;
-    const results = settled.map((item): PublishResult => (item.status === 'fulfilled' ? { id: item.value } : { error: item.reason as OSSAError }));
+    const results = settled.map(
+      (item): PublishResult => (item.status === 'fulfilled' ? { id: item.value } : { error: item.reason as OSSAError }),
+    );
     throw new OSSAError(`${errors.length} of ${events.length} events were not published; the first is events[${first}]: ${cause.message}`, {
       code: cause.code,
       retryable: errors.every((error) => error.retryable),
@@ -168,7 +170,8 @@ export class Publisher {
 
   /** Checks a name that was not seen before. */
   #learn(eventType: unknown): string {
-    if (typeof eventType !== 'string') throw invalidArgument('eventType', `must be a string, not ${eventType === null ? 'null' : typeof eventType}`);
+    if (typeof eventType !== 'string')
+      throw invalidArgument('eventType', `must be a string, not ${eventType === null ? 'null' : typeof eventType}`);
     const problem = this.#addon.checkName('eventType', eventType);
     if (problem !== '') throw fromNative(JSON.parse(problem) as NativeErrorData);
     if (this.#types.size >= TYPES_MAX) this.#types.clear();
@@ -178,10 +181,13 @@ export class Publisher {
   }
 
   #tooLarge(length: number): OSSAError {
-    return new OSSAError(`data: its JSON text has ${length} characters, more than limits.maxPayloadBytes (${this.#maxPayloadBytes} bytes)`, {
-      code: 'ERR_PAYLOAD_TOO_LARGE',
-      details: { limit: this.#maxPayloadBytes, length },
-    });
+    return new OSSAError(
+      `data: its JSON text has ${length} characters, more than limits.maxPayloadBytes (${this.#maxPayloadBytes} bytes)`,
+      {
+        code: 'ERR_PAYLOAD_TOO_LARGE',
+        details: { limit: this.#maxPayloadBytes, length },
+      },
+    );
   }
 
   #watch(signal: AbortSignal, token: number, start: number): void {

@@ -50,7 +50,8 @@ interface Settings {
 function assemble({ host, port, username, password, db, tls }: Settings): Record<string, unknown> {
   if (!tls && username === undefined) return { host, port, db, ...(password === undefined ? {} : { password }) };
   const user = username === undefined ? '' : encodeURIComponent(username);
-  const login = username === undefined && password === undefined ? '' : `${user}${password === undefined ? '' : `:${encodeURIComponent(password)}`}@`;
+  const login =
+    username === undefined && password === undefined ? '' : `${user}${password === undefined ? '' : `:${encodeURIComponent(password)}`}@`;
   return { url: `${tls ? 'rediss' : 'redis'}://${login}${host.includes(':') ? `[${host}]` : host}:${port}/${db}` };
 }
 

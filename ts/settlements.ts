@@ -1,5 +1,5 @@
 /** Settlements: what became of deliveries, collected and handed to the engine once a turn of the microtask queue. */
-import { OSSAError, fromNative, internal } from './errors';
+import { fromNative, internal, type OSSAError } from './errors';
 import type { NativeBus, NativeErrorData } from './native';
 
 /** What the engine is told of a delivery that did not succeed; see NativeBus.settle. */

@@ -1,7 +1,7 @@
 /** What subscribe() answers. */
 import type { BusCore } from './core';
 import { closingReason } from './delivery';
-import { OSSAError, invalidArgument } from './errors';
+import { invalidArgument, OSSAError } from './errors';
 import { EventIterator } from './iteration';
 import type { Route } from './route';
 import { currentDelivery } from './running';
@@ -112,7 +112,8 @@ export class EventSubscription implements Subscription {
 export function drainTimeout(options: unknown): number | undefined {
   if (options === undefined || options === null) return undefined;
   if (typeof options !== 'object') throw invalidArgument('options', 'must be an object { drainTimeoutMs? }');
-  for (const key of Object.keys(options)) if (key !== 'drainTimeoutMs') throw invalidArgument(`options.${key}`, 'is unknown; there is drainTimeoutMs');
+  for (const key of Object.keys(options))
+    if (key !== 'drainTimeoutMs') throw invalidArgument(`options.${key}`, 'is unknown; there is drainTimeoutMs');
   const { drainTimeoutMs } = options as { drainTimeoutMs?: unknown };
   if (drainTimeoutMs === undefined) return undefined;
   if (typeof drainTimeoutMs !== 'number' || !Number.isFinite(drainTimeoutMs) || drainTimeoutMs < 0) {

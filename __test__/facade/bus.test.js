@@ -3,7 +3,7 @@ const { execFileSync } = require('node:child_process');
 const { cpSync, mkdtempSync, rmSync } = require('node:fs');
 const { tmpdir } = require('node:os');
 const path = require('node:path');
-const { connected, createOSSAEventBus, fake, turns, until, EventBus, OSSAError, OSSAEventBus, RedisEventBus, ServiceRegistry } = require('./bus');
+const { connected, createOSSAEventBus, fake, turns, EventBus, OSSAError, OSSAEventBus, RedisEventBus, ServiceRegistry } = require('./bus');
 
 describe('connect and disconnect', () => {
   test('concurrent connects share one attempt; later ones are done already', async () => {
@@ -17,7 +17,9 @@ describe('connect and disconnect', () => {
   });
 
   test('after a failed connect it may be tried again', async () => {
-    const refuse = jest.spyOn(fake.NativeBus.prototype, 'call').mockResolvedValueOnce(JSON.stringify({ err: { code: 'ERR_CONNECTION', message: 'no Redis at localhost:6379', retryable: true } }));
+    const refuse = jest
+      .spyOn(fake.NativeBus.prototype, 'call')
+      .mockResolvedValueOnce(JSON.stringify({ err: { code: 'ERR_CONNECTION', message: 'no Redis at localhost:6379', retryable: true } }));
     const bus = new RedisEventBus();
     await expect(bus.connect()).rejects.toMatchObject({ code: 'ERR_CONNECTION', retryable: true });
     await expect(bus.publish('a', 1)).rejects.toMatchObject({ code: 'ERR_NOT_INITIALIZED' });
@@ -59,14 +61,38 @@ describe('connect and disconnect', () => {
 });
 
 const METHODS = [
-  ['subscribe', ['a', () => 1]], ['unsubscribe', ['a']], ['request', ['a', 1]], ['createStream', ['a', {}]], ['getStream', ['a']], ['deleteGroup', ['a', 'g']],
-  ['explain', ['a', 'i']], ['getMetrics', []], ['getStatus', []], ['publish', ['a', 1]], ['publishBatch', [[{ eventType: 'a', data: 1 }]]],
+  ['subscribe', ['a', () => 1]],
+  ['unsubscribe', ['a']],
+  ['request', ['a', 1]],
+  ['createStream', ['a', {}]],
+  ['getStream', ['a']],
+  ['deleteGroup', ['a', 'g']],
+  ['explain', ['a', 'i']],
+  ['getMetrics', []],
+  ['getStatus', []],
+  ['publish', ['a', 1]],
+  ['publishBatch', [[{ eventType: 'a', data: 1 }]]],
 ];
 const OSSA_METHODS = [
-  ['registerProject', [{}]], ['unregisterProject', ['p']], ['registerContract', [{}]], ['registerRoute', [{}]], ['sendCrossProjectMessage', ['s', 't', 'a', 1]],
-  ['setupCrossProjectHandler', ['p', 'a', () => 1]], ['getAvailableContracts', ['p']], ['validateProjectSetup', ['p']], ['getCrossProjectStats', []], ['getAuditLog', []],
-  ['verifyAuditLog', []], ['distributeTask', [{}]], ['getOrchestrationStats', []], ['getAgents', []], ['getPools', []], ['getDashboardData', []], ['exportMetrics', []],
-  ['httpHandler', []], ['serve', []],
+  ['registerProject', [{}]],
+  ['unregisterProject', ['p']],
+  ['registerContract', [{}]],
+  ['registerRoute', [{}]],
+  ['sendCrossProjectMessage', ['s', 't', 'a', 1]],
+  ['setupCrossProjectHandler', ['p', 'a', () => 1]],
+  ['getAvailableContracts', ['p']],
+  ['validateProjectSetup', ['p']],
+  ['getCrossProjectStats', []],
+  ['getAuditLog', []],
+  ['verifyAuditLog', []],
+  ['distributeTask', [{}]],
+  ['getOrchestrationStats', []],
+  ['getAgents', []],
+  ['getPools', []],
+  ['getDashboardData', []],
+  ['exportMetrics', []],
+  ['httpHandler', []],
+  ['serve', []],
 ];
 
 /** The code of a call's rejection or throw; a rejection where the contract says Promise. */
@@ -99,20 +125,38 @@ test('createStream and deleteGroup ask the engine; request, explain and replay s
   await expect(bus.createStream('a', { maxLength: 1 })).rejects.toMatchObject({ code: 'ERR_DISABLED' });
   native.answers.deleteGroup = true;
   expect(await bus.deleteGroup('a.*', 'g')).toBe(true);
-  expect(native.calls.slice(1)).toEqual([['createStream', { name: 'a', config: { maxLength: 1 } }], ['deleteGroup', { eventType: 'a.*', group: 'g' }]]);
+  expect(native.calls.slice(1)).toEqual([
+    ['createStream', { name: 'a', config: { maxLength: 1 } }],
+    ['deleteGroup', { eventType: 'a.*', group: 'g' }],
+  ]);
   await expect(bus.request('a', 1)).rejects.toMatchObject({ code: 'ERR_DISABLED' });
   await expect(bus.explain('a', 'i')).rejects.toMatchObject({ code: 'ERR_DISABLED' });
-  await expect((async () => { for await (const _ of bus.replay('a')); })()).rejects.toMatchObject({ code: 'ERR_DISABLED' });
+  await expect(
+    (async () => {
+      for await (const _ of bus.replay('a'));
+    })(),
+  ).rejects.toMatchObject({ code: 'ERR_DISABLED' });
   await bus.disconnect();
 });
 
 test('times become Dates of this realm: status, streams, dead letters', async () => {
   const { bus, native } = await connected();
   native.answers.status = { status: 'healthy', redis: { connected: true }, subscriptions: 0, streams: 0, metrics: {}, lastHealthCheck: 5 };
-  native.answers.getStream = ({ name }) => (name === 'a' ? { name, config: {}, stats: { messageCount: 1, firstMessage: 5, lastMessage: null, groups: [] } } : null);
+  native.answers.getStream = ({ name }) =>
+    name === 'a' ? { name, config: {}, stats: { messageCount: 1, firstMessage: 5, lastMessage: null, groups: [] } } : null;
   native.answers['deadLetters.list'] = {
     items: [
-      { id: '1-0', eventType: 'a', group: 'g', reason: 'handler', error: 'e', attempts: 4, failedAt: 7, meta: '{"v":1,"id":"i","timestamp":3,"source":"s","version":"1.0.0","priority":"low","dttl":1}', data: '{"n":1}' },
+      {
+        id: '1-0',
+        eventType: 'a',
+        group: 'g',
+        reason: 'handler',
+        error: 'e',
+        attempts: 4,
+        failedAt: 7,
+        meta: '{"v":1,"id":"i","timestamp":3,"source":"s","version":"1.0.0","priority":"low","dttl":1}',
+        data: '{"n":1}',
+      },
       { id: '2-0', eventType: 'a', group: 'g', reason: 'malformed', error: 'e', attempts: 1, failedAt: 7, meta: '', data: '{broken' },
     ],
     cursor: 'next',
@@ -124,14 +168,27 @@ test('times become Dates of this realm: status, streams, dead letters', async ()
   expect(native.calls.at(-1)).toEqual(['deadLetters.list', { eventType: 'a', from: 1, to: 9, limit: 2 }]);
   expect(cursor).toBe('next');
   expect(items[0]).toEqual({
-    id: '1-0', eventType: 'a', group: 'g', reason: 'handler', error: 'e', attempts: 4, failedAt: new Date(7),
-    event: { metadata: { id: 'i', type: 'a', source: 's', timestamp: new Date(3), version: '1.0.0', priority: 'low', ttl: 1, attempt: 4 }, data: { n: 1 } },
+    id: '1-0',
+    eventType: 'a',
+    group: 'g',
+    reason: 'handler',
+    error: 'e',
+    attempts: 4,
+    failedAt: new Date(7),
+    event: {
+      metadata: { id: 'i', type: 'a', source: 's', timestamp: new Date(3), version: '1.0.0', priority: 'low', ttl: 1, attempt: 4 },
+      data: { n: 1 },
+    },
   });
   expect(items[1].event).toMatchObject({ metadata: { id: '2-0', type: 'a', timestamp: new Date(7) }, data: '{broken' });
   native.answers['deadLetters.count'] = 2;
   native.answers['deadLetters.redrive'] = ({ ids }) => ids.length;
   native.answers['deadLetters.purge'] = 3;
-  expect([await bus.deadLetters.count(), await bus.deadLetters.redrive({ ids: ['1-0'] }), await bus.deadLetters.purge({ group: 'g' })]).toEqual([2, 1, 3]);
+  expect([
+    await bus.deadLetters.count(),
+    await bus.deadLetters.redrive({ ids: ['1-0'] }),
+    await bus.deadLetters.purge({ group: 'g' }),
+  ]).toEqual([2, 1, 3]);
   await expect(bus.deadLetters.list({ from: 5 })).rejects.toMatchObject({ code: 'ERR_INVALID_ARGUMENT' });
   await expect(bus.deadLetters.count('a')).rejects.toMatchObject({ code: 'ERR_INVALID_ARGUMENT' });
   await bus.disconnect();
@@ -152,10 +209,17 @@ describe('OSSAEventBus', () => {
 
   test('healthCheck never rejects, and says what the bus says', async () => {
     const bus = new OSSAEventBus();
-    expect(await bus.healthCheck()).toMatchObject({ status: 'unhealthy', timestamp: expect.any(Date), components: { eventBus: { status: 'unhealthy', details: { code: 'ERR_NOT_INITIALIZED' } } } });
+    expect(await bus.healthCheck()).toMatchObject({
+      status: 'unhealthy',
+      timestamp: expect.any(Date),
+      components: { eventBus: { status: 'unhealthy', details: { code: 'ERR_NOT_INITIALIZED' } } },
+    });
     await bus.initialize();
     fake.buses.at(-1).answers.status = { status: 'degraded', redis: { connected: true }, lastHealthCheck: 5 };
-    expect(await bus.healthCheck()).toMatchObject({ status: 'degraded', components: { eventBus: { status: 'degraded', details: { redis: { connected: true } } } } });
+    expect(await bus.healthCheck()).toMatchObject({
+      status: 'degraded',
+      components: { eventBus: { status: 'degraded', details: { redis: { connected: true } } } },
+    });
     expect(await bus.getStatus()).toEqual({ eventBus: { status: 'degraded', redis: { connected: true }, lastHealthCheck: new Date(5) } });
     await bus.shutdown();
     await bus.shutdown();
@@ -164,15 +228,24 @@ describe('OSSAEventBus', () => {
 
   test('the views of later parts are undefined', async () => {
     const bus = new OSSAEventBus(null);
-    expect([bus.getServiceRegistryIntegration(), bus.getCrossProjectCommunication(), bus.getOrchestrationOptimizer(), bus.getMonitoring()]).toEqual([undefined, undefined, undefined, undefined]);
+    expect([
+      bus.getServiceRegistryIntegration(),
+      bus.getCrossProjectCommunication(),
+      bus.getOrchestrationOptimizer(),
+      bus.getMonitoring(),
+    ]).toEqual([undefined, undefined, undefined, undefined]);
   });
 
   test('a configuration in the place of the registry is refused', () => {
-    expect(() => new OSSAEventBus({ eventBus: {} })).toThrow(expect.objectContaining({ code: 'ERR_INVALID_ARGUMENT', message: expect.stringMatching(/second argument/) }));
+    expect(() => new OSSAEventBus({ eventBus: {} })).toThrow(
+      expect.objectContaining({ code: 'ERR_INVALID_ARGUMENT', message: expect.stringMatching(/second argument/) }),
+    );
   });
 
   test('createOSSAEventBus leaves nothing open when it cannot connect', async () => {
-    jest.spyOn(fake.NativeBus.prototype, 'call').mockResolvedValueOnce(JSON.stringify({ err: { code: 'ERR_AUTH', message: 'no', retryable: false } }));
+    jest
+      .spyOn(fake.NativeBus.prototype, 'call')
+      .mockResolvedValueOnce(JSON.stringify({ err: { code: 'ERR_AUTH', message: 'no', retryable: false } }));
     await expect(createOSSAEventBus()).rejects.toMatchObject({ code: 'ERR_AUTH' });
     jest.restoreAllMocks();
     expect(fake.buses.at(-1).calls).toEqual([['disconnect', {}]]);
@@ -186,18 +259,33 @@ describe('configuration', () => {
     process.env.REDIS_HOST = 'from-env';
     const circle = {};
     circle.self = circle;
-    new RedisEventBus({ performance: { batchSize: NaN, batchTimeout: undefined }, monitoring: circle, redis: { port: 5n, host: Symbol('x'), tls: new Date(0) } });
+    new RedisEventBus({
+      performance: { batchSize: NaN, batchTimeout: undefined },
+      monitoring: circle,
+      redis: { port: 5n, host: Symbol('x'), tls: new Date(0) },
+    });
     delete process.env.REDIS_HOST;
     expect(last()).toMatchObject({
       kind: 'eventBus',
-      argument: { performance: { batchSize: { $invalid: 'NaN' } }, monitoring: { self: { $invalid: expect.stringMatching(/circular/) } }, redis: { port: { $invalid: 'bigint' }, host: { $invalid: 'symbol' }, tls: { $invalid: 'Date' } } },
+      argument: {
+        performance: { batchSize: { $invalid: 'NaN' } },
+        monitoring: { self: { $invalid: expect.stringMatching(/circular/) } },
+        redis: { port: { $invalid: 'bigint' }, host: { $invalid: 'symbol' }, tls: { $invalid: 'Date' } },
+      },
       env: { REDIS_HOST: 'from-env' },
     });
     expect(last().argument.performance).not.toHaveProperty('batchTimeout');
     expect(last().env).not.toHaveProperty('PATH');
   });
 
-  test.each([[() => new RedisEventBus({ nope: 1 })], [() => new RedisEventBus(null)], [() => new RedisEventBus('redis://x')], [() => new RedisEventBus([])], [() => new OSSAEventBus(null, { nope: 1 })], [() => new ServiceRegistry({ nope: 1 })]])('what is wrong throws from the constructor: %p', (make) => {
+  test.each([
+    [() => new RedisEventBus({ nope: 1 })],
+    [() => new RedisEventBus(null)],
+    [() => new RedisEventBus('redis://x')],
+    [() => new RedisEventBus([])],
+    [() => new OSSAEventBus(null, { nope: 1 })],
+    [() => new ServiceRegistry({ nope: 1 })],
+  ])('what is wrong throws from the constructor: %p', (make) => {
     expect(make).toThrow(expect.objectContaining({ code: 'ERR_INVALID_CONFIG', details: { path: expect.any(String) } }));
   });
 
@@ -208,15 +296,23 @@ describe('configuration', () => {
     new OSSAEventBus(null, { eventBus: { logger } });
     expect(last().argument.eventBus.logger).toEqual({ $logger: true });
     const half = { debug() {}, info() {} };
-    expect(() => new RedisEventBus({ logger: half })).toThrow(expect.objectContaining({ code: 'ERR_INVALID_CONFIG', details: { path: 'logger' } }));
-    expect(() => new OSSAEventBus(null, { eventBus: { logger: half } })).toThrow(expect.objectContaining({ details: { path: 'eventBus.logger' } }));
+    expect(() => new RedisEventBus({ logger: half })).toThrow(
+      expect.objectContaining({ code: 'ERR_INVALID_CONFIG', details: { path: 'logger' } }),
+    );
+    expect(() => new OSSAEventBus(null, { eventBus: { logger: half } })).toThrow(
+      expect.objectContaining({ details: { path: 'eventBus.logger' } }),
+    );
     expect(() => new RedisEventBus({ logger: null })).toThrow(expect.objectContaining({ details: { path: 'logger' } }));
   });
 
   test('the exported defaults are frozen to the bottom', () => {
     const { DEFAULT_EVENT_BUS_CONFIG: defaults, EVENT_TYPES } = require('./bus');
     expect(Object.isFrozen(defaults) && Object.isFrozen(defaults.defaults.retry) && Object.isFrozen(EVENT_TYPES.AGENT)).toBe(true);
-    expect(defaults).toMatchObject({ redis: { host: 'localhost', port: 6379, keyPrefix: 'ossa:eventbus' }, performance: { batchSize: 100 }, defaults: { ttl: 3600 } });
+    expect(defaults).toMatchObject({
+      redis: { host: 'localhost', port: 6379, keyPrefix: 'ossa:eventbus' },
+      performance: { batchSize: 100 },
+      defaults: { ttl: 3600 },
+    });
   });
 });
 
@@ -224,9 +320,21 @@ describe('ServiceRegistry', () => {
   const last = () => fake.resolved.at(-1).argument;
 
   test.each([
-    ['ioredis', { options: { host: 'h', port: 6380, password: 'p', db: 2, keyPrefix: 'not taken' } }, { host: 'h', port: 6380, password: 'p', db: 2 }],
-    ['ioredis with a user and TLS', { options: { host: 'h', port: 6380, username: 'u@', password: 'p/', db: 0, tls: {} } }, { url: 'rediss://u%40:p%2F@h:6380/0' }],
-    ['node-redis', { options: { socket: { host: 'h', port: 6380 }, password: 'p', database: 3 } }, { host: 'h', port: 6380, password: 'p', db: 3 }],
+    [
+      'ioredis',
+      { options: { host: 'h', port: 6380, password: 'p', db: 2, keyPrefix: 'not taken' } },
+      { host: 'h', port: 6380, password: 'p', db: 2 },
+    ],
+    [
+      'ioredis with a user and TLS',
+      { options: { host: 'h', port: 6380, username: 'u@', password: 'p/', db: 0, tls: {} } },
+      { url: 'rediss://u%40:p%2F@h:6380/0' },
+    ],
+    [
+      'node-redis',
+      { options: { socket: { host: 'h', port: 6380 }, password: 'p', database: 3 } },
+      { host: 'h', port: 6380, password: 'p', db: 3 },
+    ],
     ['node-redis without an address', { options: { socket: {} } }, { host: 'localhost', port: 6379, db: 0 }],
     ['node-redis with a url', { options: { url: 'redis://h:1' } }, { url: 'redis://h:1' }],
   ])('takes the settings of %s', (_, client, redis) => {
@@ -241,13 +349,33 @@ describe('ServiceRegistry', () => {
     expect(last()).toEqual({ redis: { host: 'h', port: 1, db: 0, keyPrefix: 'k' } });
   });
 
-  test.each([[{}], ['redis://x'], [5], [{ options: null }], [{ options: {} }], [{ options: { host: 'h' } }], [{ options: { path: '/s', host: 'h', port: 1 } }], [{ options: { socket: { path: '/s' } } }]])('refuses %p, naming what to pass', (client) => {
-    expect(() => new ServiceRegistry({}, client)).toThrow(expect.objectContaining({ code: 'ERR_INVALID_ARGUMENT', message: expect.stringMatching(/ioredis.*node-redis/) }));
+  test.each([
+    [{}],
+    ['redis://x'],
+    [5],
+    [{ options: null }],
+    [{ options: {} }],
+    [{ options: { host: 'h' } }],
+    [{ options: { path: '/s', host: 'h', port: 1 } }],
+    [{ options: { socket: { path: '/s' } } }],
+  ])('refuses %p, naming what to pass', (client) => {
+    expect(() => new ServiceRegistry({}, client)).toThrow(
+      expect.objectContaining({ code: 'ERR_INVALID_ARGUMENT', message: expect.stringMatching(/ioredis.*node-redis/) }),
+    );
   });
 
   test('closes, twice; what comes later says so before, and that it is closed after', async () => {
     const registry = new ServiceRegistry();
-    for (const method of ['register', 'discover', 'health', 'unregister', 'updateService', 'startHealthMonitoring', 'getAllServices', 'getStats']) {
+    for (const method of [
+      'register',
+      'discover',
+      'health',
+      'unregister',
+      'updateService',
+      'startHealthMonitoring',
+      'getAllServices',
+      'getStats',
+    ]) {
       await expect(registry[method]({})).rejects.toMatchObject({ code: 'ERR_DISABLED' });
     }
     registry.stopHealthMonitoring();
@@ -259,9 +387,18 @@ describe('ServiceRegistry', () => {
 
 describe('keeping Node alive', () => {
   const run = (body) =>
-    execFileSync(process.execPath, ['-e', `const { connected, fake, turns } = require(${JSON.stringify(path.join(__dirname, 'bus.js'))}); (async () => { const { bus, native } = await connected(); ${body} })();`], {
-      encoding: 'utf8', timeout: 5000, env: { ...process.env, NODE_OPTIONS: '' },
-    });
+    execFileSync(
+      process.execPath,
+      [
+        '-e',
+        `const { connected, fake, turns } = require(${JSON.stringify(path.join(__dirname, 'bus.js'))}); (async () => { const { bus, native } = await connected(); ${body} })();`,
+      ],
+      {
+        encoding: 'utf8',
+        timeout: 5000,
+        env: { ...process.env, NODE_OPTIONS: '' },
+      },
+    );
 
   test('an idle bus, or one that was closed, lets Node end', () => {
     expect(run("await bus.publish('a', 1); process.on('exit', () => console.log('ended'));")).toBe('ended\n');
@@ -302,7 +439,9 @@ describe('lifecycle events', () => {
     errors = jest.spyOn(console, 'error').mockImplementation(() => {});
     logged = [];
     const write = (level) => (message) => logged.push([level, message]);
-    ({ bus, native } = await connected({ logger: { debug: write('debug'), info: write('info'), warn: write('warn'), error: write('error') } }));
+    ({ bus, native } = await connected({
+      logger: { debug: write('debug'), info: write('info'), warn: write('warn'), error: write('error') },
+    }));
   });
   afterEach(async () => {
     await bus.disconnect();
@@ -361,8 +500,12 @@ describe('lifecycle events', () => {
 
   test('a listener that throws or rejects is logged, and the others are called', async () => {
     const got = [];
-    bus.on('data:loss', () => { throw new Error('listener broke'); });
-    bus.on('data:loss', async () => { throw null; });
+    bus.on('data:loss', () => {
+      throw new Error('listener broke');
+    });
+    bus.on('data:loss', async () => {
+      throw null;
+    });
     bus.on('data:loss', () => got.push(1));
     tell(['data:loss', {}], ['data:loss', {}]);
     await turns();
@@ -384,9 +527,17 @@ describe('lifecycle events', () => {
 
   test('the log of the engine goes to the logger; without one only errors are shown, on the console', async () => {
     tell(['log', { level: 'warn', message: 'w' }], ['log', { level: 'strange', message: 's' }]);
-    expect(logged).toEqual([['warn', 'w'], ['info', 's']]);
+    expect(logged).toEqual([
+      ['warn', 'w'],
+      ['info', 's'],
+    ]);
     const plain = await connected();
-    plain.native.onLifecycle(JSON.stringify([['log', { level: 'warn', message: 'w' }], ['log', { level: 'error', message: 'e' }]]));
+    plain.native.onLifecycle(
+      JSON.stringify([
+        ['log', { level: 'warn', message: 'w' }],
+        ['log', { level: 'error', message: 'e' }],
+      ]),
+    );
     expect(errors.mock.calls).toEqual([['@bluefly/ossa: e']]);
     await plain.bus.disconnect();
   });
@@ -398,7 +549,11 @@ describe('lifecycle events', () => {
       native.onLifecycle('not JSON');
       native.onPublished(Uint32Array.of(1), ['x'], 'not JSON');
       native.onSettled(new Uint32Array(), 'not JSON');
-      native.onDeliveries(null, Uint32Array.from({ length: 10 }, () => 1), []);
+      native.onDeliveries(
+        null,
+        Uint32Array.from({ length: 10 }, () => 1),
+        [],
+      );
     }).not.toThrow();
   });
 });

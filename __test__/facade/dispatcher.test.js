@@ -18,13 +18,37 @@ test('payload and context are what the contract says, made in this realm', async
     flags: 1,
     ms: 1700000000123,
     seq: 7,
-    meta: { id: 'i', target: 't', correlationId: 'c', causationId: 'k', partitionKey: 'p', ttl: 5, dttl: undefined, retry: { maxAttempts: 1 }, tags: ['x'], headers: { h: '1' } },
+    meta: {
+      id: 'i',
+      target: 't',
+      correlationId: 'c',
+      causationId: 'k',
+      partitionKey: 'p',
+      ttl: 5,
+      dttl: undefined,
+      retry: { maxAttempts: 1 },
+      tags: ['x'],
+      headers: { h: '1' },
+    },
   });
   const [[payload, context]] = got;
   expect(payload).toEqual({
     metadata: {
-      id: 'i', type: 'a.b', source: 's', target: 't', timestamp: new Date(1700000000123), correlationId: 'c', causationId: 'k', version: '1.0.0', priority: 'normal',
-      ttl: 5, retry: { maxAttempts: 1, initialDelay: 1000, backoffMultiplier: 2, maxDelay: 30000, jitter: 'equal' }, tags: ['x'], headers: { h: '1' }, partitionKey: 'p', attempt: 2,
+      id: 'i',
+      type: 'a.b',
+      source: 's',
+      target: 't',
+      timestamp: new Date(1700000000123),
+      correlationId: 'c',
+      causationId: 'k',
+      version: '1.0.0',
+      priority: 'normal',
+      ttl: 5,
+      retry: { maxAttempts: 1, initialDelay: 1000, backoffMultiplier: 2, maxDelay: 30000, jitter: 'equal' },
+      tags: ['x'],
+      headers: { h: '1' },
+      partitionKey: 'p',
+      attempt: 2,
     },
     data: { list: [1] },
   });
@@ -61,7 +85,14 @@ test('handlers are called in the order of the rows and settled in one crossing',
   expect(native.settled).toEqual([{ done: [2, 1, 3], failed: [], confirm: 0 }]);
 });
 
-const hostile = { get message() { throw new Error('x'); }, toString() { throw new Error('y'); } };
+const hostile = {
+  get message() {
+    throw new Error('x');
+  },
+  toString() {
+    throw new Error('y');
+  },
+};
 test.each([
   ['an Error', new Error('boom'), 'boom', []],
   ['a text', 'just text', 'just text', []],
@@ -89,15 +120,33 @@ test('thenables count as promises, and settle once', async () => {
   const kinds = [
     { then: (ok) => ok() },
     { then: (_, fail) => fail(new Error('no')) },
-    { then: (ok, fail) => { ok(); fail(new Error('late')); ok(); } },
-    { then() { throw new Error('in then'); } },
-    { get then() { throw new Error('getting then'); } },
+    {
+      then: (ok, fail) => {
+        ok();
+        fail(new Error('late'));
+        ok();
+      },
+    },
+    {
+      then() {
+        throw new Error('in then');
+      },
+    },
+    {
+      get then() {
+        throw new Error('getting then');
+      },
+    },
   ];
   await bus.subscribe('a', ({ data }) => kinds[data]);
   native.deliver(1, ...kinds.map((_, data) => ({ data })));
   await turns();
   expect(native.outcome.done).toEqual([1, 3]);
-  expect(native.outcome.failed.map(([token, kind, text]) => [token, kind, text])).toEqual([[2, 'error', 'no'], [4, 'error', 'in then'], [5, 'error', 'getting then']]);
+  expect(native.outcome.failed.map(([token, kind, text]) => [token, kind, text])).toEqual([
+    [2, 'error', 'no'],
+    [4, 'error', 'in then'],
+    [5, 'error', 'getting then'],
+  ]);
 });
 
 test('data that is not JSON is malformed and reaches no handler; the rows after it do', async () => {
@@ -106,7 +155,10 @@ test('data that is not JSON is malformed and reaches no handler; the rows after 
   native.deliver(1, { data: 1 }, { text: '{"a":' }, { text: '' }, { data: 'ü💥' });
   await turns();
   expect(got).toEqual([1, 'ü💥']);
-  expect(native.outcome.failed.map(([token, kind]) => [token, kind])).toEqual([[2, 'malformed'], [3, 'malformed']]);
+  expect(native.outcome.failed.map(([token, kind]) => [token, kind])).toEqual([
+    [2, 'malformed'],
+    [3, 'malformed'],
+  ]);
   expect(native.outcome.done).toEqual([1, 4]);
 });
 
@@ -131,7 +183,8 @@ test('what comes before the engine said yes waits for it', async () => {
 
 test('a refused subscription hands back what came for it', async () => {
   let no;
-  native.answers.subscribe = () => new Promise((_, reject) => (no = () => reject({ code: 'ERR_INVALID_ARGUMENT', message: 'no', retryable: false })));
+  native.answers.subscribe = () =>
+    new Promise((_, reject) => (no = () => reject({ code: 'ERR_INVALID_ARGUMENT', message: 'no', retryable: false })));
   const subscribing = bus.subscribe('a', () => undefined);
   await turns();
   native.deliver(1, {});
@@ -144,14 +197,24 @@ test('a refused subscription hands back what came for it', async () => {
 describe('time', () => {
   test('a handler past consumerTimeout fails within 20 ms of it, its signal aborted', async () => {
     const signals = [];
-    await bus.subscribe('a', (_, { signal }) => { signals.push(signal); return new Promise(() => {}); }, { consumerTimeout: 50 });
+    await bus.subscribe(
+      'a',
+      (_, { signal }) => {
+        signals.push(signal);
+        return new Promise(() => {});
+      },
+      { consumerTimeout: 50 },
+    );
     const began = performance.now();
     native.deliver(1, {}, {});
     await until(() => native.outcome.failed.length === 2);
     const took = performance.now() - began;
     expect(took).toBeGreaterThanOrEqual(49);
     expect(took).toBeLessThan(75);
-    expect(native.outcome.failed.map(([token, kind]) => [token, kind])).toEqual([[1, 'timeout'], [2, 'timeout']]);
+    expect(native.outcome.failed.map(([token, kind]) => [token, kind])).toEqual([
+      [1, 'timeout'],
+      [2, 'timeout'],
+    ]);
     expect(native.outcome.failed[0][2]).toMatch(/consumerTimeout \(50 ms\)/);
     expect(signals[0].aborted).toBe(true);
     expect(signals[0].reason).toMatchObject({ code: 'ERR_HANDLER_TIMEOUT' });
@@ -159,14 +222,28 @@ describe('time', () => {
 
   test('a signal first looked at after the timeout is aborted already', async () => {
     let late;
-    await bus.subscribe('a', async (_, context) => { await sleep(40); late = context.signal.aborted; }, { consumerTimeout: 15 });
+    await bus.subscribe(
+      'a',
+      async (_, context) => {
+        await sleep(40);
+        late = context.signal.aborted;
+      },
+      { consumerTimeout: 15 },
+    );
     native.deliver(1, {});
     await until(() => late !== undefined);
     expect(late).toBe(true);
   });
 
   test('a late end is still told: success and failure', async () => {
-    await bus.subscribe('a', async ({ data }) => { await sleep(40); if (data) throw new Error('late'); }, { consumerTimeout: 15 });
+    await bus.subscribe(
+      'a',
+      async ({ data }) => {
+        await sleep(40);
+        if (data) throw new Error('late');
+      },
+      { consumerTimeout: 15 },
+    );
     native.deliver(1, { data: 0 }, { data: 1 });
     await until(() => native.outcome.done.length === 1 && native.outcome.failed.length === 3);
     expect(native.outcome.failed.map(([token, kind]) => `${token} ${kind}`)).toEqual(['1 timeout', '2 timeout', '2 error']);
@@ -174,7 +251,14 @@ describe('time', () => {
   });
 
   test('extend gives more time', async () => {
-    await bus.subscribe('a', async ({ data }, { extend }) => { if (data) extend(150); await sleep(80); }, { consumerTimeout: 40 });
+    await bus.subscribe(
+      'a',
+      async ({ data }, { extend }) => {
+        if (data) extend(150);
+        await sleep(80);
+      },
+      { consumerTimeout: 40 },
+    );
     native.deliver(1, { data: 0 }, { data: 1 });
     await until(() => native.outcome.done.length === 2);
     expect(native.outcome.failed.map(([token, kind]) => [token, kind])).toEqual([[1, 'timeout']]);
@@ -193,6 +277,20 @@ describe('time', () => {
     await sleep(70);
     expect(native.outcome).toEqual({ done: [1, 2], failed: [] });
   });
+});
+
+test('faked timers of a test tool change nothing', async () => {
+  jest.useFakeTimers();
+  try {
+    await bus.subscribe('a', () => new Promise(() => {}), { consumerTimeout: 20 });
+    expect(await bus.publish('a', 1)).toBe('id-0');
+    native.deliver(1, {});
+    const timers = require('node:timers/promises');
+    for (let i = 0; i < 50 && native.outcome.failed.length === 0; i++) await timers.setTimeout(5);
+    expect(native.outcome.failed[0].slice(0, 2)).toEqual([1, 'timeout']);
+  } finally {
+    jest.useRealTimers();
+  }
 });
 
 describe('by hand (autoAck: false)', () => {
@@ -241,14 +339,17 @@ describe('by hand (autoAck: false)', () => {
     for (const [code] of results) expect(code).toBe('ERR_INVALID_ARGUMENT');
   });
 
-  test.each([[{ delayMs: -1 }], [{ delayMs: '5' }], [{ deadLetters: true }], [{ reason: 5 }], ['x'], [null]])('nack(%p) is refused and settles nothing', async (options) => {
-    let error;
-    await subscribe(async (_, { nack }) => (error = await nack(options).catch((e) => e)));
-    native.deliver(1, {});
-    await turns();
-    expect(error).toMatchObject({ code: 'ERR_INVALID_ARGUMENT' });
-    expect(native.settled).toEqual([]);
-  });
+  test.each([[{ delayMs: -1 }], [{ delayMs: '5' }], [{ deadLetters: true }], [{ reason: 5 }], ['x'], [null]])(
+    'nack(%p) is refused and settles nothing',
+    async (options) => {
+      let error;
+      await subscribe(async (_, { nack }) => (error = await nack(options).catch((e) => e)));
+      native.deliver(1, {});
+      await turns();
+      expect(error).toMatchObject({ code: 'ERR_INVALID_ARGUMENT' });
+      expect(native.settled).toEqual([]);
+    },
+  );
 
   test('the time runs on after the handler returned, and a late ack() counts', async () => {
     let context;
@@ -261,7 +362,10 @@ describe('by hand (autoAck: false)', () => {
 
   test('throwing fails the delivery; ack() after that is refused', async () => {
     let context;
-    await subscribe((_, c) => { context = c; throw new Error('no'); });
+    await subscribe((_, c) => {
+      context = c;
+      throw new Error('no');
+    });
     native.deliver(1, {});
     await expect(context.ack()).rejects.toMatchObject({ code: 'ERR_INVALID_ARGUMENT', message: expect.stringMatching(/already failed/) });
   });
@@ -270,7 +374,14 @@ describe('by hand (autoAck: false)', () => {
     const errors = [];
     const logger = { debug() {}, info() {}, warn() {}, error: (m) => errors.push(m) };
     const other = await connected({ logger });
-    await other.bus.subscribe('a', async (_, { ack }) => { await ack(); throw new Error('after'); }, { autoAck: false });
+    await other.bus.subscribe(
+      'a',
+      async (_, { ack }) => {
+        await ack();
+        throw new Error('after');
+      },
+      { autoAck: false },
+    );
     other.native.deliver(1, {});
     await until(() => errors.length === 1);
     expect(errors[0]).toMatch(/after/);
@@ -289,7 +400,13 @@ describe('by hand (autoAck: false)', () => {
 
 test('fail() is for batch handlers', async () => {
   let error;
-  await bus.subscribe('a', (_, { fail }) => { try { fail(0, new Error('x')); } catch (e) { error = e; } });
+  await bus.subscribe('a', (_, { fail }) => {
+    try {
+      fail(0, new Error('x'));
+    } catch (e) {
+      error = e;
+    }
+  });
   native.deliver(1, {});
   expect(error).toBeInstanceOf(OSSAError);
 });

@@ -4,9 +4,15 @@
  */
 'use strict';
 
+const { setImmediate: later } = require('node:timers');
+
 const DEFAULTS = {
   redis: { host: 'localhost', port: 6379, keyPrefix: 'ossa:eventbus' },
-  defaults: { ttl: 3600, priority: 'normal', retry: { maxAttempts: 3, initialDelay: 1000, backoffMultiplier: 2, maxDelay: 30000, jitter: 'equal' } },
+  defaults: {
+    ttl: 3600,
+    priority: 'normal',
+    retry: { maxAttempts: 3, initialDelay: 1000, backoffMultiplier: 2, maxDelay: 30000, jitter: 'equal' },
+  },
   limits: { maxPayloadBytes: 1048576 },
 };
 
@@ -19,7 +25,14 @@ class NativeBus {
     /** every call, in order: [method, args] */
     this.calls = [];
     /** method → what to answer: a value, or a function of the arguments (a promise is awaited; a throw is an error) */
-    this.answers = { subscribe: () => ({ group: 'default', consumer: 'me' }), unsubscribe: () => ({}), pause: () => ({}), resume: () => ({}), connect: () => ({}), disconnect: () => ({}) };
+    this.answers = {
+      subscribe: () => ({ group: 'default', consumer: 'me' }),
+      unsubscribe: () => ({}),
+      pause: () => ({}),
+      resume: () => ({}),
+      connect: () => ({}),
+      disconnect: () => ({}),
+    };
     /** every crossing: { firstToken, text } */
     this.published = [];
     this.cancelled = [];
@@ -38,7 +51,9 @@ class NativeBus {
     const answer = this.answers[method];
     try {
       const ok = await (typeof answer === 'function' ? answer(parsed) : answer);
-      return JSON.stringify(ok === undefined ? { err: { code: 'ERR_DISABLED', message: `${method} is not there`, retryable: false } } : { ok });
+      return JSON.stringify(
+        ok === undefined ? { err: { code: 'ERR_DISABLED', message: `${method} is not there`, retryable: false } } : { ok },
+      );
     } catch (err) {
       return JSON.stringify({ err });
     }
@@ -46,7 +61,7 @@ class NativeBus {
 
   publish(firstToken, text) {
     this.published.push({ firstToken, text });
-    if (this.auto) setImmediate(() => this.answer(firstToken, text.split('\n').length - 1));
+    if (this.auto) later(() => this.answer(firstToken, text.split('\n').length - 1));
   }
 
   cancel(token) {
@@ -55,7 +70,7 @@ class NativeBus {
 
   settle(done, failed, confirm) {
     this.settled.push({ done: [...done], failed: failed === '' ? [] : JSON.parse(failed), confirm });
-    if (this.auto && confirm !== 0) setImmediate(() => this.onSettled(Uint32Array.of(confirm), ''));
+    if (this.auto && confirm !== 0) later(() => this.onSettled(Uint32Array.of(confirm), ''));
   }
 
   listen(mask) {
@@ -70,7 +85,12 @@ class NativeBus {
 
   /** Records of all publishes so far: [type, options, data] */
   get records() {
-    return this.published.flatMap(({ text }) => text.split('\n').slice(0, -1).map((line) => line.split('\t')));
+    return this.published.flatMap(({ text }) =>
+      text
+        .split('\n')
+        .slice(0, -1)
+        .map((line) => line.split('\t')),
+    );
   }
 
   /** All settlements so far, as { done, failed } */
@@ -81,7 +101,11 @@ class NativeBus {
   /** Answers `count` publishes: the id of token t is `id-<t>` */
   answer(firstToken, count) {
     const tokens = Uint32Array.from({ length: count }, (_, i) => firstToken + i);
-    this.onPublished(tokens, [...tokens].map((token) => `id-${token}`), '');
+    this.onPublished(
+      tokens,
+      [...tokens].map((token) => `id-${token}`),
+      '',
+    );
   }
 
   /** Delivers events to the subscription `id`, in one crossing; returns their tokens. */
@@ -90,13 +114,43 @@ class NativeBus {
     const rows = [];
     const types = [];
     const tokens = [];
-    for (const { type = 'a', data = null, text: raw, meta = {}, attempt = 1, flags = 0, ms = 1700000000123, seq = 0, subscription = id } of events) {
-      const metaText = JSON.stringify({ v: 1, id: `e${this.nextToken}`, timestamp: 1700000000123, source: 's', version: '1.0.0', priority: 'normal', dttl: 3600, ...meta });
+    for (const {
+      type = 'a',
+      data = null,
+      text: raw,
+      meta = {},
+      attempt = 1,
+      flags = 0,
+      ms = 1700000000123,
+      seq = 0,
+      subscription = id,
+    } of events) {
+      const metaText = JSON.stringify({
+        v: 1,
+        id: `e${this.nextToken}`,
+        timestamp: 1700000000123,
+        source: 's',
+        version: '1.0.0',
+        priority: 'normal',
+        dttl: 3600,
+        ...meta,
+      });
       const dataText = raw ?? JSON.stringify(data);
       if (!types.includes(type)) types.push(type);
       const token = this.nextToken++;
       tokens.push(token);
-      rows.push(subscription, token, attempt, flags, Math.floor(ms / 2 ** 32), ms % 2 ** 32, seq, types.indexOf(type), metaText.length, dataText.length);
+      rows.push(
+        subscription,
+        token,
+        attempt,
+        flags,
+        Math.floor(ms / 2 ** 32),
+        ms % 2 ** 32,
+        seq,
+        types.indexOf(type),
+        metaText.length,
+        dataText.length,
+      );
       text += metaText + dataText;
     }
     this.onDeliveries(text, Uint32Array.from(rows), types);
@@ -114,7 +168,10 @@ function merged(base, over) {
 function resolveConfig(kind, argument, env) {
   const parsed = JSON.parse(argument);
   resolved.push({ kind, argument: parsed, env: JSON.parse(env) });
-  if ('nope' in parsed) return JSON.stringify({ err: { code: 'ERR_INVALID_CONFIG', message: 'nope: is unknown', retryable: false, details: { path: 'nope' } } });
+  if ('nope' in parsed)
+    return JSON.stringify({
+      err: { code: 'ERR_INVALID_CONFIG', message: 'nope: is unknown', retryable: false, details: { path: 'nope' } },
+    });
   return JSON.stringify({ ok: kind === 'ossa' ? { ...parsed, eventBus: merged(DEFAULTS, parsed.eventBus) } : merged(DEFAULTS, parsed) });
 }
 

@@ -16,9 +16,11 @@ test('a thousand publishes of one turn cross once and resolve with their own ids
 });
 
 test('a thousand loops that each await their publish still cross once a round', async () => {
-  await Promise.all(Array.from({ length: 1000 }, async () => {
-    for (let round = 0; round < 3; round++) await bus.publish('a.b', round);
-  }));
+  await Promise.all(
+    Array.from({ length: 1000 }, async () => {
+      for (let round = 0; round < 3; round++) await bus.publish('a.b', round);
+    }),
+  );
   expect(native.published).toHaveLength(3);
 });
 
@@ -33,11 +35,21 @@ test('results in any order find their promise', async () => {
   native.auto = false;
   const all = [bus.publish('a', 1), bus.publish('a', 2), bus.publish('a', 3)];
   await turns();
-  native.onPublished(Uint32Array.of(2, 0), ['two', 'zero'], JSON.stringify([[1, { code: 'ERR_BACKPRESSURE', message: 'full', retryable: true, details: { limit: 2 } }]]));
+  native.onPublished(
+    Uint32Array.of(2, 0),
+    ['two', 'zero'],
+    JSON.stringify([[1, { code: 'ERR_BACKPRESSURE', message: 'full', retryable: true, details: { limit: 2 } }]]),
+  );
   const [zero, one, two] = await Promise.allSettled(all);
   expect([zero.value, two.value]).toEqual(['zero', 'two']);
   expect(one.reason).toBeInstanceOf(OSSAError);
-  expect(one.reason).toMatchObject({ name: 'OSSAError', code: 'ERR_BACKPRESSURE', message: 'full', retryable: true, details: { limit: 2 } });
+  expect(one.reason).toMatchObject({
+    name: 'OSSAError',
+    code: 'ERR_BACKPRESSURE',
+    message: 'full',
+    retryable: true,
+    details: { limit: 2 },
+  });
 });
 
 test('tokens go on from where they were over many blocks', async () => {
@@ -68,8 +80,28 @@ for (let i = 0; i < 100_000; i++) deep = [deep];
 test.each([
   ['a BigInt', { a: [0, { 'b c': 1n }] }, 'data.a[1]["b c"]', /BigInt/],
   ['a circle', circular, 'data.list[0].back', /circle/],
-  ['a throwing toJSON', { x: { toJSON() { throw new Error('no way'); } } }, 'data.x', /no way/],
-  ['a throwing getter', { get y() { throw new Error('closed door'); } }, 'data.y', /closed door/],
+  [
+    'a throwing toJSON',
+    {
+      x: {
+        toJSON() {
+          throw new Error('no way');
+        },
+      },
+    },
+    'data.x',
+    /no way/,
+  ],
+  [
+    'a throwing getter',
+    {
+      get y() {
+        throw new Error('closed door');
+      },
+    },
+    'data.y',
+    /closed door/,
+  ],
   ['a function', () => 1, 'data', /function/],
   ['a symbol', Symbol('s'), 'data', /symbol/],
   ['toJSON without an answer', { toJSON() {} }, 'data', /toJSON/],
@@ -88,10 +120,13 @@ test('data longer than the limit is refused before it crosses', async () => {
   await expect(bus.publish('a', 'x'.repeat(8))).resolves.toBe('id-0');
 });
 
-test.each([[''], ['a b'], ['x'.repeat(257)], ['a\tb'], [undefined], [null], [7], [{}]])('the type %p is refused by a rejection', async (type) => {
-  await expect(bus.publish(type, 1)).rejects.toMatchObject({ code: 'ERR_INVALID_ARGUMENT' });
-  expect(native.published).toHaveLength(0);
-});
+test.each([[''], ['a b'], ['x'.repeat(257)], ['a\tb'], [undefined], [null], [7], [{}]])(
+  'the type %p is refused by a rejection',
+  async (type) => {
+    await expect(bus.publish(type, 1)).rejects.toMatchObject({ code: 'ERR_INVALID_ARGUMENT' });
+    expect(native.published).toHaveLength(0);
+  },
+);
 
 test('a name is checked by the addon once', async () => {
   const check = jest.spyOn(fake, 'checkName');
@@ -111,9 +146,12 @@ test('options cross as JSON, times as ms, what JSON cannot say marked', async ()
   ]);
 });
 
-test.each([['x'], [[]], [{ deliverAt: 5 }], [{ deliverAt: new Date(NaN) }], [{ deliverAt: 'tomorrow' }], [{ signal: {} }]])('options %p are refused by a rejection', async (options) => {
-  await expect(bus.publish('a', 1, options)).rejects.toMatchObject({ code: 'ERR_INVALID_ARGUMENT' });
-});
+test.each([['x'], [[]], [{ deliverAt: 5 }], [{ deliverAt: new Date(NaN) }], [{ deliverAt: 'tomorrow' }], [{ signal: {} }]])(
+  'options %p are refused by a rejection',
+  async (options) => {
+    await expect(bus.publish('a', 1, options)).rejects.toMatchObject({ code: 'ERR_INVALID_ARGUMENT' });
+  },
+);
 
 describe('with a signal', () => {
   test('aborted before: nothing crosses', async () => {
@@ -123,7 +161,12 @@ describe('with a signal', () => {
 
   test('aborted in the same turn: all but that one cross, under their own tokens', async () => {
     const control = new AbortController();
-    const all = [bus.publish('a', 0), bus.publish('a', 1, { signal: control.signal }), bus.publish('a', 2), bus.publish('a', 3, { signal: control.signal })];
+    const all = [
+      bus.publish('a', 0),
+      bus.publish('a', 1, { signal: control.signal }),
+      bus.publish('a', 2),
+      bus.publish('a', 3, { signal: control.signal }),
+    ];
     control.abort();
     const results = await Promise.allSettled(all);
     expect(results.map((r) => r.value ?? r.reason.code)).toEqual(['id-0', 'ERR_ABORTED', 'id-2', 'ERR_ABORTED']);
@@ -154,16 +197,26 @@ describe('with a signal', () => {
 
 describe('publishBatch', () => {
   test('resolves with all ids in order, in one crossing', async () => {
-    const ids = await bus.publishBatch([{ eventType: 'a', data: 1 }, { eventType: 'b', data: 2, options: { ttl: 1 } }]);
+    const ids = await bus.publishBatch([
+      { eventType: 'a', data: 1 },
+      { eventType: 'b', data: 2, options: { ttl: 1 } },
+    ]);
     expect(ids).toEqual(['id-0', 'id-1']);
     expect(native.published).toHaveLength(1);
     expect(await bus.publishBatch([])).toEqual([]);
   });
 
   test('tells of each event when one fails', async () => {
-    const error = await bus.publishBatch([{ eventType: 'a', data: 1 }, { eventType: 'a', data: 1n }, null, { eventType: 'b', data: 2 }]).catch((e) => e);
+    const error = await bus
+      .publishBatch([{ eventType: 'a', data: 1 }, { eventType: 'a', data: 1n }, null, { eventType: 'b', data: 2 }])
+      .catch((e) => e);
     expect(error).toMatchObject({ code: 'ERR_NOT_SERIALIZABLE', retryable: false, message: expect.stringMatching(/2 of 4.*events\[1\]/) });
-    expect(error.details.results).toEqual([{ id: 'id-0' }, { error: expect.objectContaining({ code: 'ERR_NOT_SERIALIZABLE' }) }, { error: expect.objectContaining({ code: 'ERR_INVALID_ARGUMENT' }) }, { id: 'id-1' }]);
+    expect(error.details.results).toEqual([
+      { id: 'id-0' },
+      { error: expect.objectContaining({ code: 'ERR_NOT_SERIALIZABLE' }) },
+      { error: expect.objectContaining({ code: 'ERR_INVALID_ARGUMENT' }) },
+      { id: 'id-1' },
+    ]);
   });
 
   test.each([[undefined], ['x'], [{}]])('%p is refused', async (events) => {

@@ -11,12 +11,34 @@ afterEach(() => bus.disconnect());
 const calls = (method) => native.calls.filter(([name]) => name === method).map(([, args]) => args);
 
 test('subscribe passes options on, signal taken out, times as ms, what JSON cannot say marked', async () => {
-  const subscription = await bus.subscribe('a', () => 1, { group: 'g', startFrom: 'timestamp', startTimestamp: new Date(5), concurrency: NaN, odd: true, signal: new AbortController().signal });
-  expect(calls('subscribe')).toEqual([{ id: 1, eventType: 'a', iterator: false, options: { group: 'g', startFrom: 'timestamp', startTimestamp: 5, concurrency: { $invalid: 'NaN' }, odd: true } }]);
+  const subscription = await bus.subscribe('a', () => 1, {
+    group: 'g',
+    startFrom: 'timestamp',
+    startTimestamp: new Date(5),
+    concurrency: NaN,
+    odd: true,
+    signal: new AbortController().signal,
+  });
+  expect(calls('subscribe')).toEqual([
+    {
+      id: 1,
+      eventType: 'a',
+      iterator: false,
+      options: { group: 'g', startFrom: 'timestamp', startTimestamp: 5, concurrency: { $invalid: 'NaN' }, odd: true },
+    },
+  ]);
   expect(subscription).toMatchObject({ eventType: 'a', group: 'default', consumer: 'me' });
 });
 
-test.each([[[5]], [['a', 5]], [['a', {}]], [['a', () => 1, 5]], [['a', () => 1, []]], [['a', () => 1, { signal: 5 }]], [['a', () => 1, { startTimestamp: 5 }]]])('subscribe%p is refused by a rejection', async (args) => {
+test.each([
+  [[5]],
+  [['a', 5]],
+  [['a', {}]],
+  [['a', () => 1, 5]],
+  [['a', () => 1, []]],
+  [['a', () => 1, { signal: 5 }]],
+  [['a', () => 1, { startTimestamp: 5 }]],
+])('subscribe%p is refused by a rejection', async (args) => {
   await expect(bus.subscribe(...args)).rejects.toMatchObject({ code: 'ERR_INVALID_ARGUMENT' });
   expect(calls('subscribe')).toEqual([]);
 });
@@ -33,14 +55,23 @@ test('paused: deliveries go back; resumed: they come', async () => {
   await turns();
   expect(got).toEqual([2]);
   expect(native.outcome).toEqual({ done: [2], failed: [[1, 'back', '']] });
-  expect(native.calls.slice(-2)).toEqual([['pause', { id: 1 }], ['resume', { id: 1 }]]);
+  expect(native.calls.slice(-2)).toEqual([
+    ['pause', { id: 1 }],
+    ['resume', { id: 1 }],
+  ]);
 });
 
 test('a handler that pauses its subscription hands back the rest of the batch', async () => {
   const subscription = await bus.subscribe('a', () => subscription.pause());
   native.deliver(1, {}, {}, {});
   await turns();
-  expect(native.outcome).toEqual({ done: [1], failed: [[2, 'back', ''], [3, 'back', '']] });
+  expect(native.outcome).toEqual({
+    done: [1],
+    failed: [
+      [2, 'back', ''],
+      [3, 'back', ''],
+    ],
+  });
 });
 
 test('close waits for the engine, once, and takes nothing more', async () => {
@@ -58,23 +89,36 @@ test('close waits for the engine, once, and takes nothing more', async () => {
   expect(calls('unsubscribe')).toEqual([{ id: 1, drainTimeoutMs: 50 }]);
 });
 
-test.each([[{ drainTimeoutMs: -1 }], [{ drainTimeoutMs: '1' }], [{ drainTimeoutMs: NaN }], [{ drain: 1 }], [5]])('close(%p) and disconnect(%p) are refused by a rejection', async (options) => {
-  const subscription = await bus.subscribe('a', () => 1);
-  await expect(subscription.close(options)).rejects.toMatchObject({ code: 'ERR_INVALID_ARGUMENT' });
-  await expect(bus.disconnect(options)).rejects.toMatchObject({ code: 'ERR_INVALID_ARGUMENT' });
-});
+test.each([[{ drainTimeoutMs: -1 }], [{ drainTimeoutMs: '1' }], [{ drainTimeoutMs: NaN }], [{ drain: 1 }], [5]])(
+  'close(%p) and disconnect(%p) are refused by a rejection',
+  async (options) => {
+    const subscription = await bus.subscribe('a', () => 1);
+    await expect(subscription.close(options)).rejects.toMatchObject({ code: 'ERR_INVALID_ARGUMENT' });
+    await expect(bus.disconnect(options)).rejects.toMatchObject({ code: 'ERR_INVALID_ARGUMENT' });
+  },
+);
 
 test('close aborts the signals of handlers under way; who gives up for that reason has not failed', async () => {
   const reasons = [];
-  const subscription = await bus.subscribe('a', ({ data }, { signal }) => new Promise((_, reject) => signal.addEventListener('abort', () => {
-    reasons.push(signal.reason.code);
-    reject(data === 0 ? signal.reason : data === 1 ? Object.assign(new Error(), { name: 'AbortError' }) : new Error('of its own'));
-  })));
+  const subscription = await bus.subscribe(
+    'a',
+    ({ data }, { signal }) =>
+      new Promise((_, reject) =>
+        signal.addEventListener('abort', () => {
+          reasons.push(signal.reason.code);
+          reject(data === 0 ? signal.reason : data === 1 ? Object.assign(new Error(), { name: 'AbortError' }) : new Error('of its own'));
+        }),
+      ),
+  );
   native.deliver(1, { data: 0 }, { data: 1 }, { data: 2 });
   await subscription.close();
   await turns();
   expect(reasons).toEqual(['ERR_CLOSED', 'ERR_CLOSED', 'ERR_CLOSED']);
-  expect(native.outcome.failed).toEqual([[1, 'back', ''], [2, 'back', ''], [3, 'error', 'of its own']]);
+  expect(native.outcome.failed).toEqual([
+    [1, 'back', ''],
+    [2, 'back', ''],
+    [3, 'error', 'of its own'],
+  ]);
 });
 
 describe('an AbortSignal', () => {
@@ -111,7 +155,10 @@ describe('from inside a handler', () => {
   /** An engine that answers only when all its deliveries are settled, as the real one does. */
   const drain = (count) => () => until(() => native.outcome.done.length === count).then(() => ({}));
 
-  test.each([['at once', 0], ['after an await', 20]])('closing its own subscription %s does not wait for itself', async (_, pause) => {
+  test.each([
+    ['at once', 0],
+    ['after an await', 20],
+  ])('closing its own subscription %s does not wait for itself', async (_, pause) => {
     native.answers.unsubscribe = drain(1);
     let after = false;
     const subscription = await bus.subscribe('a', async () => {
@@ -125,7 +172,10 @@ describe('from inside a handler', () => {
     expect(native.outcome).toEqual({ done: [1], failed: [] });
   });
 
-  test.each([['at once', 0], ['after an await', 20]])('shutting its own bus down %s does not wait for itself', async (_, pause) => {
+  test.each([
+    ['at once', 0],
+    ['after an await', 20],
+  ])('shutting its own bus down %s does not wait for itself', async (_, pause) => {
     native.answers.disconnect = drain(1);
     let after = false;
     await bus.subscribe('a', async () => {
@@ -195,7 +245,13 @@ describe('async iteration', () => {
     }
     await turns();
     expect(got).toEqual([0, 1, 2]);
-    expect(native.outcome).toEqual({ done: [1, 2], failed: [[3, 'back', ''], [4, 'back', '']] });
+    expect(native.outcome).toEqual({
+      done: [1, 2],
+      failed: [
+        [3, 'back', ''],
+        [4, 'back', ''],
+      ],
+    });
     expect(calls('unsubscribe')).toEqual([{ id: 1 }]);
   });
 
@@ -248,9 +304,11 @@ describe('async iteration', () => {
   test('an error in the body hands the event back', async () => {
     const subscription = await bus.subscribe('a');
     native.deliver(1, {});
-    await expect((async () => {
-      for await (const _ of subscription) throw new Error('body');
-    })()).rejects.toThrow('body');
+    await expect(
+      (async () => {
+        for await (const _ of subscription) throw new Error('body');
+      })(),
+    ).rejects.toThrow('body');
     await turns();
     expect(native.outcome).toEqual({ done: [], failed: [[1, 'back', '']] });
   });

@@ -1,6 +1,7 @@
 /** `index.d.ts` against the contract: every exported name is there, and can be used wherever the contract's could. */
-import type * as contract from './contract.js';
+
 import type * as api from '../../index.js';
+import type * as contract from './contract.js';
 
 /** Compiles only if `Mine` can stand wherever `Theirs` is asked for. */
 type Assignable<Mine extends Theirs, Theirs> = Mine;

@@ -1,6 +1,15 @@
 /** What users write: must compile, and, under `@ts-expect-error`, must not. */
-import { createOSSAEventBus, EVENT_TYPES, EventPriority, OSSAError, OSSAEventBus, RedisEventBus, ServiceRegistry } from '../../index.js';
+
 import type { AgentSpawnedEvent, EventBus, EventMap, EventPayload, OSSAErrorCode, Subscription } from '../../index.js';
+import {
+  createOSSAEventBus,
+  EVENT_TYPES,
+  EventPriority,
+  type OSSAError,
+  type OSSAEventBus,
+  RedisEventBus,
+  ServiceRegistry,
+} from '../../index.js';
 
 interface Shop {
   'user.created': { userId: string; email: string };
@@ -52,7 +61,12 @@ export async function withoutMap(): Promise<void> {
 export async function builtIn(bus: RedisEventBus, shop: RedisEventBus<Shop>): Promise<void> {
   const spawned: AgentSpawnedEvent = { agentId: 'a', agentType: 't', capabilities: ['c'] };
   await bus.publish('agent.spawned', spawned);
-  await bus.publish(EVENT_TYPES.AGENT.SPAWNED, { agentId: 'a', agentType: 't', capabilities: [], configuration: { maxTasks: 3, own: true } });
+  await bus.publish(EVENT_TYPES.AGENT.SPAWNED, {
+    agentId: 'a',
+    agentType: 't',
+    capabilities: [],
+    configuration: { maxTasks: 3, own: true },
+  });
   await bus.publish('agent.started', { agentId: 'a', agentType: 't', timestamp: new Date() });
   await bus.publish('system.error', { anything: true });
   // @ts-expect-error capabilities is missing
