@@ -131,6 +131,7 @@ conformance! {
         one_stuck_pending_entry_does_not_keep_old_ones,
         acknowledged_entries_go_when_their_ttl_passed,
         an_event_that_expires_undelivered_becomes_a_dead_letter,
+        an_event_that_expires_behind_a_longer_lived_one_does_not_vanish,
         an_event_whose_publisher_gave_the_ttl_is_only_reported,
         without_dead_letters_expiry_is_only_reported,
         without_a_group_entries_go_quietly_when_their_ttl_passed,

@@ -42,7 +42,7 @@ pub async fn a_lapsed_lease_is_told_even_if_nobody_took_anything(world: &World) 
 
 pub async fn one_process_looks_after_a_bucket(world: &World) {
     let (store, other, at) = (&world.store, world.user().await, partition("lease.keeper"));
-    let lease = Duration::from_millis(400);
+    let lease = Duration::from_secs(1);
     assert!(store.look_after(at.bucket(), "one", LONG).await.expect("taken"));
     assert!(!other.look_after(at.bucket(), "two", LONG).await.expect("refused"));
     assert!(other.look_after(stranger(&at).bucket(), "two", LONG).await.expect("another bucket"));

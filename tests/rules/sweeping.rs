@@ -142,7 +142,7 @@ pub async fn an_event_that_expires_undelivered_becomes_a_dead_letter(world: &Wor
     let (store, at) = (&world.store, partition("sweep.expired"));
     prepare(store, &at, "there", "c").await;
     prepare(store, &at, "away", "c").await;
-    publish(store, with_default_ttl(&at, "short", 3, 0.1)).await;
+    publish(store, with_default_ttl(&at, "short", 3, 0.8)).await;
     publish(store, vec![event(&at, "long")]).await;
     assert_eq!(sweep(store, &at, &keeping()).await, Swept::default());
     let entries = take(store, &at, "there", "c", 3).await;
@@ -165,6 +165,19 @@ pub async fn an_event_that_expires_undelivered_becomes_a_dead_letter(world: &Wor
     assert!(pending == 0 && lag.is_none_or(|lag| lag == 1));
     assert_eq!(event_ids(&take(store, &at, "away", "c", 10).await), ["long"], "the group went past them");
     assert_eq!(sweep(store, &at, &keeping()).await.expired, [], "once");
+}
+
+pub async fn an_event_that_expires_behind_a_longer_lived_one_does_not_vanish(world: &World) {
+    let (store, at) = (&world.store, partition("sweep.behind"));
+    prepare(store, &at, "g", "c").await;
+    publish(store, vec![event(&at, "long"), event_with_ttl(&at, "short", Ttl::Default(0.05))]).await;
+    let last_ms = inspect(store, &at).await.last.expect("entries").ms;
+    until("the ttl passed", async || store.now_ms() > last_ms + 70).await;
+    let expired = sweep(store, &at, &Keeping { keep_acknowledged: 0, ..keeping() }).await.expired;
+    let announced = expired.into_iter().map(|row| row.event_id);
+    let delivered = event_ids(&take(store, &at, "g", "c", 10).await);
+    let all: Vec<String> = delivered.into_iter().chain(announced).collect();
+    assert_eq!(all, ["long", "short"], "delivered or announced");
 }
 
 pub async fn an_event_whose_publisher_gave_the_ttl_is_only_reported(world: &World) {
@@ -200,9 +213,9 @@ pub async fn without_dead_letters_expiry_is_only_reported(world: &World) {
 pub async fn without_a_group_entries_go_quietly_when_their_ttl_passed(world: &World) {
     let (store, at) = (&world.store, partition("sweep.nobody"));
     store.open_partition(&at).await.expect("opened");
-    publish(store, with_default_ttl(&at, "e", 120, 0.1)).await;
-    assert_eq!(sweep(store, &at, &Keeping { keep_acknowledged: 0, ..live(100) }).await.removed, 0, "keepAcknowledged does not apply");
-    let swept = sweep_to(store, &at, &live(100), 0).await;
+    publish(store, with_default_ttl(&at, "e", 120, 0.8)).await;
+    assert_eq!(sweep(store, &at, &Keeping { keep_acknowledged: 0, ..live(800) }).await.removed, 0, "keepAcknowledged does not apply");
+    let swept = sweep_to(store, &at, &live(800), 0).await;
     assert_eq!((swept.removed, swept.expired), (120, vec![]));
     assert_eq!(dead_letters(store, &of_type(&at), 10).await, []);
 }
