@@ -14,6 +14,7 @@ import { encode } from './json';
 import { KeepAlive } from './keepAlive';
 import { Lifecycle } from './lifecycle';
 import { Log } from './logger';
+import { Message } from './native';
 import type { NativeAnswer, NativeBus } from './native';
 import { isSignal, Publisher } from './publisher';
 import { dateMs } from './publishOptions';
@@ -43,11 +44,14 @@ export class BusCore {
   readonly #settlements: Settlements;
   readonly #keepAlive = new KeepAlive(systemClock);
   readonly #subscriptions = new Map<EventSubscription, EventHandlerFn | undefined>();
+  /** Calls that wait for their answer. */
+  readonly #calls = new Map<number, (answer: string) => void>();
   #native: NativeBus | undefined;
   #state: State = 'new';
   #connecting: Promise<void> | undefined;
   #closing: Promise<void> | undefined;
   #lastRoute = 0;
+  #lastCall = 0;
 
   constructor({ config, logger }: ResolvedEventBus, names: BusNames) {
     const log = new Log(logger);
@@ -158,13 +162,14 @@ export class BusCore {
   }
 
   async #connect(): Promise<void> {
-    this.#native ??= new (addon().NativeBus)(
-      this.#config,
-      this.#guard((tokens: Uint32Array, ids: string[], failed: string) => this.publisher.receive(tokens, ids, failed)),
-      this.#guard((text: string, rows: Uint32Array, types: string[]) => this.dispatcher.receive(text, rows, types)),
-      this.#guard((confirmations: Uint32Array, failed: string) => this.#settlements.receive(confirmations, failed)),
-      this.#guard((events: string) => this.lifecycle.receive(events)),
-    );
+    this.#native ??= new (addon().NativeBus)(this.#config, (message, numbers, texts, text) => {
+      // Nothing may be thrown into the addon.
+      try {
+        this.#receive(message, numbers, texts, text);
+      } catch (error) {
+        this.lifecycle.error(error instanceof OSSAError ? error : internal('An answer of the addon could not be handled', error));
+      }
+    });
     const native = this.#native;
     this.lifecycle.connect((mask) => native.listen(mask));
     await this.#ask(native, 'connect', {});
@@ -206,7 +211,12 @@ export class BusCore {
     this.#keepAlive.hold();
     let answer: NativeAnswer<T>;
     try {
-      answer = JSON.parse(await native.call(method, encode(args))) as NativeAnswer<T>;
+      const id = (this.#lastCall = (this.#lastCall + 1) >>> 0);
+      const text = await new Promise<string>((resolve) => {
+        this.#calls.set(id, resolve);
+        native.call(id, method, encode(args));
+      });
+      answer = JSON.parse(text) as NativeAnswer<T>;
     } catch (error) {
       throw internal(`The addon did not answer '${method}'`, error);
     } finally {
@@ -216,15 +226,22 @@ export class BusCore {
     return answer.ok;
   }
 
-  /** Nothing may be thrown into the addon. */
-  #guard<A extends unknown[]>(callback: (...args: A) => void): (...args: A) => void {
-    return (...args) => {
-      try {
-        callback(...args);
-      } catch (error) {
-        this.lifecycle.error(error instanceof OSSAError ? error : internal('An answer of the addon could not be handled', error));
+  #receive(message: number, numbers: Uint32Array, texts: string[], text: string): void {
+    switch (message) {
+      case Message.Published:
+        return this.publisher.receive(numbers, texts, text);
+      case Message.Deliveries:
+        return this.dispatcher.receive(text, numbers, texts);
+      case Message.Settled:
+        return this.#settlements.receive(numbers, text);
+      case Message.Lifecycle:
+        return this.lifecycle.receive(text);
+      case Message.Answer: {
+        const id = numbers[0] as number;
+        this.#calls.get(id)?.(text);
+        this.#calls.delete(id);
       }
-    };
+    }
   }
 
   #refusal(): OSSAError {

@@ -42,24 +42,31 @@ export const enum Row {
   Stride = 10,
 }
 
-/** What the engine tells. Each is called on the JavaScript thread, seldom and for many at once. */
-export interface NativeCallbacks {
+/** What the engine tells, by the first argument of {@link NativeListener}. */
+export const enum Message {
   /**
-   * Results of publishes, in no particular order: `tokens[i]` has the id `ids[i]`. `failed` is '' or a JSON array of
-   * `[token, NativeErrorData]`.
+   * Results of publishes, in no particular order: `numbers[i]` is the token whose id is `texts[i]`. `text` is '' or a JSON
+   * array of `[token, NativeErrorData]` for those that failed.
    */
-  onPublished(tokens: Uint32Array, ids: string[], failed: string): void;
+  Published = 0,
   /**
-   * Events for handlers. `text` holds, row after row, the JSON text of the metadata and of the data. Metadata keys are
-   * those of EventMetadata; `timestamp` is ms, the ttl is `ttl` (the publisher's) or `dttl` (a default), `v` the
-   * version of the packed form; `type` and `attempt` are not in it.
+   * Events for handlers: `numbers` are rows of {@link Row}, `texts` the event types. `text` holds, row after row, the JSON
+   * text of the metadata and of the data. Metadata keys are those of EventMetadata; `timestamp` is ms, the ttl is `ttl`
+   * (the publisher's) or `dttl` (a default), `v` the version of the packed form; `type` and `attempt` are not in it.
    */
-  onDeliveries(text: string, rows: Uint32Array, types: string[]): void;
-  /** Settlements with a confirmation number are in the store. `failed` is '' or a JSON array of `[number, NativeErrorData]`. */
-  onSettled(confirmations: Uint32Array, failed: string): void;
-  /** Lifecycle events, JSON array of `[name, object]`; `['log', { level, message }]` among them. */
-  onLifecycle(events: string): void;
+  Deliveries = 1,
+  /** Settlements with the confirmation numbers `numbers` are in the store; `text` is '' or a JSON array of `[number, NativeErrorData]`. */
+  Settled = 2,
+  /** Lifecycle events: `text` is a JSON array of `[name, object]`; `['log', { level, message }]` among them. */
+  Lifecycle = 3,
+  /** The answer to the call `numbers[0]`: `text` is JSON text of {@link NativeAnswer}. */
+  Answer = 4,
+  /** Nothing: the engine sees whether this thread answers. */
+  Ping = 5,
 }
+
+/** Called on the JavaScript thread, seldom and for many at once. */
+export type NativeListener = (message: number, numbers: Uint32Array, texts: string[], text: string) => void;
 
 /** Lifecycle events that cost something on the hot path are made only while their bit is set in `listen`. */
 export const enum Listening {
@@ -72,7 +79,7 @@ export const enum Listening {
 /** One bus of the engine. */
 export interface NativeBus {
   /**
-   * All that happens seldom. Answers JSON text of {@link NativeAnswer}; never rejects. Methods and arguments (`args`):
+   * All that happens seldom. Answered under `id` by {@link Message.Answer}. Methods and arguments (`args`):
    * - `connect {}` → `{}`; idempotent
    * - `disconnect { drainTimeoutMs? }` → `{}`; idempotent
    * - `subscribe { id, eventType, options, iterator: boolean }` → `{ group, consumer }`; options as the user gave them,
@@ -87,20 +94,21 @@ export interface NativeBus {
    *   *text* (meta '' for an entry that the bus did not write)
    * - `deadLetters.count { eventType?, group? }` → number; `deadLetters.redrive`, `deadLetters.purge { ids?, eventType?, group? }` → number
    */
-  call(method: string, args: string): Promise<string>;
+  call(id: number, method: string, args: string): void;
   /**
    * Publishes many: `text` is one record an event, `<type>\t<options JSON or nothing>\t<data JSON>\n`; the first has
-   * `firstToken`, the next one more, modulo 2^32. Answers by `onPublished`. In options: `deliverAt` as ms, no `signal`.
+   * `firstToken`, the next one more, modulo 2^32. Answered by {@link Message.Published}. In options: `deliverAt` as ms,
+   * `signal` true where the publish may be cancelled.
    */
   publish(firstToken: number, text: string): void;
-  /** Gives up publishes that were not sent yet. No answer for those given up or not. */
+  /** Gives up a publish that was marked with `signal` and is not sent yet: then its answer is ERR_ABORTED. */
   cancel(token: number): void;
   /**
    * Ends deliveries: `done` are tokens of handlers that succeeded. `failed` is '' or a JSON array of
    * `[token, kind, message, options?]`; kind: `error` (the handler threw; options `{ permanent?: true }`), `timeout`
    * (the handler still runs: its later `error` or `done` on the same token is awaited), `nack` (options as the user
    * gave them), `malformed` (the data is not JSON), `back` (was not started, give it to somebody). `confirm` 0, or a
-   * number that comes back by `onSettled`.
+   * number that comes back by {@link Message.Settled}.
    */
   settle(done: Uint32Array, failed: string, confirm: number): void;
   /** Bits of {@link Listening}. */
@@ -114,10 +122,7 @@ export interface NativeAddon {
   NativeBus: new (
     /** resolved configuration, as `resolveConfig` answered it */
     config: string,
-    onPublished: NativeCallbacks['onPublished'],
-    onDeliveries: NativeCallbacks['onDeliveries'],
-    onSettled: NativeCallbacks['onSettled'],
-    onLifecycle: NativeCallbacks['onLifecycle'],
+    listener: NativeListener,
   ) => NativeBus;
   /**
    * Argument over environment over defaults, validated. `kind`: 'eventBus' (RedisEventBus), 'ossa' (OSSAEventBus) or

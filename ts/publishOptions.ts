@@ -5,7 +5,7 @@ import { encode } from './json';
 import type { PublishOptions } from './types';
 
 /**
- * JSON text of the options without `signal`, '' if none is left.
+ * JSON text of the options, '' if there are none; `signal` crosses as true.
  * @throws OSSAError ERR_INVALID_ARGUMENT
  */
 export function encodePublishOptions(options: PublishOptions): string {
@@ -17,6 +17,7 @@ export function encodePublishOptions(options: PublishOptions): string {
     if (value === undefined) continue;
     if (key === 'signal') {
       simple = false;
+      any = true;
       continue;
     }
     any = true;
@@ -28,8 +29,12 @@ export function encodePublishOptions(options: PublishOptions): string {
   }
   if (!any) return '';
   if (simple) return JSON.stringify(options);
-  const { signal: _, deliverAt, ...rest } = options;
-  return encode(deliverAt === undefined ? rest : { ...rest, deliverAt: dateMs('options.deliverAt', deliverAt) });
+  const { signal, deliverAt, ...rest } = options;
+  return encode({
+    ...rest,
+    ...(signal === undefined ? {} : { signal: true }),
+    ...(deliverAt === undefined ? {} : { deliverAt: dateMs('options.deliverAt', deliverAt) }),
+  });
 }
 
 /**

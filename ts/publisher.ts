@@ -94,7 +94,7 @@ export class Publisher {
       resolved.then(this.#onFlush);
     }
     const token = this.#nextToken;
-    this.#nextToken = (token + 1) >>> 0;
+    this.#nextToken = nextOf(token);
     if (this.#pending.size === 0) this.#keepAlive.hold();
     const promise = this.#pending.add(token);
     const start = this.#text.length;
@@ -211,16 +211,21 @@ export class Publisher {
       if (this.#pending.has(mark.token)) continue;
       if (mark.start > from) native.publish(token, text.slice(from, mark.start));
       from = mark.end;
-      token = (mark.token + 1) >>> 0;
+      token = nextOf(mark.token);
     }
     if (from < text.length) native.publish(token, text.slice(from));
   }
 
   #failRange(first: number, cause: unknown): void {
     const error = cause instanceof OSSAError ? cause : internal('the addon refused a batch of publishes', cause);
-    for (let token = first; token !== this.#nextToken; token = (token + 1) >>> 0) this.#pending.reject(token, error);
+    for (let token = first; token !== this.#nextToken; token = nextOf(token)) this.#pending.reject(token, error);
     if (this.#pending.size === 0) this.#keepAlive.release();
   }
+}
+
+/** The token after `token`. The highest one is the engine's own. */
+function nextOf(token: number): number {
+  return token >= 0xffff_fffe ? 0 : token + 1;
 }
 
 /** The signal in `options`, checked. */

@@ -20,8 +20,13 @@ const buses = [];
 const resolved = [];
 
 class NativeBus {
-  constructor(config, onPublished, onDeliveries, onSettled, onLifecycle) {
-    Object.assign(this, { config: JSON.parse(config), onPublished, onDeliveries, onSettled, onLifecycle });
+  constructor(config, listener) {
+    this.config = JSON.parse(config);
+    this.onPublished = (tokens, ids, failed) => listener(0, tokens, ids, failed);
+    this.onDeliveries = (text, rows, types) => listener(1, rows, types, text);
+    this.onSettled = (confirmations, failed) => listener(2, confirmations, [], failed);
+    this.onLifecycle = (events) => listener(3, new Uint32Array(), [], events);
+    this.onAnswer = (id, answer) => listener(4, Uint32Array.of(id), [], answer);
     /** every call, in order: [method, args] */
     this.calls = [];
     /** method → what to answer: a value, or a function of the arguments (a promise is awaited; a throw is an error) */
@@ -45,8 +50,11 @@ class NativeBus {
     buses.push(this);
   }
 
-  async call(method, args) {
-    const parsed = JSON.parse(args);
+  call(id, method, args) {
+    void this.#answer(method, JSON.parse(args)).then((answer) => this.onAnswer(id, answer));
+  }
+
+  async #answer(method, parsed) {
     this.calls.push([method, parsed]);
     const answer = this.answers[method];
     try {

@@ -175,8 +175,10 @@ impl Bus {
     pub async fn disconnect(&self, drain: Duration) {
         let _one = self.connecting.lock().await;
         self.state.store(CLOSED, Ordering::Release);
-        let Some(running) = lock(&self.running).take() else { return };
+        let Some(running) = lock(&self.running).clone() else { return };
+        // Handlers that finish may still publish.
         running.consumer.stop(drain).await;
+        lock(&self.running).take();
         lock(&self.consumer).take();
         running.publisher.say("system.shutdown", &self.shutdown_notice());
         running.publisher.close(CLOSE_MAX).await;
@@ -190,7 +192,8 @@ impl Bus {
 
     /// See [`Publisher::submit`].
     pub fn publish(&self, first: Token, text: String) {
-        match self.running() {
+        let running = lock(&self.running).clone();
+        match running.ok_or_else(|| Error::new(Code::Closed, "the bus is not connected")) {
             Ok(running) => running.publisher.submit(first, text),
             Err(error) => {
                 let count = memchr::memchr_iter(b'\n', text.as_bytes()).count();

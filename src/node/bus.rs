@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use napi::Env as NapiEnv;
 use napi::bindgen_prelude::Uint32Array;
 use napi_derive::napi;
 
@@ -46,7 +45,7 @@ fn build(config: &str, host: &Arc<NodeHost>) -> Result<Engine> {
 impl NativeBus {
     /// `listener` is told everything, see `Message` in ts/native.ts.
     #[napi(constructor)]
-    pub fn new(env: NapiEnv, config: String, listener: Listener<'_>) -> napi::Result<Self> {
+    pub fn new(env: napi::Env, config: String, listener: Listener<'_>) -> napi::Result<Self> {
         let host = Arc::new(NodeHost::new(&listener)?);
         let engine = guarded(|| build(&config, &host)).and_then(|built| built);
         if let Ok(Engine { bus, threads }) = &engine {
