@@ -64,7 +64,7 @@ enum Done {
     Claimed { group: Arc<str>, consumer: Arc<str>, partition: Partition, reserved: Vec<(u32, usize)>, asked: usize, result: Result<Due> },
     Flushed(Flushed),
     Joined { id: u32, group: Arc<str>, result: Result<Vec<Partition>> },
-    Types(Result<Vec<String>>),
+    Types(Result<Vec<Partition>>),
     Ready { group: Arc<str>, partitions: Vec<Partition> },
     Compared { group: Arc<str>, consumer: Arc<str>, pending: Vec<(Partition, Vec<(EntryId, u32)>)> },
     Nothing,
@@ -445,19 +445,19 @@ impl Actor {
             return;
         }
         let store = self.store.clone();
-        self.work.push(Box::pin(async move { Done::Types(store.topology().await.map(|topology| topology.types)) }));
+        self.work.push(Box::pin(async move { Done::Types(store.topology().await.map(|topology| topology.partitions)) }));
     }
 
-    fn types(&mut self, result: Result<Vec<String>>) {
+    fn types(&mut self, result: Result<Vec<Partition>>) {
         // Not reached: the regular look, and the reconnection, make up for it.
-        let Ok(types) = result else { return };
+        let Ok(known) = result else { return };
         let mut new: Vec<(Arc<str>, Vec<Partition>)> = Vec::new();
         for (name, group) in &self.groups {
-            let partitions: Vec<Partition> = types
+            let partitions: Vec<Partition> = known
                 .iter()
-                .filter(|event_type| group.subs.iter().any(|sub| sub.closing.is_none() && name::matches(&sub.pattern, event_type)))
-                .map(|event_type| Partition::new(event_type.as_str(), 0))
+                .filter(|at| group.subs.iter().any(|sub| sub.closing.is_none() && name::matches(&sub.pattern, &at.event_type)))
                 .filter(|partition| !group.partitions.contains_key(partition))
+                .cloned()
                 .collect();
             if !partitions.is_empty() {
                 new.push((name.clone(), partitions));
@@ -471,8 +471,11 @@ impl Actor {
                 let buckets: Vec<Bucket> = buckets.into_iter().collect();
                 let at = Instant::now();
                 match store.renew(&consumer, &buckets, LEASE).await {
-                    Ok(_) => {
-                        lease.renewed(&consumer, at);
+                    Ok(held) => {
+                        // The next renewal says so again to the one who acts on it.
+                        if held {
+                            lease.renewed(&consumer, at);
+                        }
                         Done::Ready { group, partitions }
                     }
                     Err(error) => {
@@ -499,8 +502,9 @@ impl Actor {
     }
 
     fn renew_buckets(&self) {
-        let buckets: BTreeSet<Bucket> = self.groups.values().flat_map(Group::buckets).collect();
-        self.lease.set_buckets(buckets.into_iter().collect());
+        if !self.stalled {
+            self.lease.add_buckets(self.groups.values().flat_map(Group::buckets));
+        }
     }
 
     // ── entries in ──
@@ -539,6 +543,8 @@ impl Actor {
         let Some(group) = self.groups.get_mut(group_name) else { return };
         group.comparing = true;
         let specs: Vec<GroupSpec> = group.subs.iter().map(|sub| sub.spec(group_name)).collect();
+        // Those that were not asked may be gone as well.
+        let partitions: BTreeSet<Partition> = group.partitions.keys().cloned().chain(partitions).collect();
         let mut work = Vec::with_capacity(partitions.len());
         for partition in partitions {
             let last_seen = group.partitions.get(&partition).map_or(EntryId::default(), |reading| reading.last_seen);
@@ -549,15 +555,10 @@ impl Actor {
         }
         let (store, consumer, name, host) = (self.store.clone(), self.consumer.clone(), group_name.clone(), self.host.clone());
         self.work.push(Box::pin(async move {
-            for spec in &specs {
-                // Types and groups may be lost with the streams: note them again.
-                if let Err(error) = store.join(spec, StartFrom::Beginning, &consumer).await {
-                    tracing::debug!(%error, "joining again");
-                }
-            }
             for (partition, after, last_seen) in work {
                 match store.restore_group(&partition, &name, after).await {
-                    Ok(_) => {
+                    Ok(false) => {}
+                    Ok(true) => {
                         let state = store.inspect(&partition).await.ok().flatten().unwrap_or_default();
                         let about = json!({
                             "eventType": &*partition.event_type, "group": &*name, "after": after.to_string(), "lastSeen": last_seen.to_string(),
@@ -568,6 +569,13 @@ impl Actor {
                         }
                     }
                     Err(error) => tracing::debug!(%error, "making a lost group again"),
+                }
+            }
+            for spec in &specs {
+                // Types and groups may be lost with the streams: note them again. Not before: joining would begin at
+                // the beginning where it finds the group missing.
+                if let Err(error) = store.join(spec, StartFrom::Beginning, &consumer).await {
+                    tracing::debug!(%error, "joining again");
                 }
             }
             Done::Compared { group: name, consumer, pending: Vec::new() }
@@ -1033,7 +1041,9 @@ impl Actor {
     fn lapsed(&mut self) {
         let old = self.consumer.clone();
         self.consumer = consumer_name(&self.settings, &self.env);
-        self.lease.replace(self.consumer.clone(), Instant::now());
+        let buckets: BTreeSet<Bucket> = self.groups.values().flat_map(Group::buckets).collect();
+        let buckets: Vec<Bucket> = buckets.into_iter().collect();
+        let left = self.lease.replace(self.consumer.clone(), buckets.clone(), Instant::now());
         for group in self.groups.values_mut() {
             for key in std::mem::take(&mut group.waiting) {
                 if let Some(entry) = self.deliveries.remove(key) {
@@ -1050,13 +1060,11 @@ impl Actor {
             self.consumer
         )));
         let (store, lease, consumer) = (self.store.clone(), self.lease.clone(), self.consumer.clone());
-        let buckets: BTreeSet<Bucket> = self.groups.values().flat_map(Group::buckets).collect();
         // Nothing is read before the new lease is there.
         let names: Vec<Arc<str>> = self.groups.keys().cloned().collect();
         self.groups.values_mut().for_each(|group| group.comparing = true);
         self.work.push(Box::pin(async move {
-            let buckets: Vec<Bucket> = buckets.into_iter().collect();
-            if let Err(error) = store.release(&old, &buckets).await {
+            if let Err(error) = store.release(&old, &left).await {
                 tracing::debug!(%error, "ending a lapsed lease");
             }
             loop {
@@ -1079,9 +1087,8 @@ impl Actor {
         if stalled && !self.stalled {
             self.said
                 .push(Lifecycle::warn("the JavaScript thread has been silent for limits.stallTimeoutMs: its events go to other processes"));
-            self.lease.set_buckets(Vec::new());
+            let buckets = self.lease.stop();
             let (store, consumer) = (self.store.clone(), self.consumer.clone());
-            let buckets: Vec<Bucket> = self.groups.values().flat_map(Group::buckets).collect();
             self.work.push(Box::pin(async move {
                 if let Err(error) = store.release(&consumer, &buckets).await {
                     tracing::debug!(%error, "letting go of the lease");
@@ -1089,7 +1096,6 @@ impl Actor {
                 Done::Nothing
             }));
         } else if !stalled && self.stalled {
-            self.renew_buckets();
             self.lapsed();
         }
         self.stalled = stalled;
@@ -1232,7 +1238,7 @@ impl Actor {
             }
         }
         let (store, consumer) = (self.store.clone(), self.consumer.clone());
-        let buckets: Vec<Bucket> = self.groups.values().flat_map(Group::buckets).collect::<BTreeSet<_>>().into_iter().collect();
+        let (_, buckets) = self.lease.current();
         let left = tokio::time::timeout_at(end, async {
             for (name, group) in &self.groups {
                 let removals = group.partitions.keys().map(|partition| store.remove_consumer(partition, name, &consumer));
@@ -1271,8 +1277,9 @@ async fn join(store: &Arc<dyn Store>, lease: &Lease, spec: &GroupSpec, start: St
     let buckets: Vec<Bucket> = buckets.into_iter().collect();
     let at = Instant::now();
     // The lease first: an entry taken without one could be taken away at once.
-    store.renew(consumer, &buckets, LEASE).await?;
-    lease.renewed(consumer, at);
+    if store.renew(consumer, &buckets, LEASE).await? {
+        lease.renewed(consumer, at);
+    }
     Ok(partitions)
 }
 
