@@ -2,6 +2,7 @@
 #![allow(dead_code)] // each test program uses its part
 
 pub mod events;
+pub mod proxy;
 pub mod redis_store;
 pub mod server;
 pub mod wait;
