@@ -135,12 +135,14 @@ pub fn is_lost(error: &RedisError) -> bool {
     )
 }
 
-/// What became of a transaction that failed.
+/// What became of a script or transaction that failed.
 pub enum Failure {
     /// Its fate is unknown.
     Lost(Error),
     /// It was not executed; the server, or the one that takes its place, will execute it later.
     Later(Error),
+    /// It was not executed: the script has to come with it.
+    Unknown,
     /// It was not executed.
     Refused(Error),
 }
@@ -164,6 +166,7 @@ impl Failure {
         let explained = super::reply::server_error(error);
         match error.code() {
             "LOADING" | "MASTERDOWN" | "READONLY" | "TRYAGAIN" | "CLUSTERDOWN" | "BUSY" | "NOREPLICAS" => Self::Later(explained),
+            "NOSCRIPT" => Self::Unknown,
             _ => Self::Refused(explained),
         }
     }
@@ -190,6 +193,9 @@ impl Connection {
     }
 }
 
+/// Hears the news.
+type Listener = Arc<dyn Fn(StoreEvent) + Send + Sync>;
+
 /// What the connections of a bus share: the address, counters, and the news of losing and finding the server.
 pub struct Link {
     /// Where to.
@@ -199,7 +205,7 @@ pub struct Link {
     /// Commands in flight.
     pub in_flight: AtomicUsize,
     closed: AtomicBool,
-    listener: std::sync::Mutex<Option<Arc<dyn Fn(StoreEvent) + Send + Sync>>>,
+    listener: std::sync::Mutex<Option<Listener>>,
 }
 
 impl Link {
@@ -216,7 +222,7 @@ impl Link {
     }
 
     /// Where news go.
-    pub fn watch(&self, listener: Arc<dyn Fn(StoreEvent) + Send + Sync>) {
+    pub fn watch(&self, listener: Listener) {
         *lock(&self.listener) = Some(listener);
     }
 
@@ -387,6 +393,7 @@ impl Slot {
             Ok(replies) => Ok(super::reply::list(replies.unwrap_or_default())?.into_iter().skip(loaded).collect()),
             Err(error) => Err(match Failure::of(error, &self.link.target) {
                 Failure::Lost(error) | Failure::Later(error) | Failure::Refused(error) => error,
+                Failure::Unknown => super::reply::unexpected("EVALSHA"),
             }),
         }
     }

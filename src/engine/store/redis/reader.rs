@@ -37,7 +37,7 @@ struct RedisWaker(Arc<Shared>);
 
 impl RedisReader {
     /// A reader that connects at its first read; `control` is where its waker speaks to the server.
-    pub fn new(link: Arc<Link>, keys: Keys, group: &str, control: Arc<Slot>) -> (Box<dyn Reader>, Arc<dyn Waker>) {
+    pub fn open(link: Arc<Link>, keys: Keys, group: &str, control: Arc<Slot>) -> (Box<dyn Reader>, Arc<dyn Waker>) {
         let shared = Arc::new(Shared { control, client_id: AtomicI64::new(0), wanted: AtomicBool::new(false) });
         let reader = Self { link, keys, group: group.to_owned(), connection: None, shared: shared.clone() };
         (Box::new(reader), Arc::new(RedisWaker(shared)))
@@ -72,7 +72,7 @@ impl Reader for RedisReader {
         cmd.arg("GROUP").arg(&self.group).arg(consumer).arg("COUNT").arg(count);
         if let (Some(wait), false) = (wait, woken) {
             // BLOCK 0 would wait for ever.
-            cmd.arg("BLOCK").arg(wait.as_millis().max(1) as u64);
+            cmd.arg("BLOCK").arg(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX).max(1));
         }
         cmd.arg("STREAMS");
         for from in from {
