@@ -186,6 +186,7 @@ impl Host for NodeHost {
 
     fn listens(&self, kind: Kind) -> bool {
         let bit = match kind {
+            Kind::Published => 1,
             Kind::Consumed => 2,
             Kind::Failed => 4,
             Kind::Retried => 8,
