@@ -52,6 +52,12 @@ function figures(results) {
   );
 }
 
+/** Machine and versions, one a line. */
+export const facts = (machine) =>
+  Object.entries(machine)
+    .map(([key, value]) => `* ${key}: ${Array.isArray(value) ? value.join(', ') : value}`)
+    .join('\n');
+
 /** All of it as Markdown. */
 export function markdown({ machine, method, results, goals }) {
   const lines = [
@@ -62,7 +68,7 @@ export function markdown({ machine, method, results, goals }) {
       goals.map(({ name, goal, figure, reached }) => [name, goal, figure.median.toFixed(2), range(figure), reached ? 'yes' : 'NO']),
     ),
     '',
-    ...Object.entries(machine).map(([key, value]) => `* ${key}: ${Array.isArray(value) ? value.join(', ') : value}`),
+    facts(machine),
     '',
     ...method.map((line) => `* ${line}`),
   ];
