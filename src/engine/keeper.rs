@@ -232,8 +232,7 @@ impl Upkeep {
         // The topology is small beside the streams, and read by one process for all.
         let Ok(topology) = self.store.topology().await else { return };
         let now = Instant::now();
-        for event_type in topology.types {
-            let partition = Partition::new(event_type, 0);
+        for partition in topology.partitions {
             if !self.kept.contains(&partition.bucket()) {
                 self.sweeps.remove(&partition);
                 continue;

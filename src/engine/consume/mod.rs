@@ -8,6 +8,7 @@ mod flush;
 mod group;
 mod held;
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -104,13 +105,23 @@ impl Lease {
         lock(&self.0).renewed.elapsed() >= LEASE
     }
 
-    fn replace(&self, consumer: Arc<str>, at: Instant) {
-        let mut state = lock(&self.0);
-        (state.consumer, state.renewed) = (consumer, at);
+    /// Goes on under another name; answers the buckets of the old one.
+    fn replace(&self, consumer: Arc<str>, buckets: Vec<Bucket>, at: Instant) -> Vec<Bucket> {
+        let old = std::mem::replace(&mut *lock(&self.0), LeaseState { consumer, buckets, renewed: at });
+        old.buckets
     }
 
-    fn set_buckets(&self, buckets: Vec<Bucket>) {
-        lock(&self.0).buckets = buckets;
+    /// Nothing is renewed any more; answers what was.
+    fn stop(&self) -> Vec<Bucket> {
+        std::mem::take(&mut lock(&self.0).buckets)
+    }
+
+    /// Buckets that come into use. None goes out of it before the lease ends: one that was left to lapse and is
+    /// wanted again later would look like a process that was stopped.
+    fn add_buckets(&self, buckets: impl IntoIterator<Item = Bucket>) {
+        let mut state = lock(&self.0);
+        let all: BTreeSet<Bucket> = state.buckets.drain(..).chain(buckets).collect();
+        state.buckets = all.into_iter().collect();
     }
 }
 

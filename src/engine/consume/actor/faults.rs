@@ -22,6 +22,8 @@ impl Actor {
         let Some(group) = self.groups.get_mut(group_name) else { return };
         group.comparing = true;
         let specs: Vec<GroupSpec> = group.subs.iter().map(|sub| sub.spec(group_name)).collect();
+        // Those that were not asked may be gone as well.
+        let partitions: BTreeSet<Partition> = group.partitions.keys().cloned().chain(partitions).collect();
         let mut work = Vec::with_capacity(partitions.len());
         for partition in partitions {
             let last_seen = group.partitions.get(&partition).map_or(EntryId::default(), |reading| reading.last_seen);
@@ -32,15 +34,10 @@ impl Actor {
         }
         let (store, consumer, name, host) = (self.store.clone(), self.consumer.clone(), group_name.clone(), self.host.clone());
         self.work.push(Box::pin(async move {
-            for spec in &specs {
-                // Types and groups may be lost with the streams: note them again.
-                if let Err(error) = store.join(spec, StartFrom::Beginning, &consumer).await {
-                    tracing::debug!(%error, "joining again");
-                }
-            }
             for (partition, after, last_seen) in work {
                 match store.restore_group(&partition, &name, after).await {
-                    Ok(_) => {
+                    Ok(false) => {}
+                    Ok(true) => {
                         let state = store.inspect(&partition).await.ok().flatten().unwrap_or_default();
                         let about = json!({
                             "eventType": &*partition.event_type, "group": &*name, "after": after.to_string(), "lastSeen": last_seen.to_string(),
@@ -53,6 +50,13 @@ impl Actor {
                     Err(error) => tracing::debug!(%error, "making a lost group again"),
                 }
             }
+            for spec in &specs {
+                // Types and groups may be lost with the streams: note them again. Not before: joining would begin at
+                // the beginning where it finds the group missing.
+                if let Err(error) = store.join(spec, StartFrom::Beginning, &consumer).await {
+                    tracing::debug!(%error, "joining again");
+                }
+            }
             Done::Compared { group: name, consumer, pending: Vec::new() }
         }));
     }
@@ -61,7 +65,9 @@ impl Actor {
     pub(super) fn lapsed(&mut self) {
         let old = self.consumer.clone();
         self.consumer = consumer_name(&self.settings, &self.env);
-        self.lease.replace(self.consumer.clone(), Instant::now());
+        let buckets: BTreeSet<Bucket> = self.groups.values().flat_map(Group::buckets).collect();
+        let buckets: Vec<Bucket> = buckets.into_iter().collect();
+        let left = self.lease.replace(self.consumer.clone(), buckets.clone(), Instant::now());
         for group in self.groups.values_mut() {
             for key in std::mem::take(&mut group.waiting) {
                 if let Some(entry) = self.deliveries.remove(key) {
@@ -78,13 +84,11 @@ impl Actor {
             self.consumer
         )));
         let (store, lease, consumer) = (self.store.clone(), self.lease.clone(), self.consumer.clone());
-        let buckets: BTreeSet<Bucket> = self.groups.values().flat_map(Group::buckets).collect();
         // Nothing is read before the new lease is there.
         let names: Vec<Arc<str>> = self.groups.keys().cloned().collect();
         self.groups.values_mut().for_each(|group| group.comparing = true);
         self.work.push(Box::pin(async move {
-            let buckets: Vec<Bucket> = buckets.into_iter().collect();
-            if let Err(error) = store.release(&old, &buckets).await {
+            if let Err(error) = store.release(&old, &left).await {
                 tracing::debug!(%error, "ending a lapsed lease");
             }
             loop {
@@ -107,9 +111,8 @@ impl Actor {
         if stalled && !self.stalled {
             self.said
                 .push(Lifecycle::warn("the JavaScript thread has been silent for limits.stallTimeoutMs: its events go to other processes"));
-            self.lease.set_buckets(Vec::new());
+            let buckets = self.lease.stop();
             let (store, consumer) = (self.store.clone(), self.consumer.clone());
-            let buckets: Vec<Bucket> = self.groups.values().flat_map(Group::buckets).collect();
             self.work.push(Box::pin(async move {
                 if let Err(error) = store.release(&consumer, &buckets).await {
                     tracing::debug!(%error, "letting go of the lease");
@@ -117,7 +120,6 @@ impl Actor {
                 Done::Nothing
             }));
         } else if !stalled && self.stalled {
-            self.renew_buckets();
             self.lapsed();
         }
         self.stalled = stalled;

@@ -68,7 +68,7 @@ enum Done {
     Claimed { group: Arc<str>, consumer: Arc<str>, partition: Partition, reserved: Vec<(u32, usize)>, asked: usize, result: Result<Due> },
     Flushed(Flushed),
     Joined { id: u32, group: Arc<str>, result: Result<Vec<Partition>> },
-    Types(Result<Vec<String>>),
+    Types(Result<Vec<Partition>>),
     Ready { group: Arc<str>, partitions: Vec<Partition> },
     Compared { group: Arc<str>, consumer: Arc<str>, pending: Vec<(Partition, Vec<(EntryId, u32)>)> },
     Nothing,

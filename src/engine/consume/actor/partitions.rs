@@ -18,19 +18,19 @@ impl Actor {
             return;
         }
         let store = self.store.clone();
-        self.work.push(Box::pin(async move { Done::Types(store.topology().await.map(|topology| topology.types)) }));
+        self.work.push(Box::pin(async move { Done::Types(store.topology().await.map(|topology| topology.partitions)) }));
     }
 
-    pub(super) fn types(&mut self, result: Result<Vec<String>>) {
+    pub(super) fn types(&mut self, result: Result<Vec<Partition>>) {
         // Not reached: the regular look, and the reconnection, make up for it.
-        let Ok(types) = result else { return };
+        let Ok(known) = result else { return };
         let mut new: Vec<(Arc<str>, Vec<Partition>)> = Vec::new();
         for (name, group) in &self.groups {
-            let partitions: Vec<Partition> = types
+            let partitions: Vec<Partition> = known
                 .iter()
-                .filter(|event_type| group.subs.iter().any(|sub| sub.closing.is_none() && name::matches(&sub.pattern, event_type)))
-                .map(|event_type| Partition::new(event_type.as_str(), 0))
+                .filter(|at| group.subs.iter().any(|sub| sub.closing.is_none() && name::matches(&sub.pattern, &at.event_type)))
                 .filter(|partition| !group.partitions.contains_key(partition))
+                .cloned()
                 .collect();
             if !partitions.is_empty() {
                 new.push((name.clone(), partitions));
@@ -44,8 +44,11 @@ impl Actor {
                 let buckets: Vec<Bucket> = buckets.into_iter().collect();
                 let at = Instant::now();
                 match store.renew(&consumer, &buckets, LEASE).await {
-                    Ok(_) => {
-                        lease.renewed(&consumer, at);
+                    Ok(held) => {
+                        // The next renewal says so again to the one who acts on it.
+                        if held {
+                            lease.renewed(&consumer, at);
+                        }
                         Done::Ready { group, partitions }
                     }
                     Err(error) => {
@@ -72,7 +75,8 @@ impl Actor {
     }
 
     pub(super) fn renew_buckets(&self) {
-        let buckets: BTreeSet<Bucket> = self.groups.values().flat_map(Group::buckets).collect();
-        self.lease.set_buckets(buckets.into_iter().collect());
+        if !self.stalled {
+            self.lease.add_buckets(self.groups.values().flat_map(Group::buckets));
+        }
     }
 }

@@ -1,6 +1,5 @@
 //! The end of all subscriptions with their bus.
 
-use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -11,10 +10,9 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::{Actor, Done, HAND_BACK_MAX};
-use crate::engine::consume::group::Group;
 use crate::engine::consume::held::Key;
 use crate::engine::host::{Kind, Lifecycle};
-use crate::engine::store::{Bucket, Disposal};
+use crate::engine::store::Disposal;
 
 impl Actor {
     /// Hands back what is left, leaves the groups, lets go of the lease: as far as time allows.
@@ -40,7 +38,7 @@ impl Actor {
             }
         }
         let (store, consumer) = (self.store.clone(), self.consumer.clone());
-        let buckets: Vec<Bucket> = self.groups.values().flat_map(Group::buckets).collect::<BTreeSet<_>>().into_iter().collect();
+        let (_, buckets) = self.lease.current();
         let left = tokio::time::timeout_at(end, async {
             for (name, group) in &self.groups {
                 let removals = group.partitions.keys().map(|partition| store.remove_consumer(partition, name, &consumer));

@@ -237,8 +237,9 @@ async fn join(store: &Arc<dyn Store>, lease: &Lease, spec: &GroupSpec, start: St
     let buckets: Vec<Bucket> = buckets.into_iter().collect();
     let at = Instant::now();
     // The lease first: an entry taken without one could be taken away at once.
-    store.renew(consumer, &buckets, LEASE).await?;
-    lease.renewed(consumer, at);
+    if store.renew(consumer, &buckets, LEASE).await? {
+        lease.renewed(consumer, at);
+    }
     Ok(partitions)
 }
 

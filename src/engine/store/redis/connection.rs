@@ -303,6 +303,9 @@ impl Slot {
     /// Sends commands in one pipeline; answers a value a command, errors of single ones in their place. All must be
     /// safe to repeat: they are sent once more when the connection turns out to be dead, or a script is unknown.
     pub async fn run(&self, commands: &[Cmd]) -> Result<Vec<Value>> {
+        if commands.is_empty() {
+            return Ok(Vec::new());
+        }
         let mut tried = false;
         loop {
             let mut connection = self.get().await?;

@@ -77,6 +77,8 @@ struct Shared {
     places: usize,
     /// Server time less ours, ms.
     clock_offset_ms: AtomicI64,
+    leases: std::sync::Mutex<upkeep::Leases>,
+    reaps: upkeep::Reaps,
 }
 
 impl Shared {
@@ -187,6 +189,8 @@ impl RedisStore {
             keys: Keys::new(&config.key_prefix, config.dead_letter_pattern.as_deref()),
             link,
             clock_offset_ms: AtomicI64::new(0),
+            leases: std::sync::Mutex::default(),
+            reaps: upkeep::Reaps::default(),
         });
         Arc::new(Self {
             shared,
