@@ -172,7 +172,14 @@ export class BusCore {
     });
     const native = this.#native;
     this.lifecycle.connect((mask) => native.listen(mask));
-    await this.#ask(native, 'connect', {});
+    try {
+      await this.#ask(native, 'connect', {});
+    } catch (error) {
+      // The next attempt makes a new one: whoever gives up here has nothing to close.
+      native.close();
+      this.#native = undefined;
+      throw error;
+    }
     if (this.#state !== 'new') throw this.#refusal();
     this.#state = 'open';
     this.#settlements.open(native);
@@ -203,6 +210,7 @@ export class BusCore {
       this.dispatcher.end();
       this.lifecycle.connect(undefined);
       this.#keepAlive.end();
+      native?.close();
       if (before === 'new' && this.#connecting !== undefined) await this.#connecting.catch(() => undefined);
     }
   }

@@ -9,6 +9,7 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
+use serde_json::json;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
@@ -17,7 +18,7 @@ use super::config::BusConfig;
 use super::env::{Env, lock};
 use super::error::{Code, Error, Result};
 use super::event::{self, NewMeta, Priority};
-use super::host::{Host, Token};
+use super::host::{Host, Kind, Lifecycle, Token};
 use super::metrics::Metrics;
 use super::name;
 use super::options::PublishOptions;
@@ -215,6 +216,10 @@ impl Task {
             let ids: Vec<Arc<str>> = events.iter().map(|event| event.id.clone()).collect();
             let alarm = events.iter().filter_map(|event| event.delay_ms).min();
             let cancellable = events.iter().any(|event| event.cancelled.is_some());
+            // Told only to those who listen: it costs an object an event.
+            let types: Option<Vec<Arc<str>>> =
+                self.host.listens(Kind::Published).then(|| events.iter().map(|event| event.partition.event_type.clone()).collect());
+            let host = self.host.clone();
             let appended = self.store.append(bucket, events);
             let (metrics, cancel, alarms) = (self.metrics.clone(), self.cancel.clone(), self.alarms.clone());
             self.in_flight.push(Box::pin(async move {
@@ -228,6 +233,11 @@ impl Task {
                 }
                 let stored = results.iter().filter(|result| matches!(result, Ok(Appended::Stored))).count();
                 metrics.add_published(stored as u64);
+                if let Some(types) = types {
+                    let stored = results.iter().zip(ids.iter().zip(types)).filter(|(result, _)| matches!(result, Ok(Appended::Stored)));
+                    let about = |(id, event_type): (&Arc<str>, Arc<str>)| json!({ "eventType": &*event_type, "eventId": &**id });
+                    host.lifecycle(stored.map(|(_, event)| Lifecycle(Kind::Published, about(event))).collect());
+                }
                 let id = |(result, id): (Result<Appended>, Arc<str>)| match result? {
                     Appended::Stored => Ok(id.as_ref().to_owned()),
                     Appended::Duplicate(first) => Ok(first),

@@ -107,6 +107,12 @@ impl NativeBus {
         });
     }
 
+    /// Nothing more is told: the bus is disconnected, and leaves no handle open.
+    #[napi]
+    pub fn close(&self) {
+        self.host.close();
+    }
+
     /// Which lifecycle events are wanted.
     #[napi]
     pub fn listen(&self, mask: u32) {
