@@ -69,7 +69,9 @@ export function internal(message: string, cause?: unknown): OSSAError {
   return new OSSAError(message, { code: 'ERR_INTERNAL', ...(cause === undefined ? {} : { cause }) });
 }
 
-const THROWN_CHARS_MAX = 4096;
+/** As much of it as the stores keep, in UTF-8. */
+const THROWN_BYTES_MAX = 4096;
+const ELLIPSIS = '…';
 
 /** What to say of a thrown value, whatever it is. Never throws itself. */
 export function describeThrown(value: unknown): string {
@@ -80,7 +82,9 @@ export function describeThrown(value: unknown): string {
   } catch {
     text = 'a value that cannot be shown';
   }
-  return text.length > THROWN_CHARS_MAX ? `${text.slice(0, THROWN_CHARS_MAX)}…` : text;
+  if (text.length * 3 <= THROWN_BYTES_MAX || Buffer.byteLength(text) <= THROWN_BYTES_MAX) return text;
+  const room = new Uint8Array(THROWN_BYTES_MAX - Buffer.byteLength(ELLIPSIS));
+  return text.slice(0, new TextEncoder().encodeInto(text, room).read) + ELLIPSIS;
 }
 
 /** Reads a property of any value without throwing. */
