@@ -2,6 +2,7 @@
 //! store for each bucket, and the answers into one call to the host.
 
 use std::collections::{BTreeMap, HashMap};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -178,7 +179,7 @@ impl Task {
         while open || !self.in_flight.is_empty() {
             tokio::select! {
                 submission = submissions.recv(), if open => match submission {
-                    Some(submission) => self.accept(submission),
+                    Some(submission) => self.accept_guarded(submission),
                     None => open = false,
                 },
                 Some(mut finished) = self.in_flight.next(), if !self.in_flight.is_empty() => {
@@ -194,7 +195,24 @@ impl Task {
     fn answer(&self, mut finished: Finished) {
         self.pending.fetch_sub(finished.len(), Ordering::AcqRel);
         finished.retain(|(token, _)| *token != OWN);
-        self.host.published(finished);
+        if !finished.is_empty() {
+            self.host.published(finished);
+        }
+    }
+
+    /// A defect costs the events it met, not the publisher: nobody waits for ever.
+    fn accept_guarded(&mut self, submission: Submission) {
+        let first = submission.first;
+        let count = memchr::memchr_iter(b'\n', submission.text.as_bytes()).count();
+        let before = self.in_flight.len();
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| self.accept(submission))) {
+            let error = Error::panicked(panic.as_ref());
+            self.host.lifecycle(vec![Lifecycle::error(&error)]);
+            // Nothing was sent before all records were read.
+            if self.in_flight.len() == before {
+                self.answer((0..count).map(|i| (token(first, i), Err(error.clone()))).collect());
+            }
+        }
     }
 
     fn accept(&mut self, submission: Submission) {
@@ -223,7 +241,10 @@ impl Task {
             let appended = self.store.append(bucket, events);
             let (metrics, cancel, alarms) = (self.metrics.clone(), self.cancel.clone(), self.alarms.clone());
             self.in_flight.push(Box::pin(async move {
-                let results = appended.await;
+                let results = AssertUnwindSafe(appended).catch_unwind().await.unwrap_or_else(|panic| {
+                    let error = Error::panicked(panic.as_ref());
+                    tokens.iter().map(|_| Err(error.clone())).collect()
+                });
                 if let Some(delay_ms) = alarm {
                     alarms.set(bucket, Duration::from_millis(delay_ms));
                 }
