@@ -98,6 +98,8 @@ impl Publisher {
             pending: pending.clone(),
             cancel: Arc::clone(&cancel),
             types: HashMap::new(),
+            last_partition: None,
+            plain_tail: None,
             last_options: (String::new(), Arc::default()),
             in_flight: FuturesUnordered::new(),
         };
@@ -168,6 +170,10 @@ struct Task {
     pending: Arc<AtomicUsize>,
     cancel: Arc<std::sync::Mutex<HashMap<Token, Arc<AtomicBool>>>>,
     types: HashMap<String, Partition>,
+    /// Many events in a row have the same type.
+    last_partition: Option<Partition>,
+    /// The end of the metadata of events without options.
+    plain_tail: Option<String>,
     /// Many events in a row come with the same options.
     last_options: (String, Arc<PublishOptions>),
     in_flight: FuturesUnordered<BoxFuture<'static, Finished>>,
@@ -313,7 +319,8 @@ impl Task {
         };
         if options.is_empty() {
             let ttl_ms = event::seconds_to_ms(meta.ttl);
-            let meta = event::pack(&meta);
+            let tail = self.plain_tail.get_or_insert_with(|| event::pack_tail(&meta));
+            let meta = event::pack_with(meta.id, meta.timestamp_ms, tail);
             return Ok(NewEvent { partition, meta, data: data.to_owned(), ttl_ms, id, delay_ms: None, idempotency: None, cancelled: None });
         }
         if self.last_options.0 != options {
@@ -349,8 +356,13 @@ impl Task {
     }
 
     fn partition(&mut self, event_type: &str) -> Result<Partition> {
+        if let Some(last) = &self.last_partition
+            && *last.event_type == *event_type
+        {
+            return Ok(last.clone());
+        }
         if let Some(partition) = self.types.get(event_type) {
-            return Ok(partition.clone());
+            return Ok(self.last_partition.insert(partition.clone()).clone());
         }
         name::check_event_type(event_type)?;
         let partition = Partition::new(event_type, 0);

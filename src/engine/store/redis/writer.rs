@@ -238,8 +238,17 @@ impl Writer {
             let bucket = self.ready.pop_front()?;
             let queue = self.queues.get_mut(&bucket)?;
             let take = queue.len().min(self.settings.pipeline_size);
-            let closed: BTreeSet<&Partition> =
-                queue.iter().take(take).map(|item| &item.event.partition).filter(|p| !self.opened.contains(*p)).collect();
+            let mut known: Option<&Partition> = None;
+            let mut closed: BTreeSet<&Partition> = BTreeSet::new();
+            for partition in queue.iter().take(take).map(|item| &item.event.partition) {
+                if known == Some(partition) {
+                    continue;
+                }
+                known = Some(partition);
+                if !self.opened.contains(partition) {
+                    closed.insert(partition);
+                }
+            }
             if !closed.is_empty() {
                 let closed = closed.into_iter().cloned().collect();
                 self.open(bucket, closed, Duration::ZERO);
@@ -339,21 +348,24 @@ impl Writer {
     fn send(&mut self, connection: &Connection, mut batch: Batch) -> BoxFuture<'static, Reply> {
         let mut pipeline = Pipeline::with_capacity(batch.items.len() + 2);
         pipeline.atomic();
-        let mut last: Option<(Partition, String)> = None;
+        // What events in a row share is made once.
+        let mut last: Option<&NewEvent> = None;
+        let mut stream = String::new();
         for item in &batch.items {
             let event = &item.event;
-            let stream = match &last {
-                Some((partition, key)) if *partition == event.partition => key.clone(),
-                _ => {
-                    let key = self.keys.stream(&event.partition);
-                    last = Some((event.partition.clone(), key.clone()));
-                    key
-                }
-            };
-            self.note_ttl(&mut pipeline, event);
+            let same = last.is_some_and(|last| last.partition == event.partition);
+            if !same {
+                stream = self.keys.stream(&event.partition);
+            }
+            if !same || last.is_some_and(|last| last.ttl_ms != event.ttl_ms) {
+                self.note_ttl(&mut pipeline, event);
+            }
+            last = Some(event);
             batch.replies.push(pipeline.len());
             if event.delay_ms.is_none() && event.idempotency.is_none() {
-                pipeline.cmd("XADD").arg(stream).arg("NOMKSTREAM").arg("*").arg("meta").arg(&event.meta).arg("data").arg(&event.data);
+                let mut append = redis::Cmd::with_capacity(8, 32 + stream.len() + event.meta.len() + event.data.len());
+                append.arg("XADD").arg(&stream).arg("NOMKSTREAM").arg("*").arg("meta").arg(&event.meta).arg("data").arg(&event.data);
+                pipeline.add_command(append);
             } else {
                 pipeline.add_command(self.append_script(&stream, event));
             }
