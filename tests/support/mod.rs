@@ -5,6 +5,7 @@ pub mod events;
 pub mod faulty;
 pub mod harness;
 pub mod host;
+pub mod proxy;
 pub mod redis_store;
 pub mod server;
 pub mod wait;
