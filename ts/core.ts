@@ -237,13 +237,17 @@ export class BusCore {
   #receive(message: number, numbers: Uint32Array, texts: string[], text: string): void {
     switch (message) {
       case Message.Published:
-        return this.publisher.receive(numbers, texts, text);
+        this.publisher.receive(numbers, texts, text);
+        return;
       case Message.Deliveries:
-        return this.dispatcher.receive(text, numbers, texts);
+        this.dispatcher.receive(text, numbers, texts);
+        return;
       case Message.Settled:
-        return this.#settlements.receive(numbers, text);
+        this.#settlements.receive(numbers, text);
+        return;
       case Message.Lifecycle:
-        return this.lifecycle.receive(text);
+        this.lifecycle.receive(text);
+        return;
       case Message.Answer: {
         const id = numbers[0] as number;
         this.#calls.get(id)?.(text);

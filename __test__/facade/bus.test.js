@@ -25,7 +25,9 @@ describe('connect and disconnect', () => {
   test('after a failed connect it may be tried again', async () => {
     const refuse = jest
       .spyOn(fake.NativeBus.prototype, 'call')
-      .mockImplementationOnce(answerOnce(JSON.stringify({ err: { code: 'ERR_CONNECTION', message: 'no Redis at localhost:6379', retryable: true } })));
+      .mockImplementationOnce(
+        answerOnce(JSON.stringify({ err: { code: 'ERR_CONNECTION', message: 'no Redis at localhost:6379', retryable: true } })),
+      );
     const bus = new RedisEventBus();
     await expect(bus.connect()).rejects.toMatchObject({ code: 'ERR_CONNECTION', retryable: true });
     await expect(bus.publish('a', 1)).rejects.toMatchObject({ code: 'ERR_NOT_INITIALIZED' });
