@@ -42,8 +42,8 @@ pub struct KeepSettings {
     pub keeping: Keeping,
     /// `limits.stallTimeoutMs`.
     pub stall_timeout: Duration,
-    /// `monitoring.metricsInterval`.
-    pub metrics_every: Duration,
+    /// `monitoring.metricsInterval`; `None` where monitoring is off.
+    pub metrics_every: Option<Duration>,
 }
 
 impl From<&BusConfig> for KeepSettings {
@@ -56,7 +56,7 @@ impl From<&BusConfig> for KeepSettings {
                 dead_letters: config.dead_letter_queue.enabled,
             },
             stall_timeout: Duration::from_millis(config.limits.stall_timeout_ms),
-            metrics_every: Duration::from_millis(config.monitoring.metrics_interval_ms),
+            metrics_every: config.monitoring.enabled.then(|| Duration::from_millis(config.monitoring.metrics_interval_ms)),
         }
     }
 }
@@ -92,11 +92,11 @@ impl Keeper {
             kept: Vec::new(),
             sweeps: HashMap::new(),
         };
-        let tasks = vec![
-            tokio::spawn(renew(store.clone(), host.clone(), consumer, settings.stall_timeout)),
-            tokio::spawn(upkeep.run()),
-            tokio::spawn(sample(store, host, metrics, settings.metrics_every)),
-        ];
+        let mut tasks =
+            vec![tokio::spawn(renew(store.clone(), host.clone(), consumer, settings.stall_timeout)), tokio::spawn(upkeep.run())];
+        if let Some(every) = settings.metrics_every {
+            tasks.push(tokio::spawn(sample(store, host, metrics, every)));
+        }
         Self { tasks }
     }
 }
