@@ -82,9 +82,16 @@ export function describeThrown(value: unknown): string {
   } catch {
     text = 'a value that cannot be shown';
   }
-  if (text.length * 3 <= THROWN_BYTES_MAX || Buffer.byteLength(text) <= THROWN_BYTES_MAX) return text;
-  const room = new Uint8Array(THROWN_BYTES_MAX - Buffer.byteLength(ELLIPSIS));
-  return text.slice(0, new TextEncoder().encodeInto(text, room).read) + ELLIPSIS;
+  return shortened(text, THROWN_BYTES_MAX);
+}
+
+/** At most `bytesMax` of `text` in UTF-8, which has no form for lone surrogates. */
+export function shortened(text: string, bytesMax: number): string {
+  const bytes = Buffer.from(text);
+  if (bytes.length <= bytesMax) return bytes.toString();
+  const room = new Uint8Array(bytesMax - Buffer.byteLength(ELLIPSIS));
+  const { written } = new TextEncoder().encodeInto(text, room);
+  return Buffer.from(room.buffer, 0, written).toString() + ELLIPSIS;
 }
 
 /** Reads a property of any value without throwing. */

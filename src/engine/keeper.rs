@@ -45,8 +45,8 @@ pub struct KeepSettings {
     pub keeping: Keeping,
     /// `limits.stallTimeoutMs`.
     pub stall_timeout: Duration,
-    /// `monitoring.metricsInterval`.
-    pub metrics_every: Duration,
+    /// `monitoring.metricsInterval`; `None` where monitoring is off.
+    pub metrics_every: Option<Duration>,
 }
 
 impl From<&BusConfig> for KeepSettings {
@@ -59,7 +59,7 @@ impl From<&BusConfig> for KeepSettings {
                 dead_letters: config.dead_letter_queue.enabled,
             },
             stall_timeout: Duration::from_millis(config.limits.stall_timeout_ms),
-            metrics_every: Duration::from_millis(config.monitoring.metrics_interval_ms),
+            metrics_every: config.monitoring.enabled.then(|| Duration::from_millis(config.monitoring.metrics_interval_ms)),
         }
     }
 }
@@ -96,12 +96,11 @@ impl Keeper {
             sweeps: HashMap::new(),
         };
         let renewal = renew(store.clone(), host.clone(), consumer, settings.stall_timeout);
-        let sampling = sample(store, host.clone(), metrics, settings.metrics_every);
-        let tasks = vec![
-            tokio::spawn(told(host.clone(), "renewing the lease", renewal)),
-            tokio::spawn(told(host.clone(), "upkeep", upkeep.run())),
-            tokio::spawn(told(host, "sampling", sampling)),
-        ];
+        let mut tasks =
+            vec![tokio::spawn(told(host.clone(), "renewing the lease", renewal)), tokio::spawn(told(host.clone(), "upkeep", upkeep.run()))];
+        if let Some(every) = settings.metrics_every {
+            tasks.push(tokio::spawn(told(host.clone(), "sampling", sample(store, host, metrics, every))));
+        }
         Self { tasks }
     }
 }

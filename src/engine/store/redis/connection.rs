@@ -84,12 +84,13 @@ impl Target {
     pub fn explain(&self, error: &RedisError) -> Error {
         match error.kind() {
             ErrorKind::AuthenticationFailed => self.refused(),
+            _ if matches!(error.code(), Some("WRONGPASS" | "NOAUTH")) => self.refused(),
             ErrorKind::Server(_) | ErrorKind::Extension => server_error(
                 error.code().unwrap_or("ERR"),
                 &format!("{} {}", error.code().unwrap_or_default(), error.detail().unwrap_or_default()),
             ),
-            ErrorKind::Parse | ErrorKind::UnexpectedReturnType => super::reply::unexpected("a command"),
-            _ if matches!(error.code(), Some("WRONGPASS" | "NOAUTH")) => self.refused(),
+            ErrorKind::Parse => self.unreachable("what answers there does not speak the protocol of Redis"),
+            ErrorKind::UnexpectedReturnType => super::reply::unexpected("a command"),
             // The kind alone: an address with credentials may stand in the text of the library's error.
             _ if error.is_timeout() => self.unreachable("no reply in time"),
             _ if error.is_connection_refusal() => self.unreachable("connection refused"),
