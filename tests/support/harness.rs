@@ -63,6 +63,11 @@ impl Place {
         Self { env: Env::seeded(seed), name }
     }
 
+    /// Its clock, ids and randomness.
+    pub fn env(&self) -> Env {
+        self.env.clone()
+    }
+
     /// One more user of the store.
     pub fn store(&self) -> Arc<MemoryStore> {
         MemoryStore::named(&self.name, "test", self.env.clone())
