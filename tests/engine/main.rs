@@ -6,5 +6,6 @@ mod failing;
 mod faults;
 mod places;
 mod property;
+mod servers;
 #[path = "../support/mod.rs"]
 mod support;
