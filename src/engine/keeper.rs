@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use super::alarms::Alarms;
 use super::config::BusConfig;
-use super::consume::{Command, Consumer, LEASE};
+use super::consume::{Command, Consumer, LEASE, Lease};
 use super::env::Env;
 use super::error::Error;
 use super::event;
@@ -90,6 +90,7 @@ impl Keeper {
             holder: format!("{}-{}", std::process::id(), env.hex(8)),
             store: store.clone(),
             host: host.clone(),
+            lease: consumer.lease.clone(),
             keeping: settings.keeping,
             alarms,
             kept: Vec::new(),
@@ -164,6 +165,8 @@ struct Upkeep {
     holder: String,
     store: Arc<dyn Store>,
     host: Arc<dyn Host>,
+    /// Of the consumer beside.
+    lease: Arc<Lease>,
     keeping: Keeping,
     alarms: Arc<Alarms>,
     /// Buckets that this process looks after.
@@ -216,6 +219,10 @@ impl Upkeep {
     }
 
     async fn reap(&mut self) {
+        if self.lease.is_stale() {
+            // This process was stopped. The consumer finds out, too, and gives back what it did not begin.
+            return;
+        }
         for bucket in &self.kept {
             match self.store.reap(*bucket, CRASHES_MAX).await {
                 Ok(reaped) => {

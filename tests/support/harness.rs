@@ -63,6 +63,11 @@ impl Place {
         Self { env: Env::seeded(seed), name }
     }
 
+    /// Its clock, ids and randomness.
+    pub fn env(&self) -> Env {
+        self.env.clone()
+    }
+
     /// One more user of the store.
     pub fn store(&self) -> Arc<MemoryStore> {
         MemoryStore::named(&self.name, "test", self.env.clone())
@@ -80,8 +85,13 @@ impl Place {
 
     /// A bus whose store fails as told.
     pub async fn faulty_bus(&self) -> (TestBus, Arc<Faults>) {
+        self.faulty_bus_with(json!({})).await
+    }
+
+    /// The same with a configuration.
+    pub async fn faulty_bus_with(&self, config: Value) -> (TestBus, Arc<Faults>) {
         let (store, faults) = Faulty::over(self.store());
-        (TestBus::connect(store, self.env.clone(), json!({})).await, faults)
+        (TestBus::connect(store, self.env.clone(), config).await, faults)
     }
 }
 

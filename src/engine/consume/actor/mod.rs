@@ -122,6 +122,14 @@ struct Closing {
     reply: oneshot::Sender<Result<()>>,
 }
 
+/// Partitions that a group does not read any more.
+struct Unread {
+    group: GroupId,
+    partitions: Vec<Partition>,
+    /// The group ended, and its reader, too.
+    reader_ended: bool,
+}
+
 /// What came of taking due redeliveries.
 struct Claimed {
     group: GroupId,
@@ -147,6 +155,7 @@ pub struct Actor {
     flusher: Flusher,
     joining: HashMap<u32, Joining>,
     closing: Vec<Closing>,
+    unread: Vec<Unread>,
     stopping: Option<(Instant, oneshot::Sender<()>)>,
     stalled: bool,
     /// The lease of a new name is not there yet: nothing is taken under it.
@@ -197,6 +206,7 @@ impl Actor {
             flusher: Flusher::default(),
             joining: HashMap::new(),
             closing: Vec::new(),
+            unread: Vec::new(),
             stopping: None,
             stalled: false,
             leasing: false,
@@ -321,6 +331,7 @@ impl Actor {
             self.host.deliver(std::mem::take(&mut self.out));
         }
         self.close_finished();
+        self.forget_unread();
         self.flush();
         if self.takes() {
             self.look_for_due();

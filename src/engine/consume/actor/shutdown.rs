@@ -38,6 +38,10 @@ impl Actor {
         // Not renewed behind our back while it is released.
         let buckets = self.lease.suspend(true);
         let left = tokio::time::timeout_at(end, async {
+            for unread in &self.unread {
+                let removals = unread.partitions.iter().map(|partition| store.remove_consumer(partition, &unread.group.name, &consumer));
+                join_all(removals).await;
+            }
             for (name, group) in &self.groups {
                 let removals = group.partitions.keys().map(|partition| store.remove_consumer(partition, name, &consumer));
                 join_all(removals).await;

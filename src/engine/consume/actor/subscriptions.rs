@@ -9,7 +9,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::partitions::take_lease;
-use super::{Actor, Closing, Done, Joining, Lapsed, READ_PAUSE, ReadResult, release, same};
+use super::{Actor, Closing, Done, Joining, Lapsed, READ_PAUSE, ReadResult, Unread, release, same};
 use crate::engine::consume::group::{Group, GroupId, Plan, Sub};
 use crate::engine::consume::held::Key;
 use crate::engine::consume::{Lease, Subscribed};
@@ -135,7 +135,12 @@ impl Actor {
 
     /// A reader ends with its group, or by a defect: then another one goes on.
     pub(super) fn reader_ended(&mut self, id: &GroupId) {
-        if self.stopping.is_some() || same(&mut self.groups, id).is_none() {
+        if same(&mut self.groups, id).is_none() {
+            let unread = self.unread.iter_mut().filter(|unread| unread.group.serial == id.serial);
+            unread.for_each(|unread| unread.reader_ended = true);
+            return;
+        }
+        if self.stopping.is_some() {
             return;
         }
         self.said.push(Lifecycle::error(&Error::internal(format!("the reader of group '{}' ended; another one goes on", id.name))));
@@ -204,6 +209,7 @@ impl Actor {
     /// What the group does not read any more is given up, in the store too.
     fn leave(&mut self, group_name: &Arc<str>, sub: &Sub) {
         let Some(group) = self.groups.get_mut(group_name) else { return };
+        let id = group.id.clone();
         let unread: Vec<Partition> = group.partitions.keys().filter(|p| group.matching(p).next().is_none()).cloned().collect();
         for partition in &unread {
             group.partitions.remove(partition);
@@ -214,16 +220,35 @@ impl Actor {
             self.groups.remove(group_name);
         }
         self.leave_spec(sub.spec(group_name));
-        let (store, consumer, name) = (self.store.clone(), self.consumer.clone(), group_name.clone());
-        self.work.push(Box::pin(async move {
-            for partition in unread {
-                // Housekeeping: should the server be away, the end of the lease does the same.
-                if let Err(error) = store.remove_consumer(&partition, &name, &consumer).await {
-                    tracing::debug!(%error, "removing a consumer");
-                }
+        if !unread.is_empty() {
+            self.unread.push(Unread { group: id, partitions: unread, reader_ended: false });
+        }
+    }
+
+    /// Removes this consumer from what it does not read any more, once nothing of it is on its way: while something is
+    /// pending under it, it stays.
+    pub(super) fn forget_unread(&mut self) {
+        for unread in std::mem::take(&mut self.unread) {
+            let is_of = |partition: &Partition| unread.partitions.contains(partition);
+            let read = match same(&mut self.groups, &unread.group) {
+                Some(group) => group.claiming > 0 || group.reading.as_ref().is_some_and(|read| read.partitions.iter().any(is_of)),
+                None => !unread.reader_ended,
+            };
+            if read || self.flusher.entries(&unread.group.name).any(|(partition, _)| is_of(partition)) {
+                self.unread.push(unread);
+                continue;
             }
-            Done::Nothing
-        }));
+            let (store, consumer) = (self.store.clone(), self.consumer.clone());
+            self.work.push(Box::pin(async move {
+                for partition in &unread.partitions {
+                    // Housekeeping: should the server be away, the end of the lease does the same.
+                    if let Err(error) = store.remove_consumer(partition, &unread.group.name, &consumer).await {
+                        tracing::debug!(%error, "removing a consumer");
+                    }
+                }
+                Done::Nothing
+            }));
+        }
     }
 
     /// Gives up a spec, unless another subscription has the same.
