@@ -256,7 +256,9 @@ impl Task {
                 }
                 if cancellable {
                     let mut cancel = lock(&cancel);
-                    tokens.iter().for_each(|token| drop(cancel.remove(token)));
+                    for token in &tokens {
+                        cancel.remove(token);
+                    }
                 }
                 let stored = results.iter().filter(|result| matches!(result, Ok(Appended::Stored))).count();
                 metrics.add_published(stored as u64);

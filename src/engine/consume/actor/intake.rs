@@ -110,10 +110,10 @@ impl Actor {
         if held.deliveries <= 1 && view.ttl_ms().is_some_and(|ttl| held.id.ms.saturating_add(ttl) <= now_ms) {
             let note = Note { event_id, expired: true, ..Note::default() };
             return if view.ttl_given() {
-                self.settle_untouched(group_name, consumer, held, Disposal::Acknowledge, note)
+                self.settle_untouched(group_name, consumer, held, Disposal::Acknowledge, note);
             } else {
                 let error = "its ttl was over before it was delivered".to_owned();
-                self.bury_untouched(group_name, consumer, held, DeadReason::Expired, error, note)
+                self.bury_untouched(group_name, consumer, held, DeadReason::Expired, error, note);
             };
         }
         let retry = view.retry.clone();

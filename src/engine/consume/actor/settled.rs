@@ -56,7 +56,7 @@ impl Actor {
         }
         match disposal {
             Disposal::Acknowledge if note.error.is_none() && !note.expired => {
-                say(Kind::Consumed, json!({ "durationMs": note.duration_ms }))
+                say(Kind::Consumed, json!({ "durationMs": note.duration_ms }));
             }
             Disposal::Retry { delay_ms, error } => say(Kind::Retried, json!({ "delayMs": delay_ms, "error": error })),
             Disposal::DeadLetter { reason, error, .. } => {

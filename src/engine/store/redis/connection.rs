@@ -191,6 +191,9 @@ impl Connection {
     }
 }
 
+/// Where news go.
+pub type Listener = Arc<dyn Fn(StoreEvent) + Send + Sync>;
+
 /// What the connections of a bus share: the address, counters, and the news of losing and finding the server.
 pub struct Link {
     /// Where to.
@@ -200,7 +203,7 @@ pub struct Link {
     /// Commands in flight.
     pub in_flight: AtomicUsize,
     closed: AtomicBool,
-    listener: std::sync::Mutex<Option<Arc<dyn Fn(StoreEvent) + Send + Sync>>>,
+    listener: std::sync::Mutex<Option<Listener>>,
 }
 
 impl Link {
@@ -217,7 +220,7 @@ impl Link {
     }
 
     /// Where news go.
-    pub fn watch(&self, listener: Arc<dyn Fn(StoreEvent) + Send + Sync>) {
+    pub fn watch(&self, listener: Listener) {
         *lock(&self.listener) = Some(listener);
     }
 
