@@ -10,6 +10,7 @@ use tokio::sync::Mutex;
 
 use super::super::StoreEvent;
 use super::scripts;
+use super::wire::Wire;
 use crate::engine::env::lock;
 use crate::engine::error::{Code, Error, Result};
 
@@ -272,21 +273,26 @@ impl Link {
         Places { link: self, commands }
     }
 
+    /// A new plain connection, with the news told.
+    pub async fn connect_wire(&self) -> Result<Wire> {
+        self.heard(Wire::connect(&self.target)).await
+    }
+
     /// A new connection of the given reply timeout, with the news told.
     pub async fn connect(&self, reply_timeout: Duration) -> Result<Connection> {
+        self.heard(self.target.connect(reply_timeout)).await
+    }
+
+    async fn heard<T>(&self, connecting: impl Future<Output = Result<T>>) -> Result<T> {
         if self.is_closed() {
             return Err(Error::closed("the connection to Redis"));
         }
-        match self.target.connect(reply_timeout).await {
-            Ok(connection) => {
-                self.up();
-                Ok(connection)
-            }
-            Err(error) => {
-                self.down(&error);
-                Err(error)
-            }
+        let made = connecting.await;
+        match &made {
+            Ok(_) => self.up(),
+            Err(error) => self.down(error),
         }
+        made
     }
 }
 

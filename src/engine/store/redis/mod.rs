@@ -6,6 +6,7 @@ pub mod keys;
 mod connection;
 mod reply;
 mod scripts;
+mod wire;
 
 mod dead_letters;
 mod groups;
@@ -327,7 +328,7 @@ impl Store for RedisStore {
     }
 
     fn reader(&self, group: &str) -> (Box<dyn Reader>, Arc<dyn Waker>) {
-        reader::RedisReader::new(self.shared.link.clone(), self.shared.keys.clone(), group, self.shared.control.clone())
+        reader::RedisReader::open(self.shared.link.clone(), self.shared.keys.clone(), group, self.shared.control.clone())
     }
 
     async fn settle(&self, bucket: Bucket, group: &str, consumer: &str, entries: Vec<(Held, Disposal)>) -> Result<Vec<Settled>> {
