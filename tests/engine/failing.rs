@@ -251,7 +251,9 @@ async fn handlers_past_their_time_are_bounded_and_what_waits_goes_to_others() {
         if calls.is_empty() {
             break;
         }
-        calls.iter().for_each(|call| bus.settle(call, timed_out()));
+        for call in &calls {
+            bus.settle(call, timed_out());
+        }
         hanging.extend(calls);
     }
     assert_eq!(hanging.len(), 6, "twice its concurrency");

@@ -159,7 +159,9 @@ async fn entries_whose_reply_was_lost_are_handed_back_and_come_again() {
     let calls = bus.host.next_many(3).await;
     assert!(calls.iter().all(|call| call.attempt == 1), "no handler saw them before");
     faults.next("claim_due", &[Fault::ReplyLost]);
-    calls.iter().for_each(|call| bus.settle(call, failed("boom")));
+    for call in &calls {
+        bus.settle(call, failed("boom"));
+    }
     let again = bus.host.next_many(3).await;
     assert!(again.iter().all(|call| call.attempt == 2));
     bus.all_done(&again);

@@ -44,10 +44,10 @@ fn verdict(random: &mut SmallRng) -> Verdict {
 }
 
 /// Handlers at random, each call of up to 20 ms; some that ran out of time end later after all.
-fn play(bus: &TestBus, seed: u64, seen: &Arc<Mutex<Seen>>) {
+fn play(bus: &TestBus, seed: u64, handling: &Arc<Mutex<Seen>>) {
     let (sender, mut deliveries) = mpsc::unbounded_channel::<Delivery>();
     bus.host.hand_to(sender);
-    let (engine, seen) = (bus.bus.clone(), seen.clone());
+    let (engine, handling) = (bus.bus.clone(), handling.clone());
     let mut random = SmallRng::seed_from_u64(seed);
     let running = Arc::new(Mutex::new(0_usize));
     tokio::spawn(async move {
@@ -57,7 +57,7 @@ fn play(bus: &TestBus, seed: u64, seen: &Arc<Mutex<Seen>>) {
                 *running += 1;
                 *running
             };
-            let mut all = seen.lock().unwrap();
+            let mut all = handling.lock().unwrap();
             all.handled += 1;
             all.running_max = all.running_max.max(now);
             drop(all);
@@ -90,7 +90,7 @@ fn ends(faults: &[Arc<Faults>]) -> HashMap<(Partition, EntryId), usize> {
 
 async fn every_event_ends_once(seed: u64, share: f64, delay: Duration) {
     let place = Place::new(seed);
-    let seen: Arc<Mutex<Seen>> = Arc::default();
+    let handling: Arc<Mutex<Seen>> = Arc::default();
     let (mut buses, mut faults) = (Vec::new(), Vec::new());
     for n in 0..2 {
         let config = json!({ "performance": { "batchSize": BATCH }, "defaults": { "retry": { "initialDelay": 50, "maxAttempts": 2 } } });
@@ -98,7 +98,7 @@ async fn every_event_ends_once(seed: u64, share: f64, delay: Duration) {
         for pattern in ["all.**", "all.even.*"] {
             bus.subscribe(pattern, json!({ "concurrency": CONCURRENCY, "maxUnacknowledged": PLACES })).await;
         }
-        play(&bus, seed * 10 + n, &seen);
+        play(&bus, seed * 10 + n, &handling);
         fault.at_random(seed + n, share, delay);
         buses.push(bus);
         faults.push(fault);
@@ -119,7 +119,9 @@ async fn every_event_ends_once(seed: u64, share: f64, delay: Duration) {
     let all = ends(&faults);
     assert_eq!(all.len(), EVENTS as usize, "seed {seed}: every event ends");
     assert!(all.values().all(|times| *times == 1), "seed {seed}: and ends once");
-    faults.iter().for_each(|faults| faults.end());
+    for fault in &faults {
+        fault.end();
+    }
     tokio::time::sleep(ms(10_000)).await;
     let mut letters: HashSet<String> = HashSet::new();
     for letter in publisher.store.dead_letters(&ossa::engine::store::DeadLetterQuery::default(), 100_000, None).await.unwrap().0 {
@@ -134,11 +136,13 @@ async fn every_event_ends_once(seed: u64, share: f64, delay: Duration) {
         let kind = if n % 2 == 0 { "even" } else { "odd" };
         assert_eq!(publisher.pending(&format!("all.{kind}.{n}"), "default").await, 0);
     }
-    let seen = seen.lock().unwrap();
-    assert!(seen.handled >= EVENTS as usize);
-    assert!(seen.running_max <= 2 * CONCURRENCY, "seed {seed}: two subscriptions a bus: {}", seen.running_max);
+    let (handled, running_max) = {
+        let all = handling.lock().unwrap();
+        (all.handled, all.running_max)
+    };
+    assert!(handled >= EVENTS as usize);
+    assert!(running_max <= 2 * CONCURRENCY, "seed {seed}: two subscriptions a bus: {running_max}");
     assert!(most <= 2 * (PLACES + BATCH) as u64, "seed {seed}: {most} in flight");
-    drop(seen);
     // The places are all there: the buses can take as many as ever.
     let (sender, mut deliveries) = mpsc::unbounded_channel();
     buses[0].host.hand_to(sender);

@@ -142,7 +142,9 @@ impl Actor {
         self.leasing = false;
         // Whatever took the old lease may have taken groups with it; and the new name is to be known as a member.
         let groups: Vec<GroupId> = self.groups.values().map(|group| group.id.clone()).collect();
-        groups.iter().for_each(|group| self.restore(group));
+        for group in &groups {
+            self.restore(group);
+        }
     }
 
     /// Hands back what waits, and ends reads under the name there was.

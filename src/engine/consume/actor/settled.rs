@@ -28,7 +28,7 @@ impl Actor {
                     failed += u64::from(!success);
                     time_us += note.duration_ms * 1000.0;
                 }
-                self.say(&group, &held, &disposal, note);
+                self.say(&group, &held, &disposal, &note);
             }
         }
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // µs
@@ -36,7 +36,7 @@ impl Actor {
     }
 
     /// Lifecycle events of one settled entry.
-    pub(super) fn say(&mut self, group: &Arc<str>, held: &Held, disposal: &Disposal, note: Note) {
+    pub(super) fn say(&mut self, group: &Arc<str>, held: &Held, disposal: &Disposal, note: &Note) {
         let mut say = |kind: Kind, extra: serde_json::Value| {
             if self.host.listens(kind) {
                 let mut about = json!({
@@ -56,7 +56,7 @@ impl Actor {
         }
         match disposal {
             Disposal::Acknowledge if note.error.is_none() && !note.expired => {
-                say(Kind::Consumed, json!({ "durationMs": note.duration_ms }))
+                say(Kind::Consumed, json!({ "durationMs": note.duration_ms }));
             }
             Disposal::Retry { delay_ms, error } => say(Kind::Retried, json!({ "delayMs": delay_ms, "error": error })),
             Disposal::DeadLetter { reason, error, .. } => {
