@@ -11,7 +11,7 @@
 import { parseArgs } from 'node:util';
 import { dataBytes } from './lib/event.mjs';
 import { judge } from './lib/goals.mjs';
-import { load, machine } from './lib/machine.mjs';
+import { countOthers, load, machine } from './lib/machine.mjs';
 import { markdown, write } from './lib/report.mjs';
 import { runRounds } from './lib/rounds.mjs';
 import { openClient } from './lib/sides.mjs';
@@ -38,6 +38,7 @@ if (!Number.isInteger(rounds) || rounds < 1) throw new Error('--rounds has to be
 
 const redis = await openClient(address);
 const about = await machine(redis);
+const others = await countOthers(redis);
 const list = await runRounds(
   wanted.map((key) => all[key]),
   {
@@ -47,6 +48,7 @@ const list = await runRounds(
       console.log('%s %s: %s: %s', round === 0 ? 'warm-up' : `round ${round}`, name, side, Math.round(figures.value)),
   },
 );
+about.cpusBusyWithOtherPrograms = await others();
 redis.disconnect();
 
 const results = Object.fromEntries(wanted.map((key, i) => [key, list[i]]));
@@ -59,6 +61,8 @@ const method = [
     `both sides; ${sizes.calls.toLocaleString('en-US')} calls one at a time; ${sizes.seconds} s at 1,000 events a second`,
   'the bus with its default configuration: counters, lease, acknowledgements and the record of batches in force',
   'ratios are of one round each, and then the median of those',
+  'the bus works on several threads, a plain client on one: what other programs take of the machine costs the bus more; ' +
+    'redis-benchmark counts as one of them here',
 ];
 const text = markdown({ machine: about, method, results, goals });
 console.log('\n%s', text);

@@ -92,7 +92,7 @@ conformance! {
         foreign_entries_are_delivered_as_they_are,
         unreadable_metadata_is_delivered_as_it_is;
     settling:
-        an_entry_is_acknowledged_once,
+        acknowledging_can_be_repeated,
         a_late_success_acknowledges_an_entry_that_moved,
         what_is_not_held_as_said_is_not_changed,
         each_entry_of_a_batch_is_settled_on_its_own,
@@ -110,6 +110,8 @@ conformance! {
         a_lease_that_runs_is_renewed,
         a_lapsed_lease_is_told,
         a_lapsed_lease_is_told_even_if_nobody_took_anything,
+        a_lapse_is_told_until_the_lease_is_released,
+        what_is_held_after_a_release_is_taken_too,
         one_process_looks_after_a_bucket,
         the_living_keep_their_entries,
         entries_of_a_dead_consumer_are_due_at_once,
@@ -129,6 +131,8 @@ conformance! {
         pending_entries_stay,
         one_stuck_pending_entry_holds_up_no_others,
         one_stuck_pending_entry_does_not_keep_old_ones,
+        what_is_young_stays_behind_a_stuck_pending_entry,
+        large_entries_are_swept_in_small_steps,
         acknowledged_entries_go_when_their_ttl_passed,
         an_event_that_expires_undelivered_becomes_a_dead_letter,
         an_event_that_expires_behind_a_longer_lived_one_does_not_vanish,

@@ -11,7 +11,7 @@ function threadNs() {
 }
 
 /** µs the server has used. */
-async function serverUs(redis) {
+export async function serverUs(redis) {
   const info = await redis.info('cpu');
   const seconds = (field) => Number(new RegExp(`^${field}:([\\d.]+)`, 'm').exec(info)?.[1]);
   return (seconds('used_cpu_user') + seconds('used_cpu_sys')) * 1e6;

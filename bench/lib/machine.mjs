@@ -2,6 +2,8 @@
 import { spawnSync } from 'node:child_process';
 import { createRequire } from 'node:module';
 import os from 'node:os';
+import { performance } from 'node:perf_hooks';
+import { serverUs } from './cpu.mjs';
 
 const require = createRequire(import.meta.url);
 
@@ -20,6 +22,18 @@ export async function machine(redis) {
     ossa: require('@bluefly/ossa/package.json').version,
     commit: commit(),
     loadBefore: load(),
+  };
+}
+
+/** Starts counting; the answer resolves with how many CPUs other programs than this one and the server kept busy. */
+export async function countOthers(redis) {
+  const busy = () => os.cpus().reduce((sum, { times }) => sum + times.user + times.nice + times.sys + times.irq, 0);
+  const before = { busy: busy(), at: performance.now(), server: await serverUs(redis) };
+  const own = process.cpuUsage();
+  return async () => {
+    const { user, system } = process.cpuUsage(own);
+    const ours = (user + system + (await serverUs(redis)) - before.server) / 1e3;
+    return Number((Math.max(0, busy() - before.busy - ours) / (performance.now() - before.at)).toFixed(2));
   };
 }
 

@@ -162,6 +162,11 @@ impl Bus {
         Ok(())
     }
 
+    /// It is connected, and no defect ended a part of it.
+    fn is_well(&self) -> bool {
+        self.running().is_ok_and(|running| running.consumer.defect().is_none())
+    }
+
     fn running(&self) -> Result<Arc<Running>> {
         match (self.state.load(Ordering::Acquire), &*lock(&self.running)) {
             (CONNECTED, Some(running)) => Ok(running.clone()),
@@ -254,7 +259,7 @@ impl Bus {
         let metrics = self.metrics.snapshot(status.utilization);
         let subscriptions = self.running().map_or(0, |running| running.consumer.subscriptions.load(Ordering::Relaxed));
         json!({
-            "status": grade(status.connected && self.state.load(Ordering::Acquire) == CONNECTED, &metrics),
+            "status": grade(status.connected && self.is_well(), &metrics),
             "redis": {
                 "connected": status.connected,
                 "cluster": status.cluster,

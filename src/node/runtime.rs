@@ -9,7 +9,7 @@ use crate::engine::env::lock;
 use crate::engine::error::{Error, Result};
 
 /// Two threads: one is enough for most of the work, the second takes over while a large batch is packed.
-const THREADS: usize = 2;
+const THREADS: usize = 1;
 
 static SHARED: Mutex<Weak<Threads>> = Mutex::new(Weak::new());
 

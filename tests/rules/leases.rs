@@ -40,6 +40,41 @@ pub async fn a_lapsed_lease_is_told_even_if_nobody_took_anything(world: &World) 
     assert!(!store.renew("c", &[at.bucket()], SHORT).await.expect("told"));
 }
 
+pub async fn a_lapse_is_told_until_the_lease_is_released(world: &World) {
+    let (store, other, at) = (&world.store, world.user().await, partition("lease.told"));
+    let elsewhere = stranger(&at).bucket();
+    prepare(store, &at, "g", "observer").await;
+    assert!(store.renew("c", &[at.bucket()], SHORT).await.expect("renewed"));
+    tokio::time::sleep(SHORT * 2).await; // the lease runs out: nothing can be looked at without changing it
+    for _ in 0..3 {
+        // Whoever asks first may not be the one who can act on it.
+        assert!(!store.renew("c", &[elsewhere, at.bucket()], LONG).await.expect("told"));
+        assert!(store.renew("c", &[elsewhere], LONG).await.expect("the other one runs"));
+    }
+    publish(store, vec![event(&at, "e")]).await;
+    take_one(store, &at, "g", "c").await;
+    assert_eq!(other.reap(at.bucket(), 3).await.expect("reaped").taken, 1, "it was not taken up again");
+
+    store.release("c", &[at.bucket()]).await.expect("released");
+    for _ in 0..2 {
+        assert!(store.renew("c", &[at.bucket()], LONG).await.expect("renewed"), "it starts afresh");
+    }
+    publish(store, vec![event(&at, "f")]).await;
+    take_one(store, &at, "g", "c").await;
+    assert_eq!(other.reap(at.bucket(), 3).await.expect("reaped").taken, 0);
+}
+
+pub async fn what_is_held_after_a_release_is_taken_too(world: &World) {
+    let (store, other, at) = (&world.store, world.user().await, partition("lease.after"));
+    prepare(store, &at, "g", "c").await;
+    die(store, "c", at.bucket()).await;
+    other.reap(at.bucket(), 3).await.expect("reaped");
+    publish(store, vec![event(&at, "e")]).await;
+    take_one(store, &at, "g", "c").await; // a read that was on its way
+    die(store, "c", at.bucket()).await;
+    assert_eq!(other.reap(at.bucket(), 3).await.expect("reaped").taken, 1);
+}
+
 pub async fn one_process_looks_after_a_bucket(world: &World) {
     let (store, other, at) = (&world.store, world.user().await, partition("lease.keeper"));
     let lease = Duration::from_secs(1);

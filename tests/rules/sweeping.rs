@@ -127,6 +127,35 @@ pub async fn one_stuck_pending_entry_does_not_keep_old_ones(world: &World) {
     assert_eq!(inspect(store, &at).await.first, Some(entries[0].id));
 }
 
+pub async fn what_is_young_stays_behind_a_stuck_pending_entry(world: &World) {
+    let (store, at) = (&world.store, partition("sweep.stuck.young"));
+    prepare(store, &at, "g", "c").await;
+    publish(store, with_default_ttl(&at, "old", 100, 0.1)).await;
+    let old = take(store, &at, "g", "c", 100).await;
+    acknowledge(store, "g", "c", &old[1..]).await;
+    sweep_to(store, &at, &live(100), 1).await;
+    publish(store, with_default_ttl(&at, "young", 30, 3600.0)).await;
+    let young = take(store, &at, "g", "c", 30).await;
+    acknowledge(store, "g", "c", &young[..20]).await;
+    assert_eq!(sweep(store, &at, &live(100)).await.removed, 0, "one that lives longer keeps the others of its time");
+    assert_eq!(sweep(store, &at, &keep(5)).await.removed, 15);
+    let state = inspect(store, &at).await;
+    assert_eq!((state.length, state.first), (16, Some(old[0].id)));
+}
+
+pub async fn large_entries_are_swept_in_small_steps(world: &World) {
+    let (store, at) = (&world.store, partition("sweep.large"));
+    prepare(store, &at, "g", "c").await;
+    let large = |n: usize| NewEvent { data: format!("\"{}\"", "x".repeat(300_000)), ..event(&at, &format!("e-{n}")) };
+    publish(store, (0..40).map(large).collect()).await;
+    let entries = take(store, &at, "g", "c", 40).await;
+    acknowledge(store, "g", "c", &entries[1..]).await;
+    assert!(store.sweep(&at, &keep(10)).await.expect("swept").removed > 0);
+    sweep_to(store, &at, &keep(10), 11).await;
+    acknowledge(store, "g", "c", &entries[..1]).await;
+    sweep_to(store, &at, &keep(0), 0).await;
+}
+
 pub async fn acknowledged_entries_go_when_their_ttl_passed(world: &World) {
     let (store, at) = (&world.store, partition("sweep.old"));
     prepare(store, &at, "g", "c").await;

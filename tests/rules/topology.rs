@@ -19,7 +19,9 @@ pub async fn an_opened_partition_is_known(world: &World) {
         store.open_partition(&partition("known.type")).await.expect("opened");
         store.open_partition(&partition("known.also:this/one")).await.expect("opened");
     }
-    assert_eq!(store.topology().await.expect("topology").types, ["known.also:this/one", "known.type"]);
+    let topology = store.topology().await.expect("topology");
+    assert_eq!(topology.types, ["known.also:this/one", "known.type"]);
+    assert_eq!(topology.partitions, ["known.also:this/one", "known.type"].map(partition));
     let state = inspect(store, &partition("known.type")).await;
     assert_eq!((state.length, state.first, state.last), (0, None, None));
 }
@@ -84,6 +86,8 @@ pub async fn a_join_reaches_every_partition_of_a_type(world: &World) {
     for at in &parts {
         assert_eq!(event_ids(&take(store, at, "g", "c", 10).await), [at.to_string()]);
     }
+    let topology = store.topology().await.expect("topology");
+    assert_eq!((topology.types, topology.partitions), (vec!["parted".to_owned()], parts));
 }
 
 pub async fn joining_an_exact_type_makes_it_known(world: &World) {

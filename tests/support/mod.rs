@@ -2,6 +2,10 @@
 #![allow(dead_code)] // each test program uses its part
 
 pub mod events;
+pub mod faulty;
+pub mod harness;
+pub mod host;
+pub mod proxy;
 pub mod redis_store;
 pub mod server;
 pub mod wait;

@@ -12,13 +12,19 @@ use ossa::engine::store::{Partition, Store};
 use super::server::Server;
 use super::world::Backend;
 
-const KEY_PREFIX: &str = "test:bus";
+/// What their keys begin with.
+pub const KEY_PREFIX: &str = "test:bus";
 
 /// How to reach `server`.
 pub fn config(server: &Server) -> RedisStoreConfig {
+    config_at(server.port())
+}
+
+/// How to reach what answers on that loopback port.
+pub fn config_at(port: u16) -> RedisStoreConfig {
     RedisStoreConfig {
         host: "127.0.0.1".into(),
-        port: server.port(),
+        port,
         username: None,
         password: None,
         db: 0,

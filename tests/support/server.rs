@@ -21,9 +21,16 @@ pub fn programs() -> Vec<String> {
     std::iter::once(first).chain(std::env::var("OSSA_REDIS_SERVER_8").ok()).collect()
 }
 
+/// Nothing outlives the process.
+const IN_MEMORY: &[&str] = &["--appendonly", "no"];
+
+/// What was answered outlives the process.
+pub const DURABLE: &[&str] = &["--appendonly", "yes", "--appendfsync", "always"];
+
 /// A running redis-server.
 pub struct Server {
     program: String,
+    options: &'static [&'static str],
     port: u16,
     dir: PathBuf,
     child: Child,
@@ -33,12 +40,17 @@ pub struct Server {
 impl Server {
     /// Starts the program and waits until it answers.
     pub async fn start(program: &str) -> Self {
+        Self::start_with(program, IN_MEMORY).await
+    }
+
+    /// Starts the program with these options.
+    pub async fn start_with(program: &str, options: &'static [&'static str]) -> Self {
         for _ in 0..START_TRIES_MAX {
             let port = free_port();
             let dir = std::env::temp_dir().join(format!("ossa-redis-{}-{port}", std::process::id()));
             std::fs::create_dir_all(&dir).expect("a temporary directory can be made");
-            let child = spawn(program, port, &dir);
-            let mut server = Self { program: program.to_owned(), port, dir, child, is_paused: false };
+            let child = spawn(program, options, port, &dir);
+            let mut server = Self { program: program.to_owned(), options, port, dir, child, is_paused: false };
             if server.answers().await {
                 return server;
             }
@@ -56,16 +68,16 @@ impl Server {
         format!("redis://127.0.0.1:{}", self.port)
     }
 
-    /// Kills it, as a crash would; nothing was saved.
+    /// Kills it, as a crash would: what its options did not save is lost.
     pub async fn kill(&mut self) {
         self.resume().await;
         self.child.kill().await.expect("the server is our child");
     }
 
-    /// Starts it again, empty, on the same port.
+    /// Kills it and starts it again on the same port, with what its options saved.
     pub async fn restart(&mut self) {
         self.kill().await;
-        self.child = spawn(&self.program, self.port, &self.dir);
+        self.child = spawn(&self.program, self.options, self.port, &self.dir);
         assert!(self.answers().await, "{} did not come back on port {}", self.program, self.port);
     }
 
@@ -123,11 +135,12 @@ impl Drop for Server {
     }
 }
 
-fn spawn(program: &str, port: u16, dir: &PathBuf) -> Child {
+fn spawn(program: &str, options: &[&str], port: u16, dir: &PathBuf) -> Child {
     Command::new(program)
         .args(["--bind", "127.0.0.1", "--port", &port.to_string()])
-        .args(["--save", "", "--appendonly", "no", "--dir"])
+        .args(["--save", "", "--dir"])
         .arg(dir)
+        .args(options)
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::null())

@@ -7,8 +7,7 @@ use tokio::time::Instant;
 
 use crate::engine::event::RetryOverride;
 use crate::engine::host::{EventText, Token};
-use crate::engine::settle::Failure;
-use crate::engine::store::Held;
+use crate::engine::store::{Disposal, Held};
 
 /// Names an entry in flight, unique on a bus.
 pub type Key = u64;
@@ -33,20 +32,56 @@ pub struct InFlight {
     pub subscriptions: Vec<u32>,
     /// Handlers that have not ended, with their subscription; empty while it waits for a place.
     pub running: Vec<(Token, u32)>,
-    /// Handlers that failed, with their subscription.
-    pub failures: Vec<(u32, Failure)>,
-    /// A handler gave it back unhandled.
-    pub handed_back: bool,
+    /// Handlers that failed.
+    pub failures: Vec<Failed>,
+    /// Subscriptions that gave it back unhandled.
+    pub handed_back: Vec<u32>,
     /// Confirmation numbers that wait for its settlement.
     pub confirmations: Vec<u32>,
     /// When its handlers were called.
     pub started: Instant,
 }
 
+/// A handler that failed, judged when it did: its subscription may be gone when the others end.
+pub struct Failed {
+    /// Its subscription.
+    pub subscription: u32,
+    /// Its call.
+    pub token: Token,
+    /// What it said.
+    pub error: String,
+    /// What would become of the event if it were the only handler.
+    pub disposal: Disposal,
+}
+
+impl InFlight {
+    /// Subscriptions that need not see the event again.
+    pub fn succeeded(&self) -> impl Iterator<Item = u32> {
+        let again = |id: &u32| {
+            let failed = self.failures.iter().any(|failed| failed.subscription == *id && failed.disposal != Disposal::Acknowledge);
+            failed || self.handed_back.contains(id)
+        };
+        self.subscriptions.iter().filter(move |id| !again(id)).copied()
+    }
+
+    /// The call whose late success would complete the event: all others succeeded.
+    pub fn late_success_is_all(&self) -> Option<Token> {
+        let open: Vec<&Failed> = self.failures.iter().filter(|failed| failed.disposal != Disposal::Acknowledge).collect();
+        match open[..] {
+            [failed] if self.handed_back.is_empty() => Some(failed.token),
+            _ => None,
+        }
+    }
+}
+
 /// A handler that ran out of time and still runs. A late success may still acknowledge.
 pub struct Overdue {
     /// Its subscription: it takes one of the places for such.
     pub subscription: u32,
+    /// The delivery, which may have ended since.
+    pub key: Key,
+    /// All other handlers of the event succeeded: when this one does, the event is done.
+    pub alone: bool,
     /// The entry, as it was held.
     pub held: Held,
     /// Its group.
@@ -86,6 +121,28 @@ impl Deliveries {
         self.entries.get(&key)
     }
 
+    /// Waits no more for the calls of one subscription. Answers whether none was made for the entry yet, and how many
+    /// calls of the subscription ran.
+    pub fn abandon(&mut self, key: Key, subscription: u32) -> (bool, usize) {
+        let Some(entry) = self.entries.get_mut(&key) else { return (false, 0) };
+        if entry.running.is_empty() {
+            return (true, 0);
+        }
+        let before = entry.running.len();
+        entry.running.retain(|(token, id)| {
+            let stays = *id != subscription;
+            if !stays {
+                self.tokens.remove(token);
+            }
+            stays
+        });
+        let abandoned = before - entry.running.len();
+        if abandoned > 0 {
+            entry.handed_back.push(subscription);
+        }
+        (false, abandoned)
+    }
+
     /// Takes it out, with the tokens of handlers that still run: their verdicts will not be known any more.
     pub fn remove(&mut self, key: Key) -> Option<InFlight> {
         let entry = self.entries.remove(&key)?;
@@ -95,15 +152,21 @@ impl Deliveries {
         Some(entry)
     }
 
-    /// A token for a call of a handler.
-    pub fn issue(&mut self, key: Key, subscription: u32) -> Token {
+    /// A token for a call of a handler of `subscription` for the entry.
+    pub fn call(&mut self, key: Key, subscription: u32) -> Token {
         loop {
             self.last_token = self.last_token.wrapping_add(1);
             if !self.tokens.contains_key(&self.last_token) && !self.overdue.contains_key(&self.last_token) {
-                self.tokens.insert(self.last_token, (key, subscription));
-                return self.last_token;
+                break;
             }
         }
+        let token = self.last_token;
+        self.tokens.insert(token, (key, subscription));
+        if let Some(entry) = self.entries.get_mut(&key) {
+            entry.running.push((token, subscription));
+            entry.started = Instant::now();
+        }
+        token
     }
 
     /// Ends a token: its entry and subscription.

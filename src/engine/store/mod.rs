@@ -73,6 +73,7 @@ pub struct EntryId {
 
 impl EntryId {
     /// The id just before this one; `0-0` stays.
+    #[must_use]
     pub fn previous(self) -> Self {
         match (self.ms, self.seq) {
             (0, 0) => self,
@@ -103,7 +104,7 @@ impl FromStr for EntryId {
 pub struct NewEvent {
     /// Where it goes; its type was made known by [`Store::open_partition`].
     pub partition: Partition,
-    /// UUIDv7, the event's id.
+    /// `UUIDv7`, the event's id.
     pub id: Arc<str>,
     /// Packed metadata, see [`super::event`].
     pub meta: String,
@@ -184,7 +185,8 @@ pub struct Held {
 /// What is to become of a held entry. Decided in one place, `engine::settle`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Disposal {
-    /// Done. Works for an entry that went to somebody else in the meantime, too.
+    /// Done, whoever holds it, also when it went to somebody else in the meantime. To be repeated at will: it is
+    /// always [`Settled::Done`].
     Acknowledge,
     /// Deliver again after the delay; `error` is kept to be shown.
     Retry {
@@ -247,7 +249,7 @@ impl DeadReason {
 /// What became of one [`Disposal`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Settled {
-    /// Done as asked.
+    /// Done as asked; for [`Disposal::Acknowledge`]: it is acknowledged, by this call or an earlier one, or gone.
     Done,
     /// The entry is no longer held as said (given to another, acknowledged, trimmed): nothing was changed.
     NotHeld,
@@ -329,6 +331,8 @@ pub struct GroupSpec {
 pub struct Topology {
     /// Event types seen.
     pub types: Vec<String>,
+    /// Their partitions. One may be known a moment before its stream is there.
+    pub partitions: Vec<Partition>,
     /// Groups with their patterns.
     pub groups: Vec<GroupSpec>,
 }
@@ -510,7 +514,7 @@ pub trait Store: Send + Sync + 'static {
     /// Health; asks the server, bounded by its command timeout.
     async fn status(&self) -> StoreStatus;
 
-    /// All types and groups.
+    /// All types, their partitions, and all groups.
     async fn topology(&self) -> Result<Topology>;
 
     /// Makes the partition's type known and its stream with every group whose pattern matches, at the
@@ -547,7 +551,8 @@ pub trait Store: Send + Sync + 'static {
     async fn claim_due(&self, partition: &Partition, group: &str, consumer: &str, max: usize) -> Result<Due>;
 
     /// Renews the consumer's lease in `buckets` for `lease`. Answers `false` if one had lapsed: its entries may
-    /// have gone to others, go on under a new name.
+    /// have gone to others, go on under a new name. So it stays until [`Store::release`]; what was released, or is
+    /// asked for the first time, starts afresh.
     async fn renew(&self, consumer: &str, buckets: &[Bucket], lease: Duration) -> Result<bool>;
 
     /// Ends the leases at once: others may take what is pending.

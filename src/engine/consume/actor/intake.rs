@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::Actor;
+use super::{Actor, same};
 use crate::engine::consume::flush::{Lane, Note, Settlement};
+use crate::engine::consume::group::{GroupId, Sub};
 use crate::engine::consume::held::InFlight;
 use crate::engine::error::Result;
 use crate::engine::event::MetaView;
@@ -29,9 +30,14 @@ impl Actor {
         }
     }
 
-    pub(super) fn read(&mut self, group_name: &Arc<str>, consumer: &Arc<str>, result: Result<Vec<Entry>, ReadError>) {
-        let Some(group) = self.groups.get_mut(group_name) else { return };
-        let Some(asked) = group.reading.take() else { return };
+    pub(super) fn read(&mut self, id: &GroupId, consumer: &Arc<str>, result: Result<Vec<Entry>, ReadError>) {
+        let group = same(&mut self.groups, id);
+        let Some((group, asked)) = group.and_then(|group| group.reading.take().map(|asked| (group, asked))) else {
+            // Its group ended while it was on its way.
+            let held = result.into_iter().flatten().map(held);
+            held.for_each(|held| self.settle_untouched(&id.name, consumer, held, Disposal::HandBack, Note::default()));
+            return;
+        };
         match result {
             Ok(entries) => {
                 let mut found: HashMap<&Partition, usize> = HashMap::new();
@@ -48,9 +54,9 @@ impl Actor {
                         reading.last_seen = reading.last_seen.max(entry.id);
                     }
                 }
-                self.take(group_name, consumer, entries);
+                self.take(&id.name, consumer, entries);
             }
-            Err(ReadError::NoGroup) => self.restore(group_name, asked.partitions),
+            Err(ReadError::NoGroup) => self.restore(id),
             Err(ReadError::Store(error)) => {
                 group.compare_wanted = true;
                 tracing::debug!(%error, "a read failed");
@@ -59,9 +65,15 @@ impl Actor {
     }
 
     pub(super) fn take(&mut self, group_name: &Arc<str>, consumer: &Arc<str>, entries: Vec<Entry>) {
-        if self.lease.is_stale() {
+        if self.takes() && self.lease.is_stale() {
             // This process was stopped for so long that others may have these by now: theirs, not ours.
             self.lapsed();
+        }
+        if self.stalled || *consumer != self.consumer {
+            // Taken under a name that has no lease any more. What nobody else has yet, goes on at once.
+            for entry in entries {
+                self.settle_untouched(group_name, consumer, held(entry), Disposal::HandBack, Note::default());
+            }
             return;
         }
         let now = self.store.now_ms();
@@ -74,7 +86,8 @@ impl Actor {
         let held = Held { partition: entry.partition, id: entry.id, deliveries: entry.deliveries };
         let (meta, data) = match entry.body {
             Body::Event { only_group: Some(group), .. } if *group != **group_name => {
-                return self.settle_untouched(group_name, consumer, held, Disposal::Acknowledge, Note::default());
+                let note = Note { quiet: true, ..Note::default() };
+                return self.settle_untouched(group_name, consumer, held, Disposal::Acknowledge, note);
             }
             Body::Event { meta, data, .. } => (meta, data),
             Body::Foreign(fields) => {
@@ -97,21 +110,29 @@ impl Actor {
         if held.deliveries <= 1 && view.ttl_ms().is_some_and(|ttl| held.id.ms.saturating_add(ttl) <= now_ms) {
             let note = Note { event_id, expired: true, ..Note::default() };
             return if view.ttl_given() {
-                self.settle_untouched(group_name, consumer, held, Disposal::Acknowledge, note)
+                self.settle_untouched(group_name, consumer, held, Disposal::Acknowledge, note);
             } else {
                 let error = "its ttl was over before it was delivered".to_owned();
-                self.bury_untouched(group_name, consumer, held, DeadReason::Expired, error, note)
+                self.bury_untouched(group_name, consumer, held, DeadReason::Expired, error, note);
             };
         }
         let retry = view.retry.clone();
         let Some(group) = self.groups.get_mut(group_name) else {
             return self.settle_untouched(group_name, consumer, held, Disposal::HandBack, Note { event_id, ..Note::default() });
         };
-        let done = group.partial.get(&(held.partition.clone(), held.id));
-        let subscriptions: Vec<u32> =
-            group.matching(&held.partition).map(|i| group.subs[i].id).filter(|id| done.is_none_or(|done| !done.contains(id))).collect();
+        // Prefetched entries have a bound; beyond it, or where nobody wants them now, they are for others.
+        let most = |sub: &Sub| sub.in_flight_max + self.settings.batch_size;
+        if !group.matching(&held.partition).all(|sub| sub.wants() && sub.in_flight < most(sub)) {
+            return self.settle_untouched(group_name, consumer, held, Disposal::HandBack, Note::default());
+        }
+        let done = group.partial.get(&(held.id, held.partition.clone()));
+        let matching = group.matching(&held.partition).map(|sub| sub.id);
+        let (done, subscriptions): (Vec<u32>, Vec<u32>) = matching.partition(|id| done.is_some_and(|done| done.contains(id)));
         if subscriptions.is_empty() {
-            return self.settle_untouched(group_name, consumer, held, Disposal::HandBack, Note { event_id, ..Note::default() });
+            // All that are here succeeded before, and who did not has gone.
+            let disposal = if done.is_empty() { Disposal::HandBack } else { Disposal::Acknowledge };
+            group.partial.remove(&(held.id, held.partition.clone()));
+            return self.settle_untouched(group_name, consumer, held, disposal, Note { event_id, ..Note::default() });
         }
         for sub in group.subs.iter_mut().filter(|sub| subscriptions.contains(&sub.id)) {
             sub.in_flight += 1;
@@ -127,7 +148,7 @@ impl Actor {
             subscriptions,
             running: Vec::new(),
             failures: Vec::new(),
-            handed_back: false,
+            handed_back: Vec::new(),
             confirmations: Vec::new(),
             started: Instant::now(),
         });
@@ -167,4 +188,8 @@ impl Actor {
             other => other,
         }
     }
+}
+
+fn held(entry: Entry) -> Held {
+    Held { partition: entry.partition, id: entry.id, deliveries: entry.deliveries }
 }

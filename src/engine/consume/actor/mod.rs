@@ -24,15 +24,16 @@ use futures_util::stream::FuturesUnordered;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
+use super::confirm::{Confirmed, Confirms};
 use super::flush::{Flushed, Flusher};
-use super::group::{Group, Sub};
+use super::group::{Group, GroupId, Sub};
 use super::held::Deliveries;
 use super::{Command, ConsumeSettings, Lease, Subscribed};
 use crate::engine::env::Env;
 use crate::engine::error::{Error, Result};
 use crate::engine::host::{Delivery, Host, Lifecycle};
 use crate::engine::metrics::Metrics;
-use crate::engine::store::{Due, DueIndex, Entry, EntryId, Partition, ReadError, Store};
+use crate::engine::store::{Due, DueIndex, Entry, GroupSpec, Held, Partition, ReadError, Store};
 
 /// How often due redeliveries of others are looked for. Own ones are known to the millisecond.
 const DUE_POLL: Duration = Duration::from_millis(500);
@@ -46,6 +47,7 @@ const HAND_BACK_MAX: Duration = Duration::from_secs(2);
 const READ_PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
 
 /// What others look at.
+#[derive(Clone)]
 pub struct Counters {
     /// Subscriptions open.
     pub subscriptions: Arc<AtomicUsize>,
@@ -55,6 +57,19 @@ pub struct Counters {
     pub metrics: Arc<Metrics>,
 }
 
+impl Counters {
+    /// Nothing is there any more.
+    pub fn clear(&self) {
+        self.subscriptions.store(0, Ordering::Relaxed);
+        self.count_in_flight(0);
+    }
+
+    fn count_in_flight(&self, count: usize) {
+        self.in_flight.store(count, Ordering::Relaxed);
+        self.metrics.in_flight.store(count, Ordering::Relaxed);
+    }
+}
+
 /// `<service>-<pid>-<random>`, new for each life of a consumer.
 pub fn consumer_name(settings: &ConsumeSettings, env: &Env) -> Arc<str> {
     format!("{}-{}", settings.consumer_prefix, env.hex(8)).into()
@@ -62,20 +77,37 @@ pub fn consumer_name(settings: &ConsumeSettings, env: &Env) -> Arc<str> {
 
 /// What comes back from work beside the task.
 enum Done {
-    Read(Arc<str>, ReadResult, mpsc::Receiver<ReadResult>),
-    Leased(Vec<Arc<str>>),
-    Looked(Arc<str>, Result<DueIndex>),
-    Claimed { group: Arc<str>, consumer: Arc<str>, partition: Partition, reserved: Vec<(u32, usize)>, asked: usize, result: Result<Due> },
+    Read(GroupId, ReadResult, mpsc::Receiver<ReadResult>),
+    ReaderEnded(GroupId),
+    /// The lease of this consumer is there.
+    Leased(Arc<str>),
+    Looked(GroupId, Result<DueIndex>),
+    Claimed(Claimed),
     Flushed(Flushed),
-    Joined { id: u32, group: Arc<str>, result: Result<Vec<Partition>> },
-    Types(Result<Vec<String>>),
-    Ready { group: Arc<str>, partitions: Vec<Partition> },
-    Compared { group: Arc<str>, consumer: Arc<str>, pending: Vec<(Partition, Vec<(EntryId, u32)>)> },
+    Joined {
+        id: u32,
+        spec: GroupSpec,
+        result: Result<(Vec<Partition>, Lapsed)>,
+    },
+    Types(Result<Vec<Partition>>),
+    Ready {
+        group: Arc<str>,
+        partitions: Vec<Partition>,
+        lapsed: Lapsed,
+    },
+    Compared {
+        group: GroupId,
+        consumer: Arc<str>,
+        lost: Vec<Held>,
+    },
+    Restored(GroupId),
     Nothing,
 }
 
 /// Under which consumer was read, and what came.
 type ReadResult = (Arc<str>, Result<Vec<Entry>, ReadError>);
+/// The consumer whose lease turned out to have lapsed.
+type Lapsed = Option<Arc<str>>;
 type Work = BoxFuture<'static, Done>;
 
 struct Joining {
@@ -88,6 +120,25 @@ struct Closing {
     group: Arc<str>,
     deadline: Instant,
     reply: oneshot::Sender<Result<()>>,
+}
+
+/// Partitions that a group does not read any more.
+struct Unread {
+    group: GroupId,
+    partitions: Vec<Partition>,
+    /// The group ended, and its reader, too.
+    reader_ended: bool,
+}
+
+/// What came of taking due redeliveries.
+struct Claimed {
+    group: GroupId,
+    consumer: Arc<str>,
+    partition: Partition,
+    /// Places that were kept for it, by subscription.
+    reserved: Vec<(u32, usize)>,
+    asked: usize,
+    result: Result<Due>,
 }
 
 /// The task.
@@ -104,14 +155,32 @@ pub struct Actor {
     flusher: Flusher,
     joining: HashMap<u32, Joining>,
     closing: Vec<Closing>,
+    unread: Vec<Unread>,
     stopping: Option<(Instant, oneshot::Sender<()>)>,
     stalled: bool,
+    /// The lease of a new name is not there yet: nothing is taken under it.
+    leasing: bool,
+    /// Groups opened so far.
+    serial: u64,
+    confirms: Arc<Confirms>,
     work: FuturesUnordered<Work>,
     out: Vec<Delivery>,
     said: Vec<Lifecycle>,
-    confirmed: Vec<(u32, Option<Error>)>,
+    confirmed: Vec<Confirmed>,
     compare_at: Instant,
 }
+
+/// The group, if it still is the same.
+fn same<'a>(groups: &'a mut BTreeMap<Arc<str>, Group>, id: &GroupId) -> Option<&'a mut Group> {
+    groups.get_mut(&id.name).filter(|group| group.id.serial == id.serial)
+}
+
+/// Gives places back. More than were taken would be a defect, but never one that wraps around.
+fn release(places: &mut usize, count: usize) {
+    debug_assert!(*places >= count, "{count} of {places} places");
+    *places = places.saturating_sub(count);
+}
+
 impl Actor {
     /// Nothing subscribed yet.
     pub fn new(
@@ -121,6 +190,7 @@ impl Actor {
         env: Env,
         counters: Counters,
         lease: Arc<Lease>,
+        confirms: Arc<Confirms>,
     ) -> Self {
         let consumer = lease.current().0;
         Self {
@@ -136,8 +206,12 @@ impl Actor {
             flusher: Flusher::default(),
             joining: HashMap::new(),
             closing: Vec::new(),
+            unread: Vec::new(),
             stopping: None,
             stalled: false,
+            leasing: false,
+            serial: 0,
+            confirms,
             work: FuturesUnordered::new(),
             out: Vec::new(),
             said: Vec::new(),
@@ -147,7 +221,7 @@ impl Actor {
     }
 
     /// Runs until stopped, or until nobody can tell it anything any more.
-    pub async fn run(mut self, mut inbox: mpsc::UnboundedReceiver<Command>) {
+    pub async fn run(mut self, inbox: &mut mpsc::UnboundedReceiver<Command>) {
         loop {
             let wake = self.next_timer();
             tokio::select! {
@@ -164,6 +238,9 @@ impl Actor {
                 () = tokio::time::sleep_until(wake) => {}
             }
             self.timers();
+            if self.takes() && self.lease.is_stale() {
+                self.lapsed();
+            }
             self.pump();
             if let Some((deadline, _)) = &self.stopping
                 && (self.deliveries.len() == 0 || Instant::now() >= *deadline)
@@ -185,11 +262,11 @@ impl Actor {
                 self.read_types();
                 self.groups.values_mut().for_each(|group| group.compare_wanted = true);
             }
-            Command::Lapsed => self.lapsed(),
+            Command::Lapsed(consumer) => self.heard_lapsed(&consumer),
             Command::Stalled(stalled) => self.set_stalled(stalled),
             Command::Stop { deadline, reply } => {
                 for group in self.groups.values_mut() {
-                    group.subs.iter_mut().for_each(|sub| sub.closing = Some(deadline));
+                    group.close_all(deadline);
                     group.waker.wake();
                 }
                 for (_, joining) in self.joining.drain() {
@@ -207,32 +284,30 @@ impl Actor {
                 self.await_read(group.clone(), results);
                 self.read(&group, &consumer, result);
             }
-            Done::Leased(groups) => {
-                for name in groups {
-                    if let Some(group) = self.groups.get_mut(&name) {
-                        group.comparing = false;
-                    }
-                }
-            }
+            Done::ReaderEnded(group) => self.reader_ended(&group),
+            Done::Leased(consumer) => self.leased(&consumer),
             Done::Looked(group, result) => self.looked(&group, result),
-            Done::Claimed { group, consumer, partition, reserved, asked, result } => {
-                self.claimed(&group, &consumer, &partition, &reserved, asked, result);
-            }
+            Done::Claimed(claimed) => self.claimed(claimed),
             Done::Flushed(flushed) => self.flushed(flushed),
-            Done::Joined { id, group, result } => self.joined(id, &group, result),
+            Done::Joined { id, spec, result } => self.joined(id, spec, result),
             Done::Types(result) => self.types(result),
-            Done::Ready { group, partitions } => self.add_partitions(&group, partitions),
-            Done::Compared { group, consumer, pending } => self.compared(&group, &consumer, pending),
+            Done::Ready { group, partitions, lapsed } => self.ready(&group, partitions, lapsed),
+            Done::Compared { group, consumer, lost } => self.compared(&group, &consumer, lost),
+            Done::Restored(group) => self.restored(&group),
             Done::Nothing => {}
         }
     }
 
+    /// Whether new entries may be taken at all.
+    fn takes(&self) -> bool {
+        !self.stalled && !self.leasing && self.stopping.is_none()
+    }
+
     fn next_timer(&self) -> Instant {
         let mut next = self.compare_at;
-        for group in self.groups.values() {
-            if !group.looking {
-                next = next.min(group.due_at.max(Instant::now() + Duration::from_millis(1)));
-            }
+        let looks = self.groups.values().filter(|group| self.takes() && group.looks());
+        for group in looks {
+            next = next.min(group.due_at.max(Instant::now() + Duration::from_millis(1)));
         }
         let deadlines = self.closing.iter().map(|closing| closing.deadline);
         let stop = self.stopping.as_ref().map(|(deadline, _)| *deadline);
@@ -255,25 +330,29 @@ impl Actor {
         if !self.out.is_empty() {
             self.host.deliver(std::mem::take(&mut self.out));
         }
-        for call in self.flusher.start(&self.store) {
-            self.work.push(Box::pin(async move { Done::Flushed(call.await) }));
-        }
-        if !self.stalled && self.stopping.is_none() {
+        self.close_finished();
+        self.forget_unread();
+        self.flush();
+        if self.takes() {
             self.look_for_due();
-            self.claim();
             self.compare();
             if self.flusher.len() < UNSETTLED_MAX {
+                self.claim();
                 self.plan_reads();
             }
         }
-        self.close_finished();
-        self.counters.in_flight.store(self.deliveries.len(), Ordering::Relaxed);
-        self.counters.metrics.in_flight.store(self.deliveries.len(), Ordering::Relaxed);
+        self.counters.count_in_flight(self.deliveries.len());
         if !self.confirmed.is_empty() {
             self.host.settled(std::mem::take(&mut self.confirmed));
         }
         if !self.said.is_empty() {
             self.host.lifecycle(std::mem::take(&mut self.said));
+        }
+    }
+
+    fn flush(&mut self) {
+        for call in self.flusher.start(&self.store) {
+            self.work.push(Box::pin(async move { Done::Flushed(call.await) }));
         }
     }
 }

@@ -1,53 +1,41 @@
 //! Which partitions are read: types come and go while subscriptions stay.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::{Actor, Done};
-use crate::engine::consume::LEASE;
-use crate::engine::consume::group::Group;
+use super::{Actor, Done, Lapsed};
+use crate::engine::consume::{LEASE, Lease};
 use crate::engine::error::Result;
 use crate::engine::name;
-use crate::engine::store::{Bucket, Partition};
+use crate::engine::store::{Partition, Store};
 
 impl Actor {
     pub(super) fn read_types(&mut self) {
-        if self.stopping.is_some() || self.groups.is_empty() {
+        if self.stopping.is_some() || self.stalled || self.groups.is_empty() {
             return;
         }
         let store = self.store.clone();
-        self.work.push(Box::pin(async move { Done::Types(store.topology().await.map(|topology| topology.types)) }));
+        self.work.push(Box::pin(async move { Done::Types(store.topology().await.map(|topology| topology.partitions)) }));
     }
 
-    pub(super) fn types(&mut self, result: Result<Vec<String>>) {
+    pub(super) fn types(&mut self, result: Result<Vec<Partition>>) {
         // Not reached: the regular look, and the reconnection, make up for it.
-        let Ok(types) = result else { return };
-        let mut new: Vec<(Arc<str>, Vec<Partition>)> = Vec::new();
+        let Ok(known) = result else { return };
         for (name, group) in &self.groups {
-            let partitions: Vec<Partition> = types
+            let partitions: Vec<Partition> = known
                 .iter()
-                .filter(|event_type| group.subs.iter().any(|sub| sub.closing.is_none() && name::matches(&sub.pattern, event_type)))
-                .map(|event_type| Partition::new(event_type.as_str(), 0))
+                .filter(|at| group.subs.iter().any(|sub| sub.closing.is_none() && name::matches(&sub.pattern, &at.event_type)))
                 .filter(|partition| !group.partitions.contains_key(partition))
+                .cloned()
                 .collect();
-            if !partitions.is_empty() {
-                new.push((name.clone(), partitions));
+            if partitions.is_empty() {
+                continue;
             }
-        }
-        for (group, partitions) in new {
-            // The lease first: an entry taken without one could be taken away at once.
-            let (store, consumer, lease) = (self.store.clone(), self.consumer.clone(), self.lease.clone());
-            let buckets: BTreeSet<Bucket> = partitions.iter().map(Partition::bucket).collect();
+            let (store, lease, group) = (self.store.clone(), self.lease.clone(), name.clone());
             self.work.push(Box::pin(async move {
-                let buckets: Vec<Bucket> = buckets.into_iter().collect();
-                let at = Instant::now();
-                match store.renew(&consumer, &buckets, LEASE).await {
-                    Ok(_) => {
-                        lease.renewed(&consumer, at);
-                        Done::Ready { group, partitions }
-                    }
+                match take_lease(&store, &lease, &partitions).await {
+                    Ok(lapsed) => Done::Ready { group, partitions, lapsed },
                     Err(error) => {
                         tracing::debug!(%error, "new types wait for the server");
                         Done::Nothing
@@ -57,22 +45,35 @@ impl Actor {
         }
     }
 
-    pub(super) fn add_partitions(&mut self, group: &Arc<str>, partitions: Vec<Partition>) {
-        let Some(group) = self.groups.get_mut(group) else { return };
-        let mut new = false;
-        for partition in partitions {
-            new |= !group.partitions.contains_key(&partition);
-            group.partitions.entry(partition).or_default();
+    /// Partitions that can be read now.
+    pub(super) fn ready(&mut self, group: &Arc<str>, partitions: Vec<Partition>, lapsed: Lapsed) {
+        if let Some(group) = self.groups.get_mut(group) {
+            let mut new = false;
+            for partition in partitions {
+                new |= group.open(partition);
+            }
+            if new {
+                group.due_at = Instant::now();
+                group.waker.wake();
+            }
         }
-        if new {
-            group.due_at = Instant::now();
-            group.waker.wake();
-            self.renew_buckets();
+        if let Some(consumer) = lapsed {
+            self.heard_lapsed(&consumer);
         }
     }
+}
 
-    pub(super) fn renew_buckets(&self) {
-        let buckets: BTreeSet<Bucket> = self.groups.values().flat_map(Group::buckets).collect();
-        self.lease.set_buckets(buckets.into_iter().collect());
+/// Takes the lease in the buckets of these partitions, before anything is read from them: an entry taken without one
+/// could be taken away at once. It is renewed everywhere: one time holds for all of it.
+pub(super) async fn take_lease(store: &Arc<dyn Store>, lease: &Lease, partitions: &[Partition]) -> Result<Lapsed> {
+    let (consumer, buckets) = lease.widen(partitions.iter().map(Partition::bucket));
+    if buckets.is_empty() {
+        return Ok(None);
     }
+    let at = Instant::now();
+    if store.renew(&consumer, &buckets, LEASE).await? {
+        lease.renewed(&consumer, at);
+        return Ok(None);
+    }
+    Ok(Some(consumer))
 }

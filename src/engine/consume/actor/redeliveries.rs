@@ -1,30 +1,30 @@
 //! Redeliveries that are due, claimed as places allow.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
 use serde_json::json;
 use tokio::time::Instant;
 
-use super::{Actor, DUE_POLL, Done, Work};
+use super::{Actor, Claimed, DUE_POLL, Done, Work, release, same};
+use crate::engine::consume::group::GroupId;
 use crate::engine::error::Result;
 use crate::engine::host::{Kind, Lifecycle};
-use crate::engine::store::{Due, DueIndex, EntryId, Partition};
+use crate::engine::store::{DueIndex, EntryId, Partition};
 
 impl Actor {
     pub(super) fn look_for_due(&mut self) {
         let now = Instant::now();
         let mut work: Vec<Work> = Vec::new();
-        for (name, group) in &mut self.groups {
-            if group.looking || group.due_at > now || group.partitions.is_empty() {
+        for group in self.groups.values_mut() {
+            if !group.looks() || group.due_at > now {
                 continue;
             }
             group.looking = true;
             group.due_at = now + DUE_POLL;
-            let (store, name, buckets) = (self.store.clone(), name.clone(), group.buckets());
+            let (store, id, buckets) = (self.store.clone(), group.id.clone(), group.buckets());
             work.push(Box::pin(async move {
-                let looks = join_all(buckets.iter().map(|bucket| store.due(*bucket, &name))).await;
+                let looks = join_all(buckets.iter().map(|bucket| store.due(*bucket, &id.name))).await;
                 let mut all = DueIndex::default();
                 for look in looks {
                     match look {
@@ -32,17 +32,17 @@ impl Actor {
                             all.partitions.append(&mut index.partitions);
                             all.next_in_ms = [all.next_in_ms, index.next_in_ms].into_iter().flatten().min();
                         }
-                        Err(error) => return Done::Looked(name, Err(error)),
+                        Err(error) => return Done::Looked(id, Err(error)),
                     }
                 }
-                Done::Looked(name, Ok(all))
+                Done::Looked(id, Ok(all))
             }));
         }
         self.work.extend(work);
     }
 
-    pub(super) fn looked(&mut self, group_name: &Arc<str>, result: Result<DueIndex>) {
-        let Some(group) = self.groups.get_mut(group_name) else { return };
+    pub(super) fn looked(&mut self, id: &GroupId, result: Result<DueIndex>) {
+        let Some(group) = same(&mut self.groups, id) else { return };
         group.looking = false;
         let Ok(index) = result else { return };
         if let Some(next) = index.next_in_ms {
@@ -57,27 +57,19 @@ impl Actor {
 
     /// Takes due redeliveries as places allow.
     pub(super) fn claim(&mut self) {
-        if self.stalled || self.stopping.is_some() {
-            return;
-        }
         let mut work: Vec<Work> = Vec::new();
-        for (name, group) in &mut self.groups {
-            if group.comparing {
+        for group in self.groups.values_mut() {
+            // What is wanted comes next, so that claims without end do not put it off.
+            if group.comparing || group.compare_wanted {
                 continue;
             }
-            let due: Vec<Partition> = group.partitions.iter().filter(|(_, r)| r.due).map(|(p, _)| p.clone()).collect();
+            let due: Vec<Partition> = group.partitions.iter().filter(|(_, reading)| reading.due).map(|(at, _)| at.clone()).collect();
             for partition in due {
-                if group.matching(&partition).next().is_none() {
-                    if let Some(reading) = group.partitions.get_mut(&partition) {
-                        reading.due = false;
-                    }
-                    continue;
-                }
                 let asked = group.free(&partition).min(self.settings.batch_size);
                 if asked == 0 {
                     continue;
                 }
-                let reserved: Vec<(u32, usize)> = group.matching(&partition).map(|i| (group.subs[i].id, asked)).collect();
+                let reserved: Vec<(u32, usize)> = group.matching(&partition).map(|sub| (sub.id, asked)).collect();
                 for (id, n) in &reserved {
                     if let Some(sub) = group.sub_mut(*id) {
                         sub.reserved += n;
@@ -87,30 +79,23 @@ impl Actor {
                     reading.due = false;
                 }
                 group.claiming += 1;
-                let (store, group, consumer) = (self.store.clone(), name.clone(), self.consumer.clone());
+                let (store, group, consumer) = (self.store.clone(), group.id.clone(), self.consumer.clone());
                 work.push(Box::pin(async move {
-                    let result = store.claim_due(&partition, &group, &consumer, asked).await;
-                    Done::Claimed { group, consumer, partition, reserved, asked, result }
+                    let result = store.claim_due(&partition, &group.name, &consumer, asked).await;
+                    Done::Claimed(Claimed { group, consumer, partition, reserved, asked, result })
                 }));
             }
         }
         self.work.extend(work);
     }
 
-    pub(super) fn claimed(
-        &mut self,
-        group_name: &Arc<str>,
-        consumer: &Arc<str>,
-        partition: &Partition,
-        reserved: &[(u32, usize)],
-        asked: usize,
-        result: Result<Due>,
-    ) {
-        if let Some(group) = self.groups.get_mut(group_name) {
-            group.claiming -= 1;
-            for (id, n) in reserved {
+    pub(super) fn claimed(&mut self, claimed: Claimed) {
+        let Claimed { group: id, consumer, partition, reserved, asked, result } = claimed;
+        if let Some(group) = same(&mut self.groups, &id) {
+            release(&mut group.claiming, 1);
+            for (id, n) in &reserved {
                 if let Some(sub) = group.sub_mut(*id) {
-                    sub.reserved -= n;
+                    release(&mut sub.reserved, *n);
                 }
             }
             match &result {
@@ -124,9 +109,9 @@ impl Actor {
         let Ok(due) = result else { return };
         if !due.lost.is_empty() {
             let ids: Vec<String> = due.lost.iter().take(100).map(EntryId::to_string).collect();
-            let about = json!({ "eventType": &*partition.event_type, "group": &**group_name, "count": due.lost.len(), "streamIds": ids });
+            let about = json!({ "eventType": &*partition.event_type, "group": &*id.name, "count": due.lost.len(), "streamIds": ids });
             self.said.push(Lifecycle(Kind::DataLoss, about));
         }
-        self.take(group_name, consumer, due.entries);
+        self.take(&id.name, &consumer, due.entries);
     }
 }

@@ -12,15 +12,15 @@ use crate::engine::store::{Disposal, Held, Settled};
 impl Actor {
     pub(super) fn flushed(&mut self, flushed: Flushed) {
         let group = flushed.lane.group.clone();
-        let settled = self.flusher.finish(flushed);
-        if let Some(error) = self.flusher.refused.take() {
-            self.said.push(Lifecycle::error(&error));
+        let (settled, refused) = self.flusher.finish(flushed);
+        if let Some(error) = &refused {
+            self.said.push(Lifecycle::error(error));
         }
         let (mut acknowledged, mut failed, mut time_us) = (0, 0, 0.0);
         for (settlement, result) in settled {
             let Settlement { held, disposal, note } = settlement;
-            self.confirmed.extend(note.confirmations.iter().map(|confirm| (*confirm, None)));
-            if result == Settled::Done {
+            self.confirmed.extend(note.confirmations.iter().filter_map(|confirm| self.confirms.settled(*confirm, refused.as_ref())));
+            if result == Settled::Done && !note.quiet {
                 let counts = !note.expired && !matches!(disposal, Disposal::HandBack);
                 let success = disposal == Disposal::Acknowledge && note.error.is_none();
                 if counts {
@@ -56,7 +56,7 @@ impl Actor {
         }
         match disposal {
             Disposal::Acknowledge if note.error.is_none() && !note.expired => {
-                say(Kind::Consumed, json!({ "durationMs": note.duration_ms }))
+                say(Kind::Consumed, json!({ "durationMs": note.duration_ms }));
             }
             Disposal::Retry { delay_ms, error } => say(Kind::Retried, json!({ "delayMs": delay_ms, "error": error })),
             Disposal::DeadLetter { reason, error, .. } => {

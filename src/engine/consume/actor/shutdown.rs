@@ -1,7 +1,5 @@
 //! The end of all subscriptions with their bus.
 
-use std::collections::BTreeSet;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -10,11 +8,10 @@ use serde_json::json;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::{Actor, Done, HAND_BACK_MAX};
-use crate::engine::consume::group::Group;
+use super::{Actor, HAND_BACK_MAX};
 use crate::engine::consume::held::Key;
 use crate::engine::host::{Kind, Lifecycle};
-use crate::engine::store::{Bucket, Disposal};
+use crate::engine::store::Disposal;
 
 impl Actor {
     /// Hands back what is left, leaves the groups, lets go of the lease: as far as time allows.
@@ -30,9 +27,7 @@ impl Actor {
             group.plans = mpsc::channel(1).0;
         }
         while Instant::now() < end && (self.flusher.len() > 0 || self.groups.values().any(|g| g.reading.is_some() || g.claiming > 0)) {
-            for call in self.flusher.start(&self.store) {
-                self.work.push(Box::pin(async move { Done::Flushed(call.await) }));
-            }
+            self.flush();
             let next = end.min(Instant::now() + Duration::from_millis(100));
             if let Ok(Some(done)) = tokio::time::timeout_at(next, self.work.next()).await {
                 self.done(done);
@@ -40,8 +35,13 @@ impl Actor {
             }
         }
         let (store, consumer) = (self.store.clone(), self.consumer.clone());
-        let buckets: Vec<Bucket> = self.groups.values().flat_map(Group::buckets).collect::<BTreeSet<_>>().into_iter().collect();
+        // Not renewed behind our back while it is released.
+        let buckets = self.lease.suspend(true);
         let left = tokio::time::timeout_at(end, async {
+            for unread in &self.unread {
+                let removals = unread.partitions.iter().map(|partition| store.remove_consumer(partition, &unread.group.name, &consumer));
+                join_all(removals).await;
+            }
             for (name, group) in &self.groups {
                 let removals = group.partitions.keys().map(|partition| store.remove_consumer(partition, name, &consumer));
                 join_all(removals).await;
@@ -56,12 +56,11 @@ impl Actor {
         }
         for group in self.groups.values() {
             for sub in &group.subs {
-                let about = json!({ "eventType": sub.pattern, "group": &*group.name, "consumer": &*self.consumer });
+                let about = json!({ "eventType": sub.pattern, "group": &*group.id.name, "consumer": &*self.consumer });
                 self.said.push(Lifecycle(Kind::SubscriptionCancelled, about));
             }
         }
-        self.counters.subscriptions.store(0, Ordering::Relaxed);
-        self.counters.in_flight.store(0, Ordering::Relaxed);
+        self.counters.clear();
         self.host.settled(std::mem::take(&mut self.confirmed));
         self.host.lifecycle(std::mem::take(&mut self.said));
         for closing in self.closing.drain(..) {

@@ -23,18 +23,17 @@ impl Leases {
     }
 }
 
-/// Leases a process knows to have: one that is gone nevertheless has lapsed.
+/// Leases a process knows to have, until it releases them: one that is gone nevertheless has lapsed.
 pub(super) type KnownLeases = HashSet<(Bucket, String)>;
 
 impl State {
-    /// See [`Store::renew`](super::super::Store::renew). A lapsed lease is not taken up again.
+    /// See [`Store::renew`](super::super::Store::renew). A lapsed lease is not taken up again before its release.
     pub(super) fn renew(&mut self, known: &mut KnownLeases, consumer: &str, buckets: &[Bucket], lease_ms: u64, now_ms: u64) -> bool {
         let mut all_ran = true;
         for bucket in buckets {
             let leases = &mut self.bucket_mut(*bucket).leases;
             let key = (*bucket, consumer.to_owned());
             if known.contains(&key) && !leases.is_live(consumer, now_ms) {
-                known.remove(&key);
                 all_ran = false;
             } else {
                 leases.consumers.insert(consumer.to_owned(), now_ms.saturating_add(lease_ms));

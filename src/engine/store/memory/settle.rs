@@ -85,10 +85,15 @@ fn is_held(group: &Group, consumer: &str, held: &Held) -> bool {
 }
 
 fn settle_one(bucket: &mut BucketState, group_name: &str, consumer: &str, held: &Held, disposal: Disposal, now_ms: u64) -> Settled {
-    let Some(stream) = bucket.streams.get_mut(&held.partition) else { return Settled::NotHeld };
-    let Some(group) = stream.groups.get_mut(group_name) else { return Settled::NotHeld };
+    // Acknowledging can be repeated: the entry is done with, now or before.
+    let without_group = if disposal == Disposal::Acknowledge { Settled::Done } else { Settled::NotHeld };
+    let Some(stream) = bucket.streams.get_mut(&held.partition) else { return without_group };
+    let Some(group) = stream.groups.get_mut(group_name) else { return without_group };
     let settled = match disposal {
-        Disposal::Acknowledge => group.acknowledge(held.id).is_some(),
+        Disposal::Acknowledge => {
+            group.acknowledge(held.id);
+            true
+        }
         _ if !is_held(group, consumer, held) => false,
         Disposal::Retry { delay_ms, error } => {
             if let Some(pending) = group.let_wait(held.id, now_ms.saturating_add(delay_ms)) {

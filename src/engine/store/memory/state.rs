@@ -83,14 +83,16 @@ impl State {
 
     /// See [`Store::topology`](super::super::Store::topology).
     pub(super) fn topology(&self) -> Topology {
-        let types: BTreeSet<&str> =
-            self.buckets.values().flat_map(|bucket| bucket.streams.keys()).map(|at| at.event_type.as_ref()).collect();
+        let mut partitions: Vec<Partition> = self.buckets.values().flat_map(|bucket| bucket.streams.keys()).cloned().collect();
+        partitions.sort();
+        let mut types: Vec<String> = partitions.iter().map(|at| at.event_type.to_string()).collect();
+        types.dedup();
         let groups = self.specs.iter().map(|((group, pattern), spec)| GroupSpec {
             group: group.clone(),
             pattern: pattern.clone(),
             options: spec.options.clone(),
         });
-        Topology { types: types.into_iter().map(str::to_owned).collect(), groups: groups.collect() }
+        Topology { types, partitions, groups: groups.collect() }
     }
 
     /// See [`Store::open_partition`](super::super::Store::open_partition). Answers whether the partition is new.

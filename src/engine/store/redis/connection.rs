@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Cmd, ErrorKind, Pipeline, ProtocolVersion, RedisError, ServerErrorKind, Value};
+use redis::{AsyncConnectionConfig, Cmd, ErrorKind, Pipeline, ProtocolVersion, RedisError, ServerError, Value};
 use tokio::sync::Mutex;
 
 use super::super::StoreEvent;
@@ -62,8 +62,12 @@ impl Target {
             .await
             .map_err(|_| self.unreachable("no answer within connectTimeoutMs"))?
             .map_err(|e| self.explain(&e))?;
-        let id: i64 = redis::cmd("CLIENT").arg("ID").query_async(&mut inner).await.map_err(|e| self.explain(&e))?;
-        Ok(Connection { inner, id })
+        let info = redis::cmd("CLIENT").arg("INFO").query_async(&mut inner).await.map_err(|e| self.explain(&e))?;
+        let info = super::reply::text(info)?;
+        let field = |name: &str| info.split(' ').find_map(|field| field.strip_prefix(name)).unwrap_or_default();
+        let id = field("id=").parse().map_err(|_| super::reply::unexpected("CLIENT INFO"))?;
+        let address = field("addr=").to_owned();
+        Ok(Connection { inner, id, address })
     }
 
     /// `ERR_CONNECTION` with the address.
@@ -114,7 +118,7 @@ pub fn server_error(code: &str, text: &str) -> Error {
             error.retryable = true;
             error
         }
-        "READONLY" | "LOADING" | "MASTERDOWN" | "CLUSTERDOWN" | "TRYAGAIN" | "BUSY" | "MISCONF" | "UNBLOCKED" => {
+        "READONLY" | "LOADING" | "MASTERDOWN" | "CLUSTERDOWN" | "TRYAGAIN" | "BUSY" | "MISCONF" | "NOREPLICAS" | "UNBLOCKED" => {
             let mut error = Error::new(Code::Redis, format!("Redis cannot serve this now: {text}"));
             error.retryable = true;
             error
@@ -132,18 +136,38 @@ pub fn is_lost(error: &RedisError) -> bool {
     )
 }
 
-/// Whether the server will serve the same command later on another connection or after a failover.
-pub fn is_passing(error: &RedisError) -> bool {
-    matches!(
-        error.kind(),
-        ErrorKind::Server(
-            ServerErrorKind::BusyLoading
-                | ServerErrorKind::MasterDown
-                | ServerErrorKind::ReadOnly
-                | ServerErrorKind::TryAgain
-                | ServerErrorKind::ClusterDown
-        )
-    )
+/// What became of a transaction that failed.
+pub enum Failure {
+    /// Its fate is unknown.
+    Lost(Error),
+    /// It was not executed; the server, or the one that takes its place, will execute it later.
+    Later(Error),
+    /// It was not executed.
+    Refused(Error),
+}
+
+impl Failure {
+    /// Reads an error of the client.
+    pub fn of(error: RedisError, target: &Target) -> Self {
+        if is_lost(&error) {
+            return Self::Lost(target.explain(&error));
+        }
+        let explained = target.explain(&error);
+        // EXEC says only that a command was refused: the reason stands at the command.
+        match error.into_server_errors().as_deref().and_then(<[_]>::first) {
+            Some((_, reason)) => Self::said(reason),
+            None => Self::Refused(explained),
+        }
+    }
+
+    /// Reads an error reply.
+    pub fn said(error: &ServerError) -> Self {
+        let explained = super::reply::server_error(error);
+        match error.code() {
+            "LOADING" | "MASTERDOWN" | "READONLY" | "TRYAGAIN" | "CLUSTERDOWN" | "BUSY" | "NOREPLICAS" => Self::Later(explained),
+            _ => Self::Refused(explained),
+        }
+    }
 }
 
 /// A connection, and its id on the server.
@@ -151,9 +175,24 @@ pub fn is_passing(error: &RedisError) -> bool {
 pub struct Connection {
     /// Commands go here; clones share it.
     pub inner: MultiplexedConnection,
-    /// `CLIENT ID`: others can unblock or close it by this.
+    /// `CLIENT ID`: others can unblock it by this.
     pub id: i64,
+    /// Our end of it, as the server sees it.
+    address: String,
 }
+
+impl Connection {
+    /// Has the server close the connection, if it still has it. The number alone would not do: a server that was
+    /// started again counts anew, and this may be the number of another by now.
+    pub fn kill(&self) -> Cmd {
+        let mut kill = redis::cmd("CLIENT");
+        kill.arg("KILL").arg("ID").arg(self.id).arg("ADDR").arg(&self.address);
+        kill
+    }
+}
+
+/// Where news go.
+pub type Listener = Arc<dyn Fn(StoreEvent) + Send + Sync>;
 
 /// What the connections of a bus share: the address, counters, and the news of losing and finding the server.
 pub struct Link {
@@ -164,7 +203,7 @@ pub struct Link {
     /// Commands in flight.
     pub in_flight: AtomicUsize,
     closed: AtomicBool,
-    listener: std::sync::Mutex<Option<Arc<dyn Fn(StoreEvent) + Send + Sync>>>,
+    listener: std::sync::Mutex<Option<Listener>>,
 }
 
 impl Link {
@@ -181,7 +220,7 @@ impl Link {
     }
 
     /// Where news go.
-    pub fn watch(&self, listener: Arc<dyn Fn(StoreEvent) + Send + Sync>) {
+    pub fn watch(&self, listener: Listener) {
         *lock(&self.listener) = Some(listener);
     }
 
@@ -304,6 +343,9 @@ impl Slot {
     /// Sends commands in one pipeline; answers a value a command, errors of single ones in their place. All must be
     /// safe to repeat: they are sent once more when the connection turns out to be dead, or a script is unknown.
     pub async fn run(&self, commands: &[Cmd]) -> Result<Vec<Value>> {
+        if commands.is_empty() {
+            return Ok(Vec::new());
+        }
         let mut tried = false;
         loop {
             let mut connection = self.get().await?;
@@ -311,10 +353,8 @@ impl Slot {
                 Ok(mut values) => {
                     let unknown: Vec<usize> = (0..values.len()).filter(|i| is_no_script(&values[*i])).collect();
                     if !unknown.is_empty() {
-                        load_scripts(&self.link, &mut connection).await?;
-                        let again: Vec<Cmd> = unknown.iter().map(|i| commands[*i].clone()).collect();
-                        let replies = self.link.send(&mut connection, &again).await.map_err(|e| self.link.target.explain(&e))?;
-                        for (i, reply) in unknown.into_iter().zip(replies) {
+                        let again = self.with_scripts(&mut connection, unknown.iter().map(|i| &commands[*i])).await?;
+                        for (i, reply) in unknown.into_iter().zip(again) {
                             values[i] = reply;
                         }
                     }
@@ -336,6 +376,25 @@ impl Slot {
         }
     }
 
+    /// Sends commands whose scripts the server had forgotten, in one transaction with the scripts: nobody can have it
+    /// forget them in between.
+    async fn with_scripts(&self, connection: &mut Connection, commands: impl Iterator<Item = &Cmd>) -> Result<Vec<Value>> {
+        let mut pipeline = scripts::load_all();
+        pipeline.atomic();
+        let loaded = pipeline.len();
+        for command in commands {
+            pipeline.add_command(command.clone());
+        }
+        let _places = self.link.occupy(pipeline.len());
+        let replies = connection.inner.send_packed_commands(&pipeline, pipeline.len() + 1, 1).await;
+        match replies.map(|replies| replies.into_iter().next()) {
+            Ok(replies) => Ok(super::reply::list(replies.unwrap_or_default())?.into_iter().skip(loaded).collect()),
+            Err(error) => Err(match Failure::of(error, &self.link.target) {
+                Failure::Lost(error) | Failure::Later(error) | Failure::Refused(error) => error,
+            }),
+        }
+    }
+
     /// One command; an error reply is an error.
     pub async fn query(&self, command: Cmd) -> Result<Value> {
         match self.run(&[command]).await?.pop() {
@@ -351,7 +410,7 @@ fn is_no_script(value: &Value) -> bool {
 }
 
 /// Makes the scripts known to the server.
-pub async fn load_scripts(link: &Link, connection: &mut Connection) -> Result<()> {
+async fn load_scripts(link: &Link, connection: &mut Connection) -> Result<()> {
     let pipeline = scripts::load_all();
     let values = connection.inner.send_packed_commands(&pipeline, 0, pipeline.len()).await.map_err(|e| link.target.explain(&e))?;
     match values.into_iter().find_map(|value| if let Value::ServerError(error) = value { Some(error) } else { None }) {

@@ -1,8 +1,10 @@
 //! Dead letters: a stream a type and bucket; queries walk them bucket by bucket, type by type.
 
+use std::collections::BTreeSet;
+
 use redis::Value;
 
-use super::super::{Bucket, DeadLetterQuery, EntryId, StoredDeadLetter};
+use super::super::{Bucket, DeadLetterQuery, EntryId, Partition, StoredDeadLetter};
 use super::{Shared, keys, reply, scripts};
 use crate::engine::error::{Error, Result};
 
@@ -16,9 +18,10 @@ struct Place {
     event_type: String,
 }
 
-/// What one page read: the letters that match, and where to go on.
+/// What one page read: the letters that match, the partitions they came from, and where to go on.
 struct Page {
     letters: Vec<StoredDeadLetter>,
+    origins: BTreeSet<Partition>,
     next: Option<EntryId>,
 }
 
@@ -52,13 +55,10 @@ impl Shared {
                 places.push(Place { bucket, event_type: event_type.to_owned() });
             }
         } else {
-            let types = match &query.event_type {
-                Some(event_type) => vec![event_type.clone()],
-                None => self.topology().await?.types,
-            };
-            for event_type in types {
-                let bucket = super::super::Partition::new(event_type.as_str(), 0).bucket();
-                places.push(Place { bucket, event_type });
+            for partition in self.partitions().await? {
+                if query.event_type.as_ref().is_none_or(|wanted| **wanted == *partition.event_type) {
+                    places.push(Place { bucket: partition.bucket(), event_type: partition.event_type.to_string() });
+                }
             }
         }
         places.sort();
@@ -77,12 +77,13 @@ impl Shared {
         cmd.arg(self.keys.dead_letters(place.bucket, &place.event_type)).arg(from).arg(to).arg("COUNT").arg(count);
         let rows = reply::list(self.slot(place.bucket).query(cmd).await?)?;
         let full = rows.len() == count;
-        let mut page = Page { letters: Vec::new(), next: None };
+        let mut page = Page { letters: Vec::new(), origins: BTreeSet::new(), next: None };
         for row in rows {
-            let (id, letter) = read_letter(place, row)?;
+            let (id, letter, origin) = read_letter(place, row)?;
             page.next = full.then_some(id);
             if matches(query, &letter) {
                 page.letters.push(letter);
+                page.origins.extend(origin);
             }
         }
         Ok(page)
@@ -140,7 +141,7 @@ impl Shared {
             }
             return Ok(count);
         }
-        while let Some((_, letters)) = self.step(&mut walk, query).await? {
+        while let Some((_, Page { letters, .. })) = self.step(&mut walk, query).await? {
             count += letters.len() as u64;
         }
         Ok(count)
@@ -151,7 +152,7 @@ impl Shared {
     }
 
     /// The next letters of a walk, all of one place; `None` at the end.
-    async fn step(&self, walk: &mut Walk, query: &DeadLetterQuery) -> Result<Option<(Place, Vec<StoredDeadLetter>)>> {
+    async fn step(&self, walk: &mut Walk, query: &DeadLetterQuery) -> Result<Option<(Place, Page)>> {
         while let Some(place) = walk.places.get(walk.at).cloned() {
             let page = self.page(&place, query, walk.after, PAGE).await?;
             walk.after = page.next;
@@ -159,7 +160,7 @@ impl Shared {
                 walk.at += 1;
             }
             if !page.letters.is_empty() {
-                return Ok(Some((place, page.letters)));
+                return Ok(Some((place, page)));
             }
         }
         Ok(None)
@@ -171,10 +172,8 @@ impl Shared {
         let query = self.until_now(query).await?;
         let mut walk = self.walk(&query).await?;
         let mut count = 0;
-        while let Some((place, letters)) = self.step(&mut walk, &query).await? {
-            for letter in &letters {
-                self.reopen_for(letter).await?;
-            }
+        while let Some((place, Page { letters, origins, .. })) = self.step(&mut walk, &query).await? {
+            self.reopen(origins).await?;
             let key = self.keys.dead_letters(place.bucket, &place.event_type);
             let mut cmd = scripts::call(&scripts::REDRIVE, &[&key]);
             cmd.arg(self.keys.base(place.bucket)).arg(entry_ids(&letters));
@@ -192,13 +191,14 @@ impl Shared {
         Ok(DeadLetterQuery { to_ms: query.to_ms.or(Some(now)), ..query.clone() })
     }
 
-    /// The stream may be gone, while its dead letters are kept: it comes back with its groups.
-    async fn reopen_for(&self, letter: &StoredDeadLetter) -> Result<()> {
-        let partition = super::super::Partition::new(letter.event_type.as_str(), 0);
-        let mut exists = redis::cmd("EXISTS");
-        exists.arg(self.keys.stream(&partition));
-        if reply::int(&self.slot(partition.bucket()).query(exists).await?)? == 0 {
-            self.open_partition(&partition).await?;
+    /// Streams may be gone, while their dead letters are kept: they come back with their groups.
+    async fn reopen(&self, origins: BTreeSet<Partition>) -> Result<()> {
+        for partition in origins {
+            let mut exists = redis::cmd("EXISTS");
+            exists.arg(self.keys.stream(&partition));
+            if reply::int(&self.slot(partition.bucket()).query(exists).await?)? == 0 {
+                self.open_partition(&partition).await?;
+            }
         }
         Ok(())
     }
@@ -209,7 +209,7 @@ impl Shared {
         let query = self.until_now(query).await?;
         let mut walk = self.walk(&query).await?;
         let mut count = 0;
-        while let Some((place, letters)) = self.step(&mut walk, &query).await? {
+        while let Some((place, Page { letters, .. })) = self.step(&mut walk, &query).await? {
             let mut cmd = redis::cmd("XDEL");
             cmd.arg(self.keys.dead_letters(place.bucket, &place.event_type)).arg(entry_ids(&letters));
             count += reply::count(&self.slot(place.bucket).query(cmd).await?)?;
@@ -222,7 +222,8 @@ fn entry_ids(letters: &[StoredDeadLetter]) -> Vec<String> {
     letters.iter().filter_map(|l| keys::parse_dead_letter_id(&l.id).map(|(_, id, _)| id.to_string())).collect()
 }
 
-fn read_letter(place: &Place, row: Value) -> Result<(EntryId, StoredDeadLetter)> {
+/// The letter, its own id, and the partition of its entry.
+fn read_letter(place: &Place, row: Value) -> Result<(EntryId, StoredDeadLetter, Option<Partition>)> {
     let mut row = reply::list(row)?.into_iter();
     let (Some(id), Some(fields)) = (row.next(), row.next()) else { return Err(reply::unexpected("XRANGE")) };
     let id = reply::entry_id(&id)?;
@@ -237,6 +238,7 @@ fn read_letter(place: &Place, row: Value) -> Result<(EntryId, StoredDeadLetter)>
         meta: String::new(),
         data: String::new(),
     };
+    let mut origin = None;
     let mut fields = reply::list(fields)?.into_iter();
     while let (Some(key), Some(value)) = (fields.next(), fields.next()) {
         match reply::bytes(key)?.as_slice() {
@@ -244,10 +246,11 @@ fn read_letter(place: &Place, row: Value) -> Result<(EntryId, StoredDeadLetter)>
             b"reason" => letter.reason = reply::text(value)?,
             b"error" => letter.error = reply::text(value)?,
             b"attempts" => letter.attempts = u32::try_from(reply::count(&value)?).unwrap_or(u32::MAX),
+            b"entry" => origin = reply::text(value)?.split_once(' ').and_then(|(member, _)| keys::parse_member(member)),
             b"meta" => letter.meta = reply::text(value)?,
             b"data" => letter.data = reply::text(value)?,
             _ => {}
         }
     }
-    Ok((id, letter))
+    Ok((id, letter, origin))
 }

@@ -1,14 +1,15 @@
 //! Types, streams and groups: who makes them, and how publishers and subscribers cannot miss each other.
 //!
-//! A publisher notes the type, then reads the groups; a subscriber notes the group, then reads the types. Whoever
+//! A publisher notes the partition, then reads the groups; a subscriber notes the group, then reads the partitions. Whoever
 //! comes second sees the other, so an event never enters a stream before the groups that were there to get it.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
-use redis::Value;
+use redis::{Cmd, Value};
 use serde::Deserialize;
 
-use super::super::{EntryId, GroupSpec, Partition, StartFrom, Topology};
+use super::super::{Bucket, EntryId, GroupSpec, Partition, StartFrom, Topology};
 use super::{Shared, keys, reply, scripts};
 use crate::engine::error::{Code, Error, Result};
 use crate::engine::name;
@@ -34,45 +35,61 @@ impl Shared {
     pub async fn topology(&self) -> Result<Topology> {
         let mut types = redis::cmd("SMEMBERS");
         types.arg(self.keys.global("types"));
+        let commands: Vec<Cmd> = [types, self.read_groups()].into_iter().chain(Bucket::all().map(|b| self.read_partitions(b))).collect();
+        let mut values = self.control.run(&commands).await?.into_iter();
+        let types = reply::list(values.next().unwrap_or_default())?;
+        let mut topology = Topology {
+            types: types.into_iter().map(reply::text).collect::<Result<_>>()?,
+            groups: specs(values.next().unwrap_or_default())?,
+            partitions: partitions(values)?,
+        };
+        topology.types.sort();
+        Ok(topology)
+    }
+
+    fn read_groups(&self) -> Cmd {
         let mut groups = redis::cmd("HGETALL");
         groups.arg(self.keys.global("groups"));
-        let mut values = self.control.run(&[types, groups]).await?.into_iter();
-        let types = reply::list(values.next().unwrap_or_default())?;
-        let groups = reply::list(values.next().unwrap_or_default())?;
-        let mut topology = Topology { types: types.into_iter().map(reply::text).collect::<Result<_>>()?, groups: Vec::new() };
-        let mut pairs = groups.into_iter();
-        while let (Some(key), Some(value)) = (pairs.next(), pairs.next()) {
-            let key = reply::text(key)?;
-            // What this version cannot read belongs to another one: its own processes look after it.
-            let (Some((group, pattern)), Ok(stored)) = (key.split_once(' '), serde_json::from_str::<StoredSpec>(&reply::text(value)?))
-            else {
-                continue;
-            };
-            topology.groups.push(GroupSpec { group: group.to_owned(), pattern: pattern.to_owned(), options: stored.options });
-        }
-        topology.types.sort();
-        topology.groups.sort_by(|a, b| (&a.group, &a.pattern).cmp(&(&b.group, &b.pattern)));
-        Ok(topology)
+        groups
+    }
+
+    fn read_partitions(&self, bucket: Bucket) -> Cmd {
+        let mut members = redis::cmd("SMEMBERS");
+        members.arg(self.keys.in_bucket(bucket, "partitions"));
+        members
+    }
+
+    /// All partitions known.
+    pub async fn partitions(&self) -> Result<Vec<Partition>> {
+        let commands: Vec<Cmd> = Bucket::all().map(|bucket| self.read_partitions(bucket)).collect();
+        partitions(self.control.run(&commands).await?)
+    }
+
+    /// What makes a partition known, in two commands; each answers 1 if it was new.
+    fn note(&self, partition: &Partition) -> [Cmd; 2] {
+        let mut note_type = redis::cmd("SADD");
+        note_type.arg(self.keys.global("types")).arg(&*partition.event_type);
+        let mut note_partition = redis::cmd("SADD");
+        note_partition.arg(self.keys.in_bucket(partition.bucket(), "partitions")).arg(keys::member(partition));
+        [note_type, note_partition]
     }
 
     /// See `Store::open_partition`.
     pub async fn open_partition(&self, partition: &Partition) -> Result<()> {
-        let mut note = redis::cmd("SADD");
-        note.arg(self.keys.global("types")).arg(&*partition.event_type);
-        let new = reply::int(&self.control.query(note).await?)? == 1;
-        let mut groups: Vec<String> = self
-            .topology()
-            .await?
-            .groups
-            .into_iter()
-            .filter(|spec| name::matches(&spec.pattern, &partition.event_type))
-            .map(|spec| spec.group)
-            .collect();
-        groups.sort();
-        groups.dedup();
+        let [note_type, note_partition] = self.note(partition);
+        // In this order: a subscriber that does not see the partition had noted its group before.
+        let mut values = self.control.run(&[note_type, note_partition, self.read_groups()]).await?.into_iter();
+        reply::int(&values.next().unwrap_or_default())?;
+        let new = reply::int(&values.next().unwrap_or_default())? == 1;
+        let specs = specs(values.next().unwrap_or_default())?;
+        let matching = specs.into_iter().filter(|spec| name::matches(&spec.pattern, &partition.event_type));
+        let groups: BTreeSet<String> = matching.map(|spec| spec.group).collect();
         let bucket = partition.bucket();
         let mut open = scripts::call(&scripts::OPEN, &[&self.keys.stream(partition), &self.keys.in_bucket(bucket, "partitions")]);
-        open.arg(keys::member(partition)).arg(groups);
+        open.arg(keys::member(partition));
+        for group in groups {
+            open.arg(group);
+        }
         self.slot(bucket).query(open).await?;
         if new {
             self.announce().await;
@@ -91,18 +108,14 @@ impl Shared {
 
     /// See `Store::join`.
     pub async fn join(&self, spec: &GroupSpec, start: StartFrom, consumer: &str) -> Result<Vec<Partition>> {
-        let new = self.hold(spec, consumer).await?;
+        let mut new = self.hold(spec, consumer).await?;
         if !name::is_pattern(&spec.pattern) {
-            let mut note = redis::cmd("SADD");
-            note.arg(self.keys.global("types")).arg(&spec.pattern);
-            self.control.query(note).await?;
+            for value in self.control.run(&self.note(&Partition::new(spec.pattern.as_str(), 0))).await? {
+                new |= reply::int(&value)? == 1;
+            }
         }
-        let types = self.topology().await?.types;
-        let partitions: Vec<Partition> = types
-            .into_iter()
-            .filter(|event_type| name::matches(&spec.pattern, event_type))
-            .map(|event_type| Partition::new(event_type, 0))
-            .collect();
+        let mut partitions = self.partitions().await?;
+        partitions.retain(|partition| name::matches(&spec.pattern, &partition.event_type));
         let start = match start {
             StartFrom::Beginning => "0".to_owned(),
             StartFrom::Latest => "$".to_owned(),
@@ -110,13 +123,11 @@ impl Shared {
             StartFrom::Time(ms) => EntryId { ms, seq: 0 }.previous().to_string(),
         };
         for (bucket, members) in by_bucket(&partitions) {
-            let mut commands = Vec::with_capacity(members.len() * 2);
+            let mut commands = Vec::with_capacity(members.len());
             for partition in members {
-                let mut note = redis::cmd("SADD");
-                note.arg(self.keys.in_bucket(bucket, "partitions")).arg(keys::member(partition));
                 let mut create = redis::cmd("XGROUP");
                 create.arg("CREATE").arg(self.keys.stream(partition)).arg(&spec.group).arg(&start).arg("MKSTREAM");
-                commands.extend([note, create]);
+                commands.push(create);
             }
             for value in self.slot(bucket).run(&commands).await? {
                 if let Value::ServerError(error) = value
@@ -224,14 +235,40 @@ impl Shared {
 
     /// See `Store::restore_group`.
     pub async fn restore_group(&self, partition: &Partition, group: &str, after: EntryId) -> Result<bool> {
-        let mut note = redis::cmd("SADD");
-        note.arg(self.keys.global("types")).arg(&*partition.event_type);
-        self.control.query(note).await?;
+        self.control.run(&self.note(partition)).await?;
         let bucket = partition.bucket();
         let mut restore = scripts::call(&scripts::RESTORE, &[&self.keys.stream(partition), &self.keys.in_bucket(bucket, "partitions")]);
         restore.arg(keys::member(partition)).arg(group).arg(after.to_string());
         Ok(reply::int(&self.slot(bucket).query(restore).await?)? == 1)
     }
+}
+
+/// Reads the hash of groups.
+fn specs(value: Value) -> Result<Vec<GroupSpec>> {
+    let mut specs = Vec::new();
+    let mut pairs = reply::list(value)?.into_iter();
+    while let (Some(key), Some(value)) = (pairs.next(), pairs.next()) {
+        let key = reply::text(key)?;
+        // What this version cannot read belongs to another one: its own processes look after it.
+        let (Some((group, pattern)), Ok(stored)) = (key.split_once(' '), serde_json::from_str::<StoredSpec>(&reply::text(value)?)) else {
+            continue;
+        };
+        specs.push(GroupSpec { group: group.to_owned(), pattern: pattern.to_owned(), options: stored.options });
+    }
+    specs.sort_by(|a, b| (&a.group, &a.pattern).cmp(&(&b.group, &b.pattern)));
+    Ok(specs)
+}
+
+/// Reads the sets of partitions of some buckets.
+fn partitions(values: impl IntoIterator<Item = Value>) -> Result<Vec<Partition>> {
+    let mut partitions = Vec::new();
+    for value in values {
+        for member in reply::list(value)? {
+            partitions.extend(keys::parse_member(&reply::text(member)?));
+        }
+    }
+    partitions.sort();
+    Ok(partitions)
 }
 
 fn by_bucket(partitions: &[Partition]) -> std::collections::BTreeMap<super::Bucket, Vec<&Partition>> {

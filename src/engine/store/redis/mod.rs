@@ -77,6 +77,8 @@ struct Shared {
     places: usize,
     /// Server time less ours, ms.
     clock_offset_ms: AtomicI64,
+    leases: std::sync::Mutex<upkeep::Leases>,
+    reaps: upkeep::Reaps,
 }
 
 impl Shared {
@@ -99,7 +101,7 @@ impl Shared {
         let parts = reply::list(time)?;
         let [seconds, micros] = parts.as_slice() else { return Err(reply::unexpected("TIME")) };
         let server = reply::int(seconds)? * 1000 + reply::int(micros)? / 1000;
-        let ours = i64::try_from((sent_ms + self.env.now_ms()) / 2).unwrap_or(i64::MAX);
+        let ours = i64::try_from(u64::midpoint(sent_ms, self.env.now_ms())).unwrap_or(i64::MAX);
         self.clock_offset_ms.store(server - ours, Ordering::Relaxed);
         Ok(())
     }
@@ -159,7 +161,8 @@ pub struct RedisStore {
     writer_count: usize,
     settings: RedisStoreConfig,
     tasks: std::sync::Mutex<Vec<tokio::task::JoinHandle<()>>>,
-    unsent: Arc<AtomicUsize>,
+    /// Calls of `append` whose events are not settled yet, whether somebody waits for them or not.
+    unanswered: Arc<AtomicUsize>,
 }
 
 impl RedisStore {
@@ -187,6 +190,8 @@ impl RedisStore {
             keys: Keys::new(&config.key_prefix, config.dead_letter_pattern.as_deref()),
             link,
             clock_offset_ms: AtomicI64::new(0),
+            leases: std::sync::Mutex::default(),
+            reaps: upkeep::Reaps::default(),
         });
         Arc::new(Self {
             shared,
@@ -194,7 +199,7 @@ impl RedisStore {
             writer_count,
             settings: config,
             tasks: std::sync::Mutex::default(),
-            unsent: Arc::default(),
+            unanswered: Arc::default(),
         })
     }
 
@@ -254,7 +259,7 @@ impl Store for RedisStore {
         lock(&self.writers).take();
         // What was accepted is written first, as far as time allows.
         let written = async {
-            while self.unsent.load(Ordering::Acquire) > 0 {
+            while self.unanswered.load(Ordering::Acquire) > 0 {
                 tokio::time::sleep(Duration::from_millis(2)).await;
             }
         };
@@ -310,15 +315,13 @@ impl Store for RedisStore {
     fn append(&self, bucket: Bucket, events: Vec<NewEvent>) -> BoxFuture<'static, Vec<Result<Appended>>> {
         let count = events.len();
         let (done, results) = oneshot::channel();
-        let sent = match &*lock(&self.writers) {
-            Some(writers) => writers[usize::from(bucket.0) % writers.len()].send(writer::Request { bucket, events, done }).is_ok(),
-            None => false,
-        };
-        let unsent = self.unsent.clone();
-        unsent.fetch_add(1, Ordering::AcqRel);
+        let request = writer::Request { bucket, events, answer: writer::Answer::new(done, &self.unanswered) };
+        if let Some(writers) = &*lock(&self.writers) {
+            // A writer that is gone drops the request, which is an answer too.
+            let _ = writers[usize::from(bucket.0) % writers.len()].send(request);
+        }
         Box::pin(async move {
-            let results = if sent { results.await.ok() } else { None };
-            unsent.fetch_sub(1, Ordering::AcqRel);
+            let results = results.await.ok();
             results.unwrap_or_else(|| (0..count).map(|_| Err(Error::closed("the bus"))).collect())
         })
     }

@@ -25,8 +25,7 @@ pub fn list(value: Value) -> Result<Vec<Value>> {
 pub fn bytes(value: Value) -> Result<Vec<u8>> {
     match value {
         Value::BulkString(bytes) => Ok(bytes),
-        Value::SimpleString(text) => Ok(text.into_bytes()),
-        Value::VerbatimString { text, .. } => Ok(text.into_bytes()),
+        Value::SimpleString(text) | Value::VerbatimString { text, .. } => Ok(text.into_bytes()),
         Value::Okay => Ok(b"OK".to_vec()),
         Value::Int(n) => Ok(n.to_string().into_bytes()),
         Value::ServerError(error) => Err(server_error(&error)),

@@ -1,20 +1,35 @@
-//! The Lua scripts: files of their own, sent by hash, loaded when the server does not know them (again).
+//! The Lua scripts: files of their own, sent by hash, loaded when the server does not know them (again). Publishing sends
+//! the text instead, once a transaction.
 
 use std::sync::LazyLock;
 
 use redis::{Cmd, Script};
 
+/// A script as it is sent: without the lines that only explain it.
+pub struct Lua {
+    source: String,
+    hash: String,
+}
+
+impl Lua {
+    fn new(text: &str) -> Self {
+        let source = text.lines().filter(|line| !line.trim_start().starts_with("--")).fold(String::new(), |all, line| all + line + "\n");
+        let hash = Script::new(&source).get_hash().to_owned();
+        Self { source, hash }
+    }
+}
+
 macro_rules! scripts {
     ($($(#[$doc:meta])* $name:ident = $file:literal),+ $(,)?) => {
         $(
             $(#[$doc])*
-            pub static $name: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!(concat!("lua/", $file))));
+            pub static $name: LazyLock<Lua> = LazyLock::new(|| Lua::new(include_str!(concat!("lua/", $file))));
         )+
 
         /// Loads every script.
         pub fn load_all() -> redis::Pipeline {
             let mut pipeline = redis::pipe();
-            $( pipeline.cmd("SCRIPT").arg("LOAD").arg(include_str!(concat!("lua/", $file))); )+
+            $( pipeline.cmd("SCRIPT").arg("LOAD").arg(&$name.source); )+
             pipeline
         }
     };
@@ -23,6 +38,8 @@ macro_rules! scripts {
 scripts! {
     /// Writes one event that is delayed or has an idempotency key.
     APPEND = "append.lua",
+    /// Ends the transaction of a batch.
+    MARK = "mark.lua",
     /// Notes the longest ttl of a partition.
     FACTS = "facts.lua",
     /// Makes a stream with its groups.
@@ -54,9 +71,19 @@ scripts! {
 }
 
 /// `EVALSHA` with keys and arguments still to be added.
-pub fn call(script: &Script, keys: &[&str]) -> Cmd {
-    let mut cmd = redis::cmd("EVALSHA");
-    cmd.arg(script.get_hash()).arg(keys.len());
+pub fn call(script: &Lua, keys: &[&str]) -> Cmd {
+    command("EVALSHA", &script.hash, keys)
+}
+
+/// `EVAL`, which makes the script known at the same time, with arguments still to be added: for where an answer that
+/// it is unknown would come too late.
+pub fn eval(script: &Lua, keys: &[&str]) -> Cmd {
+    command("EVAL", &script.source, keys)
+}
+
+fn command(name: &str, script: &str, keys: &[&str]) -> Cmd {
+    let mut cmd = redis::cmd(name);
+    cmd.arg(script).arg(keys.len());
     for key in keys {
         cmd.arg(*key);
     }

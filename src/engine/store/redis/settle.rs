@@ -10,7 +10,7 @@ use crate::engine::error::Result;
 
 /// What the replies to a pipeline say of which entries.
 enum Answers {
-    /// One number: how many of these were acknowledged.
+    /// These are acknowledged, now or before: how many of them now is of no interest.
     Acknowledged(Vec<usize>),
     /// A list: 1 or 0 for each.
     Each(Vec<usize>),
@@ -45,9 +45,9 @@ impl Shared {
         for (value, answer) in self.settler(bucket).run(&commands).await?.into_iter().zip(answers) {
             match answer {
                 Answers::Acknowledged(indexes) => {
-                    // One number for all: in a mixed batch the late ones count as done, which they are.
-                    if reply::count(&value)? > 0 {
-                        indexes.into_iter().for_each(|i| out[i] = Settled::Done);
+                    reply::count(&value)?;
+                    for i in indexes {
+                        out[i] = Settled::Done;
                     }
                 }
                 Answers::Each(indexes) => {
@@ -140,9 +140,13 @@ impl Shared {
         const MOST: usize = 1000;
         let mut cmd = redis::cmd("ZRANGE");
         cmd.arg(self.keys.due(bucket, group)).arg(0).arg(MOST).arg("WITHSCORES");
+        let sent = self.env.now_ms();
+        let mut values = self.slot(bucket).run(&[redis::cmd("TIME"), cmd]).await?.into_iter();
+        // By the server's clock, as claiming goes: what was handed back this very millisecond is due.
+        self.compare_clocks(sent, values.next().unwrap_or_default())?;
         let now = self.now_ms();
         let mut index = DueIndex::default();
-        let mut pairs = reply::list(self.slot(bucket).query(cmd).await?)?.into_iter();
+        let mut pairs = reply::list(values.next().unwrap_or_default())?.into_iter();
         while let (Some(member), Some(score)) = (pairs.next(), pairs.next()) {
             let due = reply::count(&score)?;
             if due > now {

@@ -1,19 +1,40 @@
 //! Upkeep: leases, taking over from the dead, delayed events, trimming and expiry.
 
+use std::collections::{BTreeSet, HashMap};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use redis::Value;
+use redis::{Cmd, Value};
 
-use super::super::{Bucket, Crashed, Expired, Keeping, Partition, Reaped, Swept};
+use super::super::{BUCKETS, Bucket, Crashed, Expired, Keeping, Partition, Reaped, Swept};
 use super::{Shared, keys, reply, scripts};
+use crate::engine::env::lock;
 use crate::engine::error::Result;
 use crate::engine::event::MetaView;
 
 /// Most entries one call takes from dead consumers, or moves from delayed to due: bounds the time the server is held.
 const ENTRIES_A_CALL: usize = 1000;
 
+/// Every so many calls for a bucket, consumers that never had a lease are looked for, too.
+const DEEP_EVERY: u32 = 16;
+/// Streams, or groups, asked about in one pipeline.
+const LOOKS_A_PIPELINE: usize = 100;
+
+/// Leases that this process asked for and has not released; true once the server had granted it. Only the process
+/// knows that it had one: the server's key is gone with the lease.
+pub type Leases = HashMap<(Bucket, String), bool>;
+
+/// Calls of [`Shared::reap`] so far, by bucket.
+pub type Reaps = [AtomicU32; BUCKETS as usize];
+
 fn event_id(meta: &[u8]) -> String {
     MetaView::read(meta).map(|view| view.id.into_owned()).unwrap_or_default()
+}
+
+fn info(what: &str, of: &[&str]) -> Cmd {
+    let mut cmd = redis::cmd("XINFO");
+    cmd.arg(what).arg(of);
+    cmd
 }
 
 fn millis(duration: Duration) -> u64 {
@@ -21,49 +42,65 @@ fn millis(duration: Duration) -> u64 {
 }
 
 impl Shared {
-    fn lease_keys(&self, consumer: &str, buckets: &[Bucket]) -> Vec<(Bucket, String)> {
-        buckets.iter().map(|b| (*b, self.keys.in_bucket(*b, &format!("alive:{consumer}")))).collect()
+    fn lease_key(&self, consumer: &str, bucket: Bucket) -> String {
+        self.keys.in_bucket(bucket, &format!("alive:{consumer}"))
+    }
+
+    /// Has the consumer looked at when the dead of the bucket are looked for.
+    fn note_consumer(&self, consumer: &str, bucket: Bucket) -> Cmd {
+        let mut note = redis::cmd("SADD");
+        note.arg(self.keys.in_bucket(bucket, "consumers")).arg(consumer);
+        note
     }
 
     /// See `Store::renew`.
     pub async fn renew(&self, consumer: &str, buckets: &[Bucket], lease: Duration) -> Result<bool> {
-        let mut held = true;
         let mut presence = redis::cmd("SET");
         presence.arg(self.keys.global(&format!("alive:{consumer}"))).arg(1).arg("PX").arg(millis(lease));
         let mut commands = vec![redis::cmd("TIME"), presence];
-        for (bucket, key) in self.lease_keys(consumer, buckets) {
-            let mut note = redis::cmd("SADD");
-            note.arg(self.keys.in_bucket(bucket, "consumers")).arg(consumer);
-            // GET tells whether the lease was there; SADD whether this consumer was known.
+        let mut granted = Vec::with_capacity(buckets.len());
+        for bucket in buckets {
+            // Noted when asked for: a release in the meantime takes it out, and the answer does not bring it back.
+            granted.push(*lock(&self.leases).entry((*bucket, consumer.to_owned())).or_insert(false));
             let mut set = redis::cmd("SET");
-            set.arg(key).arg(1).arg("PX").arg(millis(lease)).arg("GET");
-            commands.extend([note, set]);
+            set.arg(self.lease_key(consumer, *bucket)).arg(1).arg("PX").arg(millis(lease)).arg("GET");
+            if granted.last() == Some(&true) {
+                // A lapsed lease is not taken up again: what it stood for may be with others.
+                set.arg("XX");
+            }
+            commands.extend([self.note_consumer(consumer, *bucket), set]);
         }
         let sent = self.env.now_ms();
         let mut values = self.control.run(&commands).await?.into_iter();
         self.compare_clocks(sent, values.next().unwrap_or_default())?;
         reply::bytes(values.next().unwrap_or_default())?;
-        while let (Some(new), Some(before)) = (values.next(), values.next()) {
-            let new = reply::int(&new)? == 1;
+        let mut held = true;
+        for (bucket, granted) in buckets.iter().zip(granted) {
+            let (noted, before) = (values.next().unwrap_or_default(), values.next().unwrap_or_default());
+            reply::int(&noted)?;
             if let Value::ServerError(error) = &before {
                 return Err(reply::server_error(error));
             }
-            held &= new || before != Value::Nil;
+            held &= !granted || before != Value::Nil;
+            if let Some(known) = lock(&self.leases).get_mut(&(*bucket, consumer.to_owned())) {
+                *known = true;
+            }
         }
         Ok(held)
     }
 
     /// See `Store::release`.
     pub async fn release(&self, consumer: &str, buckets: &[Bucket]) -> Result<()> {
-        let leases = self.lease_keys(consumer, buckets).into_iter().map(|(_, key)| key);
-        let commands: Vec<redis::Cmd> = leases
-            .chain([self.keys.global(&format!("alive:{consumer}"))])
-            .map(|key| {
-                let mut del = redis::cmd("DEL");
-                del.arg(key);
-                del
-            })
-            .collect();
+        let mut presence = redis::cmd("DEL");
+        presence.arg(self.keys.global(&format!("alive:{consumer}")));
+        let mut commands = vec![presence];
+        for bucket in buckets {
+            lock(&self.leases).remove(&(*bucket, consumer.to_owned()));
+            let mut end = redis::cmd("DEL");
+            end.arg(self.lease_key(consumer, *bucket));
+            // Reaping forgot it if its lease had lapsed before: what it took since then must not be left behind.
+            commands.extend([self.note_consumer(consumer, *bucket), end]);
+        }
         self.control.run(&commands).await?;
         Ok(())
     }
@@ -78,6 +115,9 @@ impl Shared {
 
     /// See `Store::reap`.
     pub async fn reap(&self, bucket: Bucket, max_crashes: u32) -> Result<Reaped> {
+        if self.reaps[usize::from(bucket.0)].fetch_add(1, Ordering::Relaxed).is_multiple_of(DEEP_EVERY) {
+            self.note_strangers(bucket).await?;
+        }
         let mut out = Reaped::default();
         loop {
             let mut cmd =
@@ -105,6 +145,59 @@ impl Shared {
                 return Ok(out);
             }
         }
+    }
+
+    /// Notes consumers of the bucket that have no lease, whoever made them: the script looks at noted ones only, and
+    /// takes no one's word that the lease is gone. A consumer of this bus has its lease before its first read.
+    async fn note_strangers(&self, bucket: Bucket) -> Result<()> {
+        let mut members = redis::cmd("SMEMBERS");
+        members.arg(self.keys.in_bucket(bucket, "partitions"));
+        let mut streams = Vec::new();
+        for member in reply::list(self.slot(bucket).query(members).await?)? {
+            streams.extend(keys::parse_member(&reply::text(member)?).map(|partition| self.keys.stream(&partition)));
+        }
+        let looks: Vec<Cmd> = streams.iter().map(|stream| info("GROUPS", &[stream])).collect();
+        let mut looks_at_groups = Vec::new();
+        for (stream, groups) in streams.iter().zip(self.look(bucket, looks).await?) {
+            for group in groups {
+                let name = reply::text(reply::field(&reply::list(group)?, "name").cloned().unwrap_or_default())?;
+                looks_at_groups.push(info("CONSUMERS", &[stream, &name]));
+            }
+        }
+        let mut names = BTreeSet::new();
+        for consumers in self.look(bucket, looks_at_groups).await? {
+            for consumer in consumers {
+                names.insert(reply::text(reply::field(&reply::list(consumer)?, "name").cloned().unwrap_or_default())?);
+            }
+        }
+        names.retain(|name| !name.starts_with('~'));
+        let looks: Vec<Cmd> = names
+            .iter()
+            .map(|name| {
+                let mut exists = redis::cmd("EXISTS");
+                exists.arg(self.lease_key(name, bucket));
+                exists
+            })
+            .collect();
+        let mut notes = Vec::new();
+        for (name, alive) in names.iter().zip(self.slot(bucket).run(&looks).await?) {
+            if reply::int(&alive)? == 0 {
+                notes.push(self.note_consumer(name, bucket));
+            }
+        }
+        self.slot(bucket).run(&notes).await?;
+        Ok(())
+    }
+
+    /// Lists, a command each; an empty one where the key or group is gone.
+    async fn look(&self, bucket: Bucket, commands: Vec<Cmd>) -> Result<Vec<Vec<Value>>> {
+        let mut out = Vec::with_capacity(commands.len());
+        for some in commands.chunks(LOOKS_A_PIPELINE) {
+            for value in self.slot(bucket).run(some).await? {
+                out.push(if matches!(value, Value::ServerError(_)) { Vec::new() } else { reply::list(value)? });
+            }
+        }
+        Ok(out)
     }
 
     /// See `Store::move_delayed`.

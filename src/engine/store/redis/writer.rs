@@ -1,8 +1,11 @@
-//! Publishing: a writer task a pool slot, pipelines of transactions, exactly once over a lost connection.
+//! Publishing: a few tasks that write, pipelines of transactions, exactly once over a lost connection.
 //!
-//! A batch is one MULTI for one bucket that also sets `P:{n}:producer:<instance>` to the batch's number. When a
-//! reply is lost, the writer connects anew, has the server close the old connection (so that nothing of it can
-//! take effect later) and reads that number: batches up to it are in, the others are sent again, in order.
+//! A batch is one MULTI for one bucket that ends with a note of the batch's number (`mark.lua`). When a reply is lost,
+//! the writer connects anew, has the server close the old connection, so that nothing of it can take effect later, and
+//! reads the notes: batches up to the number are in, the others are sent again, in order.
+//!
+//! Events of a bucket keep the order of their calls. Several batches of a bucket are on their way at once; what comes
+//! back (its stream is gone) waits until the others have come back too.
 
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
@@ -12,12 +15,12 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::{FuturesOrdered, FuturesUnordered};
-use redis::{Pipeline, RedisError, Value};
+use redis::{Cmd, Pipeline, RedisError, Value};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
-use super::super::{Appended, Bucket, NewEvent, Partition};
-use super::connection::{Connection, Link, is_lost, is_passing, load_scripts};
+use super::super::{Appended, BUCKETS, Bucket, NewEvent, Partition};
+use super::connection::{Connection, Failure, Link};
 use super::keys::{self, Keys};
 use super::{reply, scripts};
 use crate::engine::env::lock;
@@ -25,10 +28,18 @@ use crate::engine::error::{Code, Error, Result};
 
 /// Transactions in flight on one connection: enough to keep the server busy while replies travel.
 const IN_FLIGHT_MAX: usize = 4;
+/// Places for notes on batches, used in turn: more than can be in flight.
+const NOTES: u64 = 8;
+/// Most bytes a transaction, unless a single event is larger: the server does nothing else meanwhile.
+const BATCH_BYTES_MAX: usize = 1024 * 1024;
 /// How long the number of a publisher's last batch is kept, s: longer than any publish waits.
 const PRODUCER_TTL_S: u64 = 3600;
-/// Longest pause between attempts to connect.
-const RECONNECT_MAX: Duration = Duration::from_millis(1000);
+/// First and longest pause between attempts to connect.
+const RECONNECT: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
+/// Pause before a server that does not take writes now is asked again.
+const REFUSED_PAUSE: Duration = Duration::from_millis(100);
+/// Pause before a stream that could not be made is tried again.
+const REOPEN_PAUSE: Duration = Duration::from_millis(50);
 
 /// Opens a partition whose stream is missing.
 pub type Opener = Arc<dyn Fn(Partition) -> BoxFuture<'static, Result<()>> + Send + Sync>;
@@ -39,8 +50,28 @@ pub struct Request {
     pub bucket: Bucket,
     /// The events.
     pub events: Vec<NewEvent>,
-    /// Answered with a result an event.
-    pub done: oneshot::Sender<Vec<Result<Appended>>>,
+    /// Where the results go.
+    pub answer: Answer,
+}
+
+/// Answered with a result an event; counted until then, whether somebody waits for it or not.
+pub struct Answer {
+    done: Option<oneshot::Sender<Vec<Result<Appended>>>>,
+    unanswered: Arc<AtomicUsize>,
+}
+
+impl Answer {
+    /// Goes to `done`, counted in `unanswered`.
+    pub fn new(done: oneshot::Sender<Vec<Result<Appended>>>, unanswered: &Arc<AtomicUsize>) -> Self {
+        unanswered.fetch_add(1, Ordering::AcqRel);
+        Self { done: Some(done), unanswered: unanswered.clone() }
+    }
+}
+
+impl Drop for Answer {
+    fn drop(&mut self) {
+        self.unanswered.fetch_sub(1, Ordering::AcqRel);
+    }
 }
 
 /// Collects the results of one request.
@@ -51,20 +82,20 @@ struct Ticket {
 
 struct TicketState {
     results: Vec<Option<Result<Appended>>>,
-    done: Option<oneshot::Sender<Vec<Result<Appended>>>>,
+    answer: Answer,
 }
 
 impl Ticket {
-    fn new(count: usize, done: oneshot::Sender<Vec<Result<Appended>>>) -> Arc<Self> {
+    fn new(count: usize, answer: Answer) -> Arc<Self> {
         let results = (0..count).map(|_| None).collect();
-        Arc::new(Self { left: AtomicUsize::new(count), inner: std::sync::Mutex::new(TicketState { results, done: Some(done) }) })
+        Arc::new(Self { left: AtomicUsize::new(count), inner: std::sync::Mutex::new(TicketState { results, answer }) })
     }
 
     fn fill(&self, index: usize, result: Result<Appended>) {
         let mut inner = lock(&self.inner);
         if inner.results[index].replace(result).is_none()
             && self.left.fetch_sub(1, Ordering::AcqRel) == 1
-            && let Some(done) = inner.done.take()
+            && let Some(done) = inner.answer.done.take()
         {
             // Nobody waits any more if the bus was closed; the results have no other use.
             let _ = done.send(inner.results.drain(..).flatten().collect());
@@ -79,13 +110,15 @@ struct Pending {
     deadline: Instant,
     ticket: Arc<Ticket>,
     index: usize,
-    /// It may be in the stream already: sent once, the reply was lost.
-    uncertain: bool,
 }
 
 impl Pending {
     fn finish(self, result: Result<Appended>) {
         self.ticket.fill(self.index, result);
+    }
+
+    fn bytes(&self) -> usize {
+        self.event.meta.len() + self.event.data.len()
     }
 }
 
@@ -93,6 +126,8 @@ struct Batch {
     bucket: Bucket,
     number: u64,
     items: Vec<Pending>,
+    /// Its partitions, in the order of their note.
+    partitions: Vec<Partition>,
     /// Index of each event's reply in the transaction's.
     replies: Vec<usize>,
 }
@@ -109,27 +144,38 @@ pub struct Settings {
     pub timeout: Duration,
 }
 
+/// What waits in one bucket.
+#[derive(Default)]
+struct Lane {
+    queue: VecDeque<Pending>,
+    /// Number of its last batch.
+    number: u64,
+    /// Batches on their way.
+    in_flight: usize,
+    /// A stream of its is being made: what follows waits too, so that order holds.
+    opening: bool,
+    /// It has a turn coming.
+    listed: bool,
+}
+
+/// Partitions of a bucket that were to be made, and what became of it.
+type Openings = (Bucket, Vec<(Partition, Result<()>)>);
+
 /// The task that writes for some buckets, on one connection.
 pub struct Writer {
     link: Arc<Link>,
     keys: Keys,
     settings: Settings,
     opener: Opener,
-    queues: HashMap<Bucket, VecDeque<Pending>>,
-    /// Buckets with something queued, in turn.
+    lanes: Vec<Lane>,
+    /// Buckets with something to send, in turn.
     ready: VecDeque<Bucket>,
-    numbers: HashMap<Bucket, u64>,
     /// Longest ttl noted for a partition by this writer, ms; `None`: "never expires" was noted.
     noted_ttl: HashMap<Partition, Option<u64>>,
-    queued: usize,
-    /// The server forgot the scripts (SCRIPT FLUSH): they are loaded before more is sent.
-    scripts_gone: bool,
     accepted: u64,
     /// Partitions whose stream was made, or found, by this writer.
     opened: HashSet<Partition>,
-    /// Buckets that wait for a stream of theirs to be made: what follows in them waits too, so that order holds.
-    opening: HashSet<Bucket>,
-    openings: FuturesUnordered<BoxFuture<'static, (Bucket, Vec<(Partition, Result<()>)>)>>,
+    openings: FuturesUnordered<BoxFuture<'static, Openings>>,
 }
 
 impl Writer {
@@ -142,15 +188,11 @@ impl Writer {
             keys,
             settings,
             opener,
-            queues: HashMap::new(),
+            lanes: (0..BUCKETS).map(|_| Lane::default()).collect(),
             ready: VecDeque::new(),
-            numbers: HashMap::new(),
             noted_ttl: HashMap::new(),
-            queued: 0,
-            scripts_gone: false,
             accepted: 0,
             opened: HashSet::new(),
-            opening: HashSet::new(),
             openings: FuturesUnordered::new(),
         };
         tokio::spawn(writer.run(receiver));
@@ -162,16 +204,8 @@ impl Writer {
         let mut in_flight: FuturesOrdered<BoxFuture<'static, Reply>> = FuturesOrdered::new();
         let mut open = true;
         loop {
-            if connection.is_none() && self.queued > 0 {
+            if connection.is_none() && !self.is_idle() {
                 connection = self.reconnect(None, Vec::new(), &mut requests).await;
-            }
-            if let Some(connection) = &mut connection
-                && self.scripts_gone
-            {
-                // Should this fail, the next transaction says so again.
-                let _ = load_scripts(&self.link, connection).await;
-                self.noted_ttl.clear();
-                self.scripts_gone = false;
             }
             if let Some(connection) = &connection {
                 while in_flight.len() < IN_FLIGHT_MAX {
@@ -179,7 +213,7 @@ impl Writer {
                     in_flight.push_back(self.send(connection, batch));
                 }
             }
-            if !open && self.queued == 0 && in_flight.is_empty() {
+            if !open && self.is_idle() && in_flight.is_empty() {
                 return;
             }
             tokio::select! {
@@ -192,25 +226,21 @@ impl Writer {
                     }
                     None => open = false,
                 },
-                Some((batch, result)) = in_flight.next(), if !in_flight.is_empty() => match result {
-                    Ok(values) => self.answer(batch, values),
-                    Err(error) if is_lost(&error) || is_passing(&error) => {
-                        let mut unanswered = vec![batch];
-                        while let Some((batch, result)) = in_flight.next().await {
-                            match result {
-                                Ok(values) => self.answer(batch, values),
-                                Err(_) => unanswered.push(batch),
-                            }
+                Some(reply) = in_flight.next(), if !in_flight.is_empty() => {
+                    let mut lost = Vec::new();
+                    if let Some(error) = self.land(reply, &mut lost) {
+                        while let Some(reply) = in_flight.next().await {
+                            self.land(reply, &mut lost);
                         }
-                        self.link.down(&self.link.target.explain(&error));
-                        let old = connection.take().map(|c| c.id);
-                        connection = self.reconnect(old, unanswered, &mut requests).await;
-                    }
-                    Err(error) => {
-                        let error = self.link.target.explain(&error);
-                        for item in batch.items {
-                            item.finish(Err(error.clone()));
+                        if !lost.is_empty() {
+                            self.link.down(&error);
                         }
+                        let old = connection.take();
+                        if lost.is_empty() {
+                            self.expire_with(&error, self.link.is_closed());
+                            self.pause(Instant::now() + REFUSED_PAUSE, &lost, &mut requests).await;
+                        }
+                        connection = self.reconnect(old, lost, &mut requests).await;
                     }
                 },
                 Some((bucket, results)) = self.openings.next(), if !self.openings.is_empty() => self.opened(bucket, results),
@@ -218,66 +248,104 @@ impl Writer {
         }
     }
 
+    fn lane(&mut self, bucket: Bucket) -> &mut Lane {
+        &mut self.lanes[usize::from(bucket.0)]
+    }
+
+    /// Whether nothing waits to be sent.
+    fn is_idle(&self) -> bool {
+        self.lanes.iter().all(|lane| lane.queue.is_empty())
+    }
+
+    /// Gives the bucket a turn if it has something to send.
+    fn list(&mut self, bucket: Bucket) {
+        let lane = self.lane(bucket);
+        if !lane.listed && !lane.opening && !lane.queue.is_empty() {
+            lane.listed = true;
+            self.ready.push_back(bucket);
+        }
+    }
+
     fn enqueue(&mut self, request: Request) {
-        let ticket = Ticket::new(request.events.len(), request.done);
+        let ticket = Ticket::new(request.events.len(), request.answer);
         let deadline = Instant::now() + self.settings.timeout;
-        let queue = self.queues.entry(request.bucket).or_default();
-        if queue.is_empty() && !request.events.is_empty() && !self.opening.contains(&request.bucket) {
-            self.ready.push_back(request.bucket);
-        }
         for (index, event) in request.events.into_iter().enumerate() {
-            self.queued += 1;
             self.accepted += 1;
-            queue.push_back(Pending { event, order: self.accepted, deadline, ticket: ticket.clone(), index, uncertain: false });
+            let order = self.accepted;
+            self.lane(request.bucket).queue.push_back(Pending { event, order, deadline, ticket: ticket.clone(), index });
         }
+        self.list(request.bucket);
     }
 
     /// The next batch of the bucket whose turn it is. A bucket with a stream still to be made steps back until it is.
     fn next_batch(&mut self) -> Option<Batch> {
         loop {
             let bucket = self.ready.pop_front()?;
-            let queue = self.queues.get_mut(&bucket)?;
-            let take = queue.len().min(self.settings.pipeline_size);
-            let closed: BTreeSet<&Partition> =
-                queue.iter().take(take).map(|item| &item.event.partition).filter(|p| !self.opened.contains(*p)).collect();
+            let lane = &mut self.lanes[usize::from(bucket.0)];
+            lane.listed = false;
+            let mut bytes = 0;
+            let fitting = lane.queue.iter().take(self.settings.pipeline_size).take_while(|item| {
+                bytes += item.bytes();
+                bytes <= BATCH_BYTES_MAX
+            });
+            let take = fitting.count().max(1).min(lane.queue.len());
+            // Events in a row are mostly of one partition.
+            let mut known: Option<&Partition> = None;
+            let mut closed: BTreeSet<&Partition> = BTreeSet::new();
+            for partition in lane.queue.iter().take(take).map(|item| &item.event.partition) {
+                if known != Some(partition) {
+                    known = Some(partition);
+                    if !self.opened.contains(partition) {
+                        closed.insert(partition);
+                    }
+                }
+            }
             if !closed.is_empty() {
-                let closed = closed.into_iter().cloned().collect();
-                self.open(bucket, closed, Duration::ZERO);
+                // What is on its way comes first: it may have to be sent again, before what would go out then.
+                if lane.in_flight == 0 {
+                    let closed = closed.into_iter().cloned().collect();
+                    self.open(bucket, closed, Duration::ZERO);
+                }
                 continue;
             }
             let mut items = Vec::with_capacity(take);
-            for item in queue.drain(..take) {
-                self.queued -= 1;
+            for item in lane.queue.drain(..take) {
                 if item.event.cancelled.as_ref().is_some_and(|flag| flag.load(Ordering::Acquire)) {
                     item.finish(Err(Error::new(Code::Aborted, "the publish was aborted before it was sent")));
                 } else {
                     items.push(item);
                 }
             }
-            if !queue.is_empty() {
-                self.ready.push_back(bucket);
+            let number = (!items.is_empty()).then(|| {
+                lane.in_flight += 1;
+                lane.number += 1;
+                lane.number
+            });
+            self.list(bucket);
+            if let Some(number) = number {
+                return Some(Batch { bucket, number, items, partitions: Vec::new(), replies: Vec::new() });
             }
-            if items.is_empty() {
-                continue;
-            }
-            let number = self.numbers.entry(bucket).or_insert(0);
-            *number += 1;
-            return Some(Batch { bucket, number: *number, items, replies: Vec::new() });
         }
     }
 
     /// Makes streams, after a pause; the bucket waits.
     fn open(&mut self, bucket: Bucket, partitions: Vec<Partition>, pause: Duration) {
-        self.opening.insert(bucket);
+        self.lane(bucket).opening = true;
         let opener = self.opener.clone();
-        self.openings.push(Box::pin(async move {
+        let wanted = partitions.clone();
+        // A task of its own: it shares connections with others, who would wait for it while this one does not look.
+        let task = tokio::spawn(async move {
             tokio::time::sleep(pause).await;
             let mut results = Vec::with_capacity(partitions.len());
             for partition in partitions {
                 let result = opener(partition.clone()).await;
                 results.push((partition, result));
             }
-            (bucket, results)
+            results
+        });
+        self.openings.push(Box::pin(async move {
+            let failed = |_| wanted.into_iter().map(|partition| (partition, Err(Error::internal("making a stream ended early")))).collect();
+            (bucket, task.await.unwrap_or_else(failed))
         }));
     }
 
@@ -293,96 +361,105 @@ impl Writer {
                     again.push(partition);
                 }
                 Err(error) => {
-                    let queue = self.queues.entry(bucket).or_default();
+                    let queue = &mut self.lane(bucket).queue;
                     let (refused, kept): (VecDeque<_>, VecDeque<_>) = queue.drain(..).partition(|item| item.event.partition == partition);
                     *queue = kept;
-                    self.queued -= refused.len();
-                    refused.into_iter().for_each(|item| item.finish(Err(error.clone())));
+                    for item in refused {
+                        item.finish(Err(error.clone()));
+                    }
                 }
             }
         }
-        let queue = self.queues.entry(bucket).or_default();
-        again.retain(|partition| queue.iter().any(|item| item.event.partition == *partition));
+        let lane = self.lane(bucket);
+        again.retain(|partition| lane.queue.iter().any(|item| item.event.partition == *partition));
         if again.is_empty() {
-            self.opening.remove(&bucket);
-            if !queue.is_empty() {
-                self.ready.push_back(bucket);
-            }
+            lane.opening = false;
+            self.list(bucket);
         } else {
-            self.open(bucket, again, Duration::from_millis(50));
+            self.open(bucket, again, REOPEN_PAUSE);
         }
     }
 
-    /// Puts unsent events back to where the order of calls wants them.
+    /// Puts events back to where the order of calls wants them.
     fn requeue(&mut self, bucket: Bucket, items: Vec<Pending>) {
-        if items.is_empty() {
-            return;
-        }
-        let queue = self.queues.entry(bucket).or_default();
-        if queue.is_empty() && !self.opening.contains(&bucket) {
-            self.ready.push_front(bucket);
-        }
-        self.queued += items.len();
+        let queue = &mut self.lane(bucket).queue;
         for item in items.into_iter().rev() {
             queue.push_front(item);
         }
         if !queue.iter().is_sorted_by_key(|item| item.order) {
             queue.make_contiguous().sort_by_key(|item| item.order);
         }
+        self.list(bucket);
     }
 
     fn producer_key(&self, bucket: Bucket) -> String {
         self.keys.in_bucket(bucket, &format!("producer:{}", self.settings.instance))
     }
 
+    fn note_key(&self, bucket: Bucket, number: u64) -> String {
+        self.keys.in_bucket(bucket, &format!("producer:{}:{}", self.settings.instance, number % NOTES))
+    }
+
     /// Sends the batch; the future must be polled at once, what is sent first is done first.
     fn send(&mut self, connection: &Connection, mut batch: Batch) -> BoxFuture<'static, Reply> {
         let mut pipeline = Pipeline::with_capacity(batch.items.len() + 2);
         pipeline.atomic();
-        let mut last: Option<(Partition, String)> = None;
+        let mut streams: Vec<String> = Vec::new();
+        let mut script_known = false;
+        // What events in a row share is made once.
+        let mut last: Option<(&NewEvent, usize)> = None;
         for item in &batch.items {
             let event = &item.event;
-            let stream = match &last {
-                Some((partition, key)) if *partition == event.partition => key.clone(),
-                _ => {
-                    let key = self.keys.stream(&event.partition);
-                    last = Some((event.partition.clone(), key.clone()));
-                    key
-                }
-            };
-            self.note_ttl(&mut pipeline, event);
+            let same = last.filter(|(last, _)| last.partition == event.partition);
+            let at = same.map(|(_, at)| at).or_else(|| batch.partitions.iter().position(|partition| *partition == event.partition));
+            let at = at.unwrap_or_else(|| {
+                streams.push(self.keys.stream(&event.partition));
+                batch.partitions.push(event.partition.clone());
+                streams.len() - 1
+            });
+            if same.is_none_or(|(last, _)| last.ttl_ms != event.ttl_ms) {
+                self.note_ttl(&mut pipeline, event);
+            }
+            last = Some((event, at));
             batch.replies.push(pipeline.len());
             if event.delay_ms.is_none() && event.idempotency.is_none() {
-                pipeline.cmd("XADD").arg(stream).arg("NOMKSTREAM").arg("*").arg("meta").arg(&event.meta).arg("data").arg(&event.data);
+                let mut append = Cmd::with_capacity(8, 32 + streams[at].len() + event.meta.len() + event.data.len());
+                append.arg("XADD").arg(&streams[at]).arg("NOMKSTREAM").arg("*").arg("meta").arg(&event.meta).arg("data").arg(&event.data);
+                pipeline.add_command(append);
             } else {
-                pipeline.add_command(self.append_script(&stream, event));
+                pipeline.add_command(self.append_script(&streams[at], event, script_known));
+                script_known = true;
             }
         }
-        pipeline.cmd("SET").arg(self.producer_key(batch.bucket)).arg(batch.number).arg("EX").arg(PRODUCER_TTL_S);
+        let (producer, note) = (self.producer_key(batch.bucket), self.note_key(batch.bucket, batch.number));
+        let keys: Vec<&str> = [&producer, &note].into_iter().chain(&streams).map(String::as_str).collect();
+        let mut mark = scripts::eval(&scripts::MARK, &keys);
+        mark.arg(batch.number).arg(PRODUCER_TTL_S);
+        pipeline.add_command(mark);
         let mut connection = connection.inner.clone();
         let link = self.link.clone();
-        Box::pin(async move {
+        // Unconstrained: were it put off by the scheduler, a later batch could overtake it.
+        Box::pin(tokio::task::unconstrained(async move {
             let _places = link.occupy(pipeline.len());
             let result = connection.send_packed_commands(&pipeline, pipeline.len() + 1, 1).await;
             (batch, result)
-        })
+        }))
     }
 
-    fn append_script(&self, stream: &str, event: &NewEvent) -> redis::Cmd {
+    /// `known`: the transaction made the script known before.
+    fn append_script(&self, stream: &str, event: &NewEvent, known: bool) -> Cmd {
         let bucket = event.partition.bucket();
         let member = keys::member(&event.partition);
         let optional = |n: Option<u64>| n.map(|n| n.to_string()).unwrap_or_default();
         let idempotency = event.idempotency.as_ref();
-        let mut cmd = scripts::call(
-            &scripts::APPEND,
-            &[
-                stream,
-                &self.keys.idempotency(&event.partition, idempotency.map_or("", |i| &i.key)),
-                &self.keys.in_bucket(bucket, &format!("delayed:{member}")),
-                &self.keys.in_bucket(bucket, &format!("delayed-body:{member}")),
-                &self.keys.in_bucket(bucket, "delayed"),
-            ],
-        );
+        let keys = [
+            stream,
+            &self.keys.idempotency(&event.partition, idempotency.map_or("", |i| &i.key)),
+            &self.keys.in_bucket(bucket, &format!("delayed:{member}")),
+            &self.keys.in_bucket(bucket, &format!("delayed-body:{member}")),
+            &self.keys.in_bucket(bucket, "delayed"),
+        ];
+        let mut cmd = if known { scripts::call(&scripts::APPEND, &keys) } else { scripts::eval(&scripts::APPEND, &keys) };
         cmd.arg(&*event.id)
             .arg(&event.meta)
             .arg(&event.data)
@@ -401,150 +478,204 @@ impl Writer {
         };
         if longer {
             self.noted_ttl.insert(event.partition.clone(), event.ttl_ms);
-            let mut cmd = scripts::call(&scripts::FACTS, &[&self.keys.facts(&event.partition)]);
+            let mut cmd = scripts::eval(&scripts::FACTS, &[&self.keys.facts(&event.partition)]);
             cmd.arg(event.ttl_ms.map_or_else(|| "-1".to_owned(), |ms| ms.to_string()));
             pipeline.add_command(cmd);
         }
     }
 
-    /// Answers the events of a batch that the server has executed; sends again what it could not take.
-    fn answer(&mut self, batch: Batch, values: Vec<Value>) {
-        let Some(Ok(mut values)) = values.into_iter().next().map(reply::list) else {
-            for item in batch.items {
-                item.finish(Err(reply::unexpected("EXEC")));
-            }
-            return;
+    /// Takes in what came of a batch: answers its events, or puts them back, or adds it to the lost. Answers an error
+    /// after which the connection is of no use.
+    fn land(&mut self, (batch, result): Reply, lost: &mut Vec<Batch>) -> Option<Error> {
+        let bucket = batch.bucket;
+        self.lane(bucket).in_flight -= 1;
+        let replies = match result.map(|values| values.into_iter().next()) {
+            Ok(Some(Value::ServerError(error))) => Err(Failure::said(&error)),
+            Ok(replies) => reply::list(replies.unwrap_or(Value::Okay)).map_err(Failure::Refused),
+            Err(error) => Err(Failure::of(error, &self.link.target)),
         };
+        let mut useless = None;
+        match replies {
+            Ok(replies) => self.answer(batch, replies),
+            Err(Failure::Refused(error)) => {
+                for item in batch.items {
+                    item.finish(Err(error.clone()));
+                }
+            }
+            Err(Failure::Later(error)) => {
+                self.noted_ttl.clear();
+                self.requeue(bucket, batch.items);
+                useless = Some(error);
+            }
+            Err(Failure::Lost(error)) => {
+                lost.push(batch);
+                useless = Some(error);
+            }
+        }
+        self.list(bucket);
+        useless
+    }
+
+    /// Answers the events of a batch that the server has executed; puts back those whose stream is gone.
+    fn answer(&mut self, batch: Batch, mut values: Vec<Value>) {
         self.link.up();
         let mut again = Vec::new();
-        let mut missing: Vec<Partition> = Vec::new();
         for (item, at) in batch.items.into_iter().zip(batch.replies) {
             match values.get_mut(at).map(std::mem::take) {
                 Some(Value::BulkString(_)) => item.finish(Ok(Appended::Stored)),
-                Some(Value::Nil) => {
-                    missing.push(item.event.partition.clone());
-                    again.push(item);
-                }
+                Some(Value::Nil) => again.push(item),
                 Some(Value::Array(parts)) => match script_reply(parts) {
-                    Ok(Some(appended)) => {
-                        let uncertain_self = item.uncertain && appended == Appended::Duplicate(item.event.id.to_string());
-                        item.finish(Ok(if uncertain_self { Appended::Stored } else { appended }));
-                    }
-                    Ok(None) => {
-                        missing.push(item.event.partition.clone());
-                        again.push(item);
-                    }
+                    Ok(Some(appended)) => item.finish(Ok(appended)),
+                    Ok(None) => again.push(item),
                     Err(error) => item.finish(Err(error)),
                 },
-                Some(Value::ServerError(error)) if error.code() == "NOSCRIPT" => {
-                    self.scripts_gone = true;
-                    again.push(item);
-                }
                 Some(Value::ServerError(error)) => item.finish(Err(reply::server_error(&error))),
                 _ => item.finish(Err(reply::unexpected("XADD"))),
             }
         }
-        self.scripts_gone |= values.iter().any(|value| matches!(value, Value::ServerError(error) if error.code() == "NOSCRIPT"));
-        // Streams that went (FLUSHALL) come back with their groups; the script comes with the new connection.
-        for partition in missing {
-            self.opened.remove(&partition);
-            self.noted_ttl.remove(&partition);
-        }
         if !again.is_empty() {
+            self.close_streams(&again);
             self.requeue(batch.bucket, again);
-            self.expire();
+            self.expire_with(&self.late(), self.link.is_closed());
         }
     }
 
-    /// Connects anew, as often as it takes until nothing waits any more, and settles what was unanswered.
+    /// Streams that went (FLUSHALL) come back with their groups before their events are sent again.
+    fn close_streams(&mut self, of: &[Pending]) {
+        for item in of {
+            self.opened.remove(&item.event.partition);
+            self.noted_ttl.remove(&item.event.partition);
+        }
+    }
+
+    /// Connects anew, as often as it takes until nothing waits any more, and finds out what became of what is lost.
     async fn reconnect(
         &mut self,
-        old: Option<i64>,
-        mut unanswered: Vec<Batch>,
+        old: Option<Connection>,
+        mut lost: Vec<Batch>,
         requests: &mut mpsc::UnboundedReceiver<Request>,
     ) -> Option<Connection> {
-        let mut pause = Duration::from_millis(20);
+        let mut pause = RECONNECT.0;
         loop {
-            match self.try_reconnect(old, &mut unanswered).await {
+            match self.try_reconnect(old.as_ref(), &mut lost).await {
                 Ok(connection) => return Some(connection),
                 Err(error) => {
                     tracing::debug!(%error, "publishing waits for Redis");
                     let closed = self.link.is_closed();
                     let now = Instant::now();
-                    for batch in &mut unanswered {
+                    for batch in &mut lost {
                         for item in batch.items.extract_if(.., |item| closed || item.deadline <= now) {
                             item.finish(Err(error.clone().with("maybeStored", true)));
                         }
                     }
-                    unanswered.retain(|batch| !batch.items.is_empty());
+                    lost.retain(|batch| !batch.items.is_empty());
                     self.expire_with(&error, closed);
-                    if self.queued == 0 && unanswered.is_empty() {
+                    if self.is_idle() && lost.is_empty() {
                         return None;
                     }
                 }
             }
-            let wake = Instant::now() + pause;
-            pause = (pause * 2).min(RECONNECT_MAX);
-            // Requests are taken in meanwhile, so that their time starts when they were made.
-            while let Ok(Some(request)) = tokio::time::timeout_at(self.next_deadline(&unanswered).min(wake), requests.recv()).await {
-                self.enqueue(request);
-            }
-            tokio::time::sleep_until(self.next_deadline(&unanswered).min(wake)).await;
+            self.pause(Instant::now() + pause, &lost, requests).await;
+            pause = (pause * 2).min(RECONNECT.1);
         }
     }
 
-    fn next_deadline(&self, unanswered: &[Batch]) -> Instant {
-        let queued = self.queues.values().filter_map(|q| q.front()).map(|item| item.deadline);
-        let sent = unanswered.iter().flat_map(|b| &b.items).map(|item| item.deadline);
-        queued.chain(sent).min().unwrap_or_else(|| Instant::now() + RECONNECT_MAX)
+    /// Waits until then, or until the time of an event is over. Requests are taken in meanwhile, so that their time
+    /// starts when they were made.
+    async fn pause(&mut self, end: Instant, lost: &[Batch], requests: &mut mpsc::UnboundedReceiver<Request>) {
+        let next_deadline = |lanes: &[Lane]| {
+            let queued = lanes.iter().filter_map(|lane| lane.queue.front()).map(|item| item.deadline);
+            queued.chain(lost.iter().flat_map(|batch| &batch.items).map(|item| item.deadline)).min()
+        };
+        let wake = |lanes: &[Lane]| next_deadline(lanes).map_or(end, |deadline| deadline.min(end));
+        while let Ok(Some(request)) = tokio::time::timeout_at(wake(&self.lanes), requests.recv()).await {
+            self.enqueue(request);
+        }
+        tokio::time::sleep_until(wake(&self.lanes)).await;
     }
 
-    async fn try_reconnect(&mut self, old: Option<i64>, unanswered: &mut Vec<Batch>) -> Result<Connection> {
+    async fn try_reconnect(&mut self, old: Option<&Connection>, lost: &mut Vec<Batch>) -> Result<Connection> {
         let mut connection = self.link.connect(self.link.target.command_timeout).await?;
-        let explain = |error: RedisError| self.link.target.explain(&error);
-        load_scripts(&self.link, &mut connection).await?;
-        if let Some(id) = old {
+        let mut commands = Vec::new();
+        if let Some(old) = old {
             // After this nothing sent on the old connection can take effect: it is closed, or was.
-            let _: i64 = redis::cmd("CLIENT").arg("KILL").arg("ID").arg(id).query_async(&mut connection.inner).await.map_err(explain)?;
+            commands.push(old.kill());
         }
-        let mut done: HashMap<Bucket, u64> = HashMap::new();
-        for bucket in unanswered.iter().map(|batch| batch.bucket) {
-            if !done.contains_key(&bucket) {
-                let number: Option<u64> =
-                    redis::cmd("GET").arg(self.producer_key(bucket)).query_async(&mut connection.inner).await.map_err(explain)?;
-                done.insert(bucket, number.unwrap_or(0));
-            }
+        let get = |key: String| {
+            let mut cmd = redis::cmd("GET");
+            cmd.arg(key);
+            cmd
+        };
+        for batch in lost.iter() {
+            commands.push(get(self.producer_key(batch.bucket)));
+            commands.push(get(self.note_key(batch.bucket, batch.number)));
+            let keyed = batch.items.iter().filter_map(|item| item.event.idempotency.as_ref().map(|i| (&item.event.partition, &i.key)));
+            commands.extend(keyed.map(|(partition, key)| get(self.keys.idempotency(partition, key))));
         }
-        for mut batch in std::mem::take(unanswered).into_iter().rev() {
-            let executed = batch.number <= done[&batch.bucket];
-            // Plain events of an executed batch are in. Others tell when asked again: their key is there.
-            let (plain, keyed): (Vec<_>, Vec<_>) = batch.items.drain(..).partition(|item| executed && item.event.idempotency.is_none());
-            for item in plain {
-                item.finish(Ok(Appended::Stored));
-            }
-            let again = keyed.into_iter().map(|item| Pending { uncertain: executed || item.uncertain, ..item }).collect();
-            self.requeue(batch.bucket, again);
+        let mut values = Vec::new();
+        if !commands.is_empty() {
+            values = self.link.send(&mut connection, &commands).await.map_err(|e| self.link.target.explain(&e))?;
+        }
+        if let Some(Value::ServerError(error)) = values.iter().find(|value| matches!(value, Value::ServerError(_))) {
+            return Err(reply::server_error(error));
+        }
+        let mut values = values.into_iter().skip(usize::from(old.is_some()));
+        let mut next = || values.next().filter(|value| *value != Value::Nil).map(reply::text).transpose();
+        let mut found = Vec::with_capacity(lost.len());
+        for batch in lost.iter() {
+            let done = next()?.and_then(|number| number.parse::<u64>().ok()).is_some_and(|number| batch.number <= number);
+            let note = next()?.unwrap_or_default();
+            let mut note = note.split(' ');
+            let noted = note.next().and_then(|number| number.parse().ok()) == Some(batch.number);
+            let missing: Vec<usize> = note.filter(|_| noted).filter_map(|index| index.parse().ok()).collect();
+            let keys = batch.items.iter().filter(|item| item.event.idempotency.is_some()).map(|_| next()).collect::<Result<Vec<_>>>()?;
+            found.push((done, missing, keys));
+        }
+        for (batch, (done, missing, keys)) in lost.drain(..).zip(found) {
+            self.recover(batch, done, &missing, keys);
         }
         Ok(connection)
     }
 
-    fn expire(&mut self) {
-        let error = self.link.target.unreachable("the event could not be written in time");
-        self.expire_with(&error, self.link.is_closed());
+    /// Answers the events of a lost batch if it was executed; puts them back otherwise. `missing`: streams that were not
+    /// there; `keys`: what the idempotency keys of its events are now.
+    fn recover(&mut self, batch: Batch, done: bool, missing: &[usize], keys: Vec<Option<String>>) {
+        let mut keys = keys.into_iter();
+        let mut again = Vec::new();
+        for item in batch.items {
+            let first = if item.event.idempotency.is_some() { keys.next().flatten() } else { None };
+            let was_missing = missing.iter().any(|at| batch.partitions.get(*at) == Some(&item.event.partition));
+            match first {
+                _ if !done => again.push(item),
+                _ if was_missing => {
+                    self.close_streams(std::slice::from_ref(&item));
+                    again.push(item);
+                }
+                Some(first) if *first != *item.event.id => item.finish(Ok(Appended::Duplicate(first))),
+                // Also when its window is over: sent again it would be written again.
+                _ => item.finish(Ok(Appended::Stored)),
+            }
+        }
+        if !done {
+            // Notes that went with it are made again.
+            self.noted_ttl.clear();
+        }
+        self.requeue(batch.bucket, again);
+    }
+
+    fn late(&self) -> Error {
+        self.link.target.unreachable("the event could not be written in time")
     }
 
     /// Refuses events whose time is over.
     fn expire_with(&mut self, error: &Error, all: bool) {
         let now = Instant::now();
-        for queue in self.queues.values_mut() {
-            while queue.front().is_some_and(|item| all || item.deadline <= now) {
-                let Some(item) = queue.pop_front() else { break };
-                self.queued -= 1;
-                let error = if item.uncertain { error.clone().with("maybeStored", true) } else { error.clone() };
-                item.finish(Err(error));
+        for lane in &mut self.lanes {
+            while lane.queue.front().is_some_and(|item| all || item.deadline <= now) {
+                let Some(item) = lane.queue.pop_front() else { break };
+                item.finish(Err(error.clone()));
             }
         }
-        self.ready.retain(|bucket| self.queues.get(bucket).is_some_and(|q| !q.is_empty()));
     }
 }
 

@@ -5,15 +5,26 @@
 -- Reply: {entries: {id, deliveries, crashes, fields}…}, {ids whose content is gone}
 local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
+
+-- An entry of a group or stream that is gone is held by nobody.
+local function held(id)
+  local rows = redis.pcall('XPENDING', KEYS[1], ARGV[1], id, id, 1)
+  if rows.err then
+    if string.find(rows.err, 'NOGROUP', 1, true) then return nil end
+    error(rows)
+  end
+  return rows[1]
+end
+
 local entries, lost = {}, {}
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', now, 'LIMIT', 0, ARGV[4])) do
-  local held = redis.call('XPENDING', KEYS[1], ARGV[1], id, id, 1)[1]
+  local row = held(id)
   redis.call('ZREM', KEYS[2], id)
-  if held and held[2] == '~retry' then
-    local entry = redis.call('XCLAIM', KEYS[1], ARGV[1], ARGV[2], 0, id, 'RETRYCOUNT', held[4] + 1)[1]
+  if row and row[2] == '~retry' then
+    local entry = redis.call('XCLAIM', KEYS[1], ARGV[1], ARGV[2], 0, id, 'RETRYCOUNT', row[4] + 1)[1]
     if entry then
       local noted = redis.call('HGET', KEYS[3], id)
-      entries[#entries + 1] = {id, held[4] + 1, tonumber(noted and string.match(noted, '^%d+') or 0), entry[2]}
+      entries[#entries + 1] = {id, row[4] + 1, tonumber(noted and string.match(noted, '^%d+') or 0), entry[2]}
     else
       redis.call('XACK', KEYS[1], ARGV[1], id)
       redis.call('HDEL', KEYS[3], id)

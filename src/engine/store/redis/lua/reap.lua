@@ -16,7 +16,7 @@ local function bury(stream, member, group, id, attempts)
   local ours = f.meta and f.data
   redis.call('XADD', ARGV[4] .. string.match(member, '^(.*):%d+$'), '*', 'group', group, 'reason', 'crashed',
     'error', 'the process that handled it ended, ' .. ARGV[2] .. ' times', 'attempts', attempts,
-    'entry', member .. ' ' .. (f.first or id), 'meta', ours and f.meta or '', 'data', ours and f.data or cjson.encode(f))
+    'entry', member .. ' ' .. (ours and string.match(f.first or '', '^%d+%-%d+$') or id), 'meta', ours and f.meta or '', 'data', ours and f.data or cjson.encode(f))
   crashed[#crashed + 1] = {member, group, ours and f.meta or '', attempts}
 end
 

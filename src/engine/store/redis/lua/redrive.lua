@@ -10,13 +10,8 @@ for i = 2, #ARGV do
     for k = 1, #letter[2], 2 do f[letter[2][k]] = letter[2][k + 1] end
     local member, first = string.match(f.entry, '^(%S+) (%S+)$')
     local stream = ARGV[1] .. 'stream:' .. member
-    if f.meta == '' then
-      local fields = {}
-      for k, v in pairs(cjson.decode(f.data)) do fields[#fields + 1] = k fields[#fields + 1] = v end
-      redis.call('XADD', stream, '*', 'to', f.group, 'first', first, unpack(fields))
-    else
-      redis.call('XADD', stream, '*', 'meta', f.meta, 'data', f.data, 'to', f.group, 'first', first)
-    end
+    -- An entry that this bus did not write comes back as its dead letter says it: without metadata.
+    redis.call('XADD', stream, '*', 'meta', f.meta, 'data', f.data, 'to', f.group, 'first', first)
     redis.call('XDEL', KEYS[1], ARGV[i])
     count = count + 1
   end

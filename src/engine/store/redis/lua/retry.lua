@@ -6,10 +6,21 @@
 -- Reply: for each entry 1, or 0 where it is not held as said
 local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
+
+-- An entry of a group or stream that is gone is held by nobody.
+local function held(id)
+  local rows = redis.pcall('XPENDING', KEYS[1], ARGV[1], id, id, 1)
+  if rows.err then
+    if string.find(rows.err, 'NOGROUP', 1, true) then return nil end
+    error(rows)
+  end
+  return rows[1]
+end
+
 local out = {}
 for i = 4, #ARGV, 5 do
-  local id, held = ARGV[i], redis.call('XPENDING', KEYS[1], ARGV[1], ARGV[i], ARGV[i], 1)[1]
-  if held and held[2] == ARGV[2] and held[4] == tonumber(ARGV[i + 1]) then
+  local id, row = ARGV[i], held(ARGV[i])
+  if row and row[2] == ARGV[2] and row[4] == tonumber(ARGV[i + 1]) then
     redis.call('XCLAIM', KEYS[1], ARGV[1], '~retry', 0, id, 'RETRYCOUNT', ARGV[i + 3], 'JUSTID')
     redis.call('ZADD', KEYS[2], now + ARGV[i + 2], id)
     if ARGV[i + 4] ~= '' then

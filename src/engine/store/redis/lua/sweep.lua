@@ -1,6 +1,6 @@
 -- Upkeep of one partition: moves groups past expired entries, removes what need not be kept.
--- Atomic because what may go depends on where every group stands. Bounded: never reads more than a few hundred
--- entries; whole nodes are trimmed without reading them.
+-- Atomic because what may go depends on where every group stands. Bounded: reads a few hundred entries a group at
+-- most, one at a time and no more once they come to 1 MiB; whole nodes are trimmed without reading them.
 -- KEYS 1 stream  2 facts  3 dead letters of the type
 -- ARGV 1 acknowledged entries kept  2 default ttl ms or -1  3 dead letter retention ms  4 expired become dead letters
 --      (1/0)  5 member T:q
@@ -45,6 +45,18 @@ local function life(meta)
   return default, false
 end
 
+-- Reads one entry. Its size is known only then: reading singly keeps the bytes read by one call within bounds. Each
+-- step reads at least one, so that none of them waits for the others.
+local bytes = 0
+local function read(from, to)
+  local entry = redis.call('XRANGE', stream, from, to, 'COUNT', 1)[1]
+  if entry then
+    for i = 1, #entry[2] do bytes = bytes + #entry[2][i] end
+  end
+  return entry
+end
+local BYTES_MAX = 1048576
+
 local groups = {}
 for _, info in ipairs(redis.call('XINFO', 'GROUPS', stream)) do
   groups[#groups + 1] = {
@@ -55,32 +67,35 @@ end
 
 -- 1. groups go past undelivered entries whose ttl is over
 for _, g in ipairs(groups) do
-  local budget = 200
-  while budget > 0 do
-    local entries = redis.call('XRANGE', stream, '(' .. g.last, '+', 'COUNT', 20)
-    local past
-    local count = 0
-    for _, entry in ipairs(entries) do
-      local meta = field(entry[2], 'meta')
-      local ms, chosen = life(meta)
-      if not ms or parse(entry[1]) + ms > now then break end
-      past, count = entry[1], count + 1
-      local only = field(entry[2], 'to')
-      if not only or only == g.name then
-        local bury = not chosen and ARGV[4] == '1'
-        if bury then
-          local data = field(entry[2], 'data')
-          local rest = {}
-          for i = 1, #entry[2], 2 do rest[entry[2][i]] = entry[2][i + 1] end
-          redis.call('XADD', KEYS[3], '*', 'group', g.name, 'reason', 'expired',
-            'error', 'its ttl was over before it was delivered', 'attempts', 0,
-            'entry', member .. ' ' .. (field(entry[2], 'first') or entry[1]),
-            'meta', meta and data and meta or '', 'data', meta and data or cjson.encode(rest))
-        end
-        expired[#expired + 1] = {g.name, meta or '', bury and 1 or 0}
-      end
+  local past
+  local count = 0
+  while true do
+    if count == 200 or (past and bytes >= BYTES_MAX) then
+      more = 1
+      break
     end
-    if not past then break end
+    local entry = read('(' .. (past or g.last), '+')
+    if not entry then break end
+    local meta, data = field(entry[2], 'meta'), field(entry[2], 'data')
+    local ms, chosen = life(meta)
+    if not ms or parse(entry[1]) + ms > now then break end
+    past, count = entry[1], count + 1
+    local ours = meta and data
+    local only = ours and field(entry[2], 'to')
+    if not only or only == g.name then
+      local bury = not chosen and ARGV[4] == '1'
+      if bury then
+        local f = {}
+        for i = 1, #entry[2], 2 do f[entry[2][i]] = entry[2][i + 1] end
+        redis.call('XADD', KEYS[3], '*', 'group', g.name, 'reason', 'expired',
+          'error', 'its ttl was over before it was delivered', 'attempts', 0,
+          'entry', member .. ' ' .. (ours and string.match(f.first or '', '^%d+%-%d+$') or entry[1]),
+          'meta', ours and meta or '', 'data', ours and data or cjson.encode(f))
+      end
+      expired[#expired + 1] = {g.name, meta or '', bury and 1 or 0}
+    end
+  end
+  if past then
     if g.read then
       g.read = g.read + count
       redis.call('XGROUP', 'SETID', stream, g.name, past, 'ENTRIESREAD', g.read)
@@ -89,10 +104,7 @@ for _, g in ipairs(groups) do
     end
     if g.lag then g.lag = math.max(0, g.lag - count) end
     g.last = past
-    budget = budget - count
-    if count < #entries then break end
   end
-  if budget <= 0 then more = 1 end
 end
 
 -- 2. where every group stands: below the floor all is acknowledged, up to the cap all is delivered
@@ -117,12 +129,19 @@ if floor then
     local n = redis.call('XTRIM', stream, 'MINID', '~', floor, 'LIMIT', excess)
     removed, length, excess = removed + n, length - n, excess - n
     -- what is left of a node is trimmed to the exact number
-    while excess > 0 and excess <= 100 do
-      local entries = redis.call('XRANGE', stream, '-', '+', 'COUNT', math.min(20, excess))
-      local last = entries[#entries][1]
-      if not before(last, floor) then break end
-      n = redis.call('XTRIM', stream, 'MINID', '=', after(last))
-      removed, length, excess = removed + n, length - n, excess - n
+    if excess > 0 and excess <= 100 then
+      local last
+      local count = 0
+      while count < excess and (count == 0 or bytes < BYTES_MAX) do
+        local entry = read(last and '(' .. last or '-', '+')
+        if not entry or not before(entry[1], floor) then break end
+        last, count = entry[1], count + 1
+      end
+      if last then
+        n = redis.call('XTRIM', stream, 'MINID', '=', after(last))
+        removed, length, excess = removed + n, length - n, excess - n
+        if excess > 0 and bytes >= BYTES_MAX then more = 1 end
+      end
     end
   end
 end
@@ -130,56 +149,63 @@ end
 -- 4. entries older than any ttl used here
 local longest = redis.call('HGET', KEYS[2], 'ttl_ms_max')
 local default = tonumber(ARGV[2])
-local horizon
+local horizon, old
 if longest ~= '-1' and default >= 0 then horizon = math.max(default, tonumber(longest or 0)) end
 if horizon and now > horizon then
-  local old = string.format('%.0f', now - horizon)
-  local upto = (floor and before(floor, old .. '-0')) and floor or old
+  old = string.format('%.0f-0', now - horizon)
+  local upto = (floor and before(floor, old)) and floor or old
   local n = redis.call('XTRIM', stream, 'MINID', '~', upto, 'LIMIT', 10000)
   removed, length = removed + n, length - n
   if n >= 9900 then
     more = 1
   else
-    n = redis.call('XTRIM', stream, 'MINID', '=', upto)
-    removed, length = removed + n, length - n
+    local rest = redis.call('XTRIM', stream, 'MINID', '=', upto)
+    removed, length, n = removed + rest, length - rest, n + rest
   end
+  excess = excess - n
 end
 
--- 5. an old pending entry holds the floor down: take the acknowledged ones behind it out singly
-if floor and excess > 0 and before(floor, cap) then
+-- 5. an old pending entry holds the floor down: the acknowledged ones behind it are taken out singly, those that are
+-- too many and those that are too old
+local upto = floor and excess > 0 and cap or old
+if upto and floor and before(cap, upto) then upto = cap end
+if upto and floor and before(floor, upto) then
   local from = redis.call('HGET', KEYS[2], 'scan')
   if not from or before(from, floor) then from = floor end
-  local read, bytes = 0, 0
+  local done, count = false, 0
   local gone = {}
-  while read < 400 and bytes < 1048576 and excess - #gone > 0 do
-    local entries = redis.call('XRANGE', stream, from, cap, 'COUNT', 20)
-    if #entries == 0 then break end
-    local last = entries[#entries][1]
+  while not done and count < 400 and (count == 0 or bytes < BYTES_MAX) do
+    local ids = {}
+    while #ids < 20 and (count + #ids == 0 or bytes < BYTES_MAX) do
+      local entry = read(from, upto)
+      if not entry then
+        done = true
+        break
+      end
+      ids[#ids + 1] = entry[1]
+      from = after(entry[1])
+    end
+    if #ids == 0 then break end
+    count = count + #ids
     local held = {}
     for _, g in ipairs(groups) do
       if g.pending > 0 then
-        local at = entries[1][1]
+        local at = ids[1]
         while true do
-          local page = redis.call('XPENDING', stream, g.name, at, last, 40)
+          local page = redis.call('XPENDING', stream, g.name, at, ids[#ids], 40)
           for _, h in ipairs(page) do held[h[1]] = true end
           if #page < 40 then break end
           at = after(page[#page][1])
         end
       end
     end
-    for _, entry in ipairs(entries) do
-      if not held[entry[1]] and excess - #gone > 0 then gone[#gone + 1] = entry[1] end
-      for i = 1, #entry[2] do bytes = bytes + #entry[2][i] end
+    for _, id in ipairs(ids) do
+      if not held[id] and (excess > #gone or (old and before(id, old))) then gone[#gone + 1] = id end
     end
-    read = read + #entries
-    from = after(last)
   end
   if #gone > 0 then removed = removed + redis.call('XDEL', stream, unpack(gone)) end
-  if read == 0 then
-    redis.call('HDEL', KEYS[2], 'scan')
-  else
-    redis.call('HSET', KEYS[2], 'scan', from)
-    if #gone > 0 and excess > #gone then more = 1 end
-  end
+  -- The next call goes on where this one ended, and begins again behind the last.
+  if done then redis.call('HDEL', KEYS[2], 'scan') else redis.call('HSET', KEYS[2], 'scan', from) end
+  if not done and #gone > 0 then more = 1 end
 end
 return {removed, more, expired}
