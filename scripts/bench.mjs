@@ -1,19 +1,21 @@
-/** `npm run bench`: builds, and runs bench/main.mjs against a private redis-server; arguments are passed on. */
-import { existsSync } from 'node:fs';
-import { join } from 'node:path';
+/**
+ * `npm run bench`: builds, and runs bench/main.mjs against a private redis-server; `npm run bench -- growth` runs
+ * bench/growth.mjs. Other arguments are passed on.
+ */
 import { buildAddon } from './lib/addon.mjs';
 import { buildFacade } from './lib/facade.mjs';
-import { root } from './lib/paths.mjs';
 import { exitCode, main } from './lib/run.mjs';
 import { startServers } from './lib/servers.mjs';
 
+const args = process.argv.slice(2);
+const program = args[0] === 'growth' ? `bench/${args.shift()}.mjs` : 'bench/main.mjs';
+
 main(async () => {
-  if (!existsSync(join(root, 'bench/main.mjs'))) throw new Error('bench/main.mjs is missing: there is nothing to run');
   await buildFacade();
   await buildAddon();
   const { env, stop } = await startServers();
   try {
-    process.exitCode = await exitCode(process.execPath, ['bench/main.mjs', ...process.argv.slice(2)], { env });
+    process.exitCode = await exitCode(process.execPath, [program, ...args], { env });
   } finally {
     await stop();
   }

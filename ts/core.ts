@@ -14,8 +14,8 @@ import { encode } from './json';
 import { KeepAlive } from './keepAlive';
 import { Lifecycle } from './lifecycle';
 import { Log } from './logger';
+import type { NativeAnswer, NativeBus, NativeListener } from './native';
 import { Message } from './native';
-import type { NativeAnswer, NativeBus } from './native';
 import { isSignal, Publisher } from './publisher';
 import { dateMs } from './publishOptions';
 import { CONSUMER_TIMEOUT_MS, Route } from './route';
@@ -42,7 +42,7 @@ export class BusCore {
   readonly #names: BusNames;
   readonly #config: string;
   readonly #settlements: Settlements;
-  readonly #keepAlive = new KeepAlive(systemClock);
+  readonly #keepAlive = new KeepAlive(systemClock, this);
   readonly #subscriptions = new Map<EventSubscription, EventHandlerFn | undefined>();
   /** Calls that wait for their answer. */
   readonly #calls = new Map<number, (answer: string) => void>();
@@ -55,6 +55,7 @@ export class BusCore {
 
   constructor({ config, logger }: ResolvedEventBus, names: BusNames) {
     const log = new Log(logger);
+    collected.register(this, this.#keepAlive);
     this.#names = names;
     this.#config = JSON.stringify(config);
     this.retryDefaults = config.defaults.retry;
@@ -162,17 +163,17 @@ export class BusCore {
   }
 
   async #connect(): Promise<void> {
-    this.#native ??= new (addon().NativeBus)(this.#config, (message, numbers, texts, text) => {
-      // Nothing may be thrown into the addon.
-      try {
-        this.#receive(message, numbers, texts, text);
-      } catch (error) {
-        this.lifecycle.error(error instanceof OSSAError ? error : internal('An answer of the addon could not be handled', error));
-      }
-    });
+    this.#native ??= new (addon().NativeBus)(this.#config, listenerOf(this));
     const native = this.#native;
     this.lifecycle.connect((mask) => native.listen(mask));
-    await this.#ask(native, 'connect', {});
+    try {
+      await this.#ask(native, 'connect', {});
+    } catch (error) {
+      // The next attempt makes a new one: whoever gives up here has nothing to close.
+      native.close();
+      this.#native = undefined;
+      throw error;
+    }
     if (this.#state !== 'new') throw this.#refusal();
     this.#state = 'open';
     this.#settlements.open(native);
@@ -203,6 +204,7 @@ export class BusCore {
       this.dispatcher.end();
       this.lifecycle.connect(undefined);
       this.#keepAlive.end();
+      native?.close();
       if (before === 'new' && this.#connecting !== undefined) await this.#connecting.catch(() => undefined);
     }
   }
@@ -226,16 +228,29 @@ export class BusCore {
     return answer.ok;
   }
 
+  /** What the engine tells; throws nothing into the addon. */
+  receive(message: number, numbers: Uint32Array, texts: string[], text: string): void {
+    try {
+      this.#receive(message, numbers, texts, text);
+    } catch (error) {
+      this.lifecycle.error(error instanceof OSSAError ? error : internal('An answer of the addon could not be handled', error));
+    }
+  }
+
   #receive(message: number, numbers: Uint32Array, texts: string[], text: string): void {
     switch (message) {
       case Message.Published:
-        return this.publisher.receive(numbers, texts, text);
+        this.publisher.receive(numbers, texts, text);
+        return;
       case Message.Deliveries:
-        return this.dispatcher.receive(text, numbers, texts);
+        this.dispatcher.receive(text, numbers, texts);
+        return;
       case Message.Settled:
-        return this.#settlements.receive(numbers, text);
+        this.#settlements.receive(numbers, text);
+        return;
       case Message.Lifecycle:
-        return this.lifecycle.receive(text);
+        this.lifecycle.receive(text);
+        return;
       case Message.Answer: {
         const id = numbers[0] as number;
         this.#calls.get(id)?.(text);
@@ -252,6 +267,18 @@ export class BusCore {
     return closed(`This ${name} was closed by ${stop} and stays so: make a new one`);
   }
 }
+
+/**
+ * The addon holds its listener for as long as the engine's bus lives, and that ends when this side is collected: the
+ * listener must not hold it. While an answer is awaited, {@link KeepAlive} does.
+ */
+function listenerOf(core: BusCore): NativeListener {
+  const held = new WeakRef(core);
+  return (message, numbers, texts, text) => held.deref()?.receive(message, numbers, texts, text);
+}
+
+/** Leaves no timer behind when a bus is collected without disconnect. */
+const collected = new FinalizationRegistry<KeepAlive>((keepAlive) => keepAlive.end());
 
 /** A function, because the answer changes between two looks. */
 function isAborted(signal: AbortSignal | undefined): boolean {

@@ -30,7 +30,7 @@ export class DeadLetterQueue implements DeadLetters {
 
   /** A page of them, oldest first; `cursor` asks for the next page. */
   async list(query?: Parameters<DeadLetters['list']>[0]): ReturnType<DeadLetters['list']> {
-    const asked = queryObject(query);
+    const asked = checked(query, ['eventType', 'group', 'from', 'to', 'limit', 'cursor']);
     for (const key of ['from', 'to']) if (asked[key] !== undefined) asked[key] = dateMs(key, asked[key]);
     const { items, cursor } = await this.#core.call<{ items: CrossedDeadLetter[]; cursor?: string | null }>('deadLetters.list', asked);
     const letters = items.map((item) => this.#revive(item));
@@ -39,17 +39,17 @@ export class DeadLetterQueue implements DeadLetters {
 
   /** How many there are. */
   async count(query?: Parameters<DeadLetters['count']>[0]): Promise<number> {
-    return this.#core.call<number>('deadLetters.count', queryObject(query));
+    return this.#core.call<number>('deadLetters.count', checked(query, ['eventType', 'group']));
   }
 
   /** Puts them back for the group that failed them, attempts from 1; resolves with how many. */
   async redrive(query: Parameters<DeadLetters['redrive']>[0]): Promise<number> {
-    return this.#core.call<number>('deadLetters.redrive', queryObject(query));
+    return this.#core.call<number>('deadLetters.redrive', checked(query, ['ids', 'eventType', 'group']));
   }
 
   /** Deletes them; resolves with how many. */
   async purge(query: Parameters<DeadLetters['purge']>[0]): Promise<number> {
-    return this.#core.call<number>('deadLetters.purge', queryObject(query));
+    return this.#core.call<number>('deadLetters.purge', checked(query, ['ids', 'eventType', 'group']));
   }
 
   #revive(item: CrossedDeadLetter): DeadLetter {
@@ -85,8 +85,28 @@ function parsed(text: string): unknown {
   }
 }
 
-function queryObject(query: unknown): Record<string, unknown> {
+const isString = (value: unknown): boolean => typeof value === 'string';
+
+/** Keys of a query, and what each must be; times are seen to apart. */
+const QUERY: Record<string, readonly [(value: unknown) => boolean, string]> = {
+  ids: [(value) => Array.isArray(value) && value.every(isString), 'must be an array of ids, as list() gives them'],
+  eventType: [isString, 'must be a string'],
+  group: [isString, 'must be a string'],
+  cursor: [isString, 'must be what list() answered as cursor'],
+  limit: [
+    (value) => Number.isInteger(value) && (value as number) >= 1 && (value as number) <= 1000,
+    'must be a whole number from 1 to 1000',
+  ],
+};
+
+/** A copy of `query`, in which every key is known and right. A misspelt key would widen the query to more than was meant. */
+function checked(query: unknown, known: readonly string[]): Record<string, unknown> {
   if (query === undefined || query === null) return {};
   if (typeof query !== 'object' || Array.isArray(query)) throw invalidArgument('query', 'must be an object');
+  for (const [key, value] of Object.entries(query)) {
+    if (!known.includes(key)) throw invalidArgument(key, `is not known here; known are ${known.join(', ')}`);
+    const rule = QUERY[key];
+    if (value !== undefined && rule !== undefined && !rule[0](value)) throw invalidArgument(key, rule[1]);
+  }
   return { ...query };
 }

@@ -2,7 +2,7 @@
 
 import type { Timed, TimedList } from './deadlines';
 import type { OSSAError } from './errors';
-import { closed, invalidArgument } from './errors';
+import { closed, invalidArgument, shortened } from './errors';
 import type { DeliveryContext } from './types';
 
 /** What a delivery needs of the dispatcher. */
@@ -169,7 +169,7 @@ export function refuse(delivery: Delivery, options?: unknown): Promise<void> {
       const problem = nackProblem(options as Record<string, unknown> | undefined);
       if (problem !== undefined) return Promise.reject(problem);
       delivery.outcome = Outcome.Nacked;
-      return (delivery.answer = delivery.owner.reject(delivery, options));
+      return (delivery.answer = delivery.owner.reject(delivery, crossable(options as Record<string, unknown> | undefined)));
     }
     default:
       return Promise.reject(alreadySettled('nack()', delivery.outcome));
@@ -195,11 +195,21 @@ function nackProblem(options: Record<string, unknown> | undefined): OSSAError | 
       return invalidArgument(`options.${key}`, 'is not an option of nack(); those are delayMs, deadLetter and reason');
     if (value === undefined) continue;
     if (typeof value !== type) return invalidArgument(`options.${key}`, `must be a ${type}`);
-    if (type === 'number' && !(Number.isFinite(value) && (value as number) >= 0)) {
+    if (type === 'number' && !((value as number) >= 0 && (value as number) <= Number.MAX_SAFE_INTEGER)) {
       return invalidArgument(`options.${key}`, 'must be a number of milliseconds, 0 or more');
     }
   }
   return undefined;
+}
+
+/** Longest reason that the engine takes, bytes. */
+const REASON_BYTES_MAX = 1024;
+
+/** A reason is often the message of an error, of any length: it is shortened, and left out when empty. */
+function crossable(options: Record<string, unknown> | undefined): Record<string, unknown> | undefined {
+  if (typeof options?.['reason'] !== 'string') return options;
+  const { reason, ...rest } = options;
+  return reason === '' ? rest : { ...rest, reason: shortened(reason as string, REASON_BYTES_MAX) };
 }
 
 function alreadySettled(call: string, outcome: Outcome): OSSAError {

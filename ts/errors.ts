@@ -69,7 +69,9 @@ export function internal(message: string, cause?: unknown): OSSAError {
   return new OSSAError(message, { code: 'ERR_INTERNAL', ...(cause === undefined ? {} : { cause }) });
 }
 
-const THROWN_CHARS_MAX = 4096;
+/** As much of it as the stores keep, in UTF-8. */
+const THROWN_BYTES_MAX = 4096;
+const ELLIPSIS = '…';
 
 /** What to say of a thrown value, whatever it is. Never throws itself. */
 export function describeThrown(value: unknown): string {
@@ -80,7 +82,16 @@ export function describeThrown(value: unknown): string {
   } catch {
     text = 'a value that cannot be shown';
   }
-  return text.length > THROWN_CHARS_MAX ? `${text.slice(0, THROWN_CHARS_MAX)}…` : text;
+  return shortened(text, THROWN_BYTES_MAX);
+}
+
+/** At most `bytesMax` of `text` in UTF-8, which has no form for lone surrogates. */
+export function shortened(text: string, bytesMax: number): string {
+  const bytes = Buffer.from(text);
+  if (bytes.length <= bytesMax) return bytes.toString();
+  const room = new Uint8Array(bytesMax - Buffer.byteLength(ELLIPSIS));
+  const { written } = new TextEncoder().encodeInto(text, room);
+  return Buffer.from(room.buffer, 0, written).toString() + ELLIPSIS;
 }
 
 /** Reads a property of any value without throwing. */

@@ -94,6 +94,13 @@ export function encode(value: unknown): string {
   return JSON.stringify(marked(value, []));
 }
 
+const LONE_SURROGATE = /\p{Surrogate}/u;
+
+/** Whether it has a form in UTF-8. In the data of an event that does not matter: there JSON.stringify escapes what has none. */
+export function isText(value: string): boolean {
+  return !LONE_SURROGATE.test(value);
+}
+
 function invalid(what: string): { $invalid: string } {
   return { $invalid: what };
 }
@@ -105,6 +112,7 @@ function marked(value: unknown, above: object[]): unknown {
     case 'number':
       return Number.isFinite(value) ? value : invalid(String(value));
     case 'string':
+      return isText(value) ? value : invalid('text with a lone surrogate');
     case 'boolean':
     case 'undefined':
       return value;
@@ -125,7 +133,10 @@ function marked(value: unknown, above: object[]): unknown {
       return invalid(Object.prototype.toString.call(object).slice(8, -1));
     }
     const out: Record<string, unknown> = Object.create(null) as Record<string, unknown>;
-    for (const name of Object.keys(object)) out[name] = marked((object as Record<string, unknown>)[name], above);
+    for (const name of Object.keys(object)) {
+      if (!isText(name)) return invalid('a key with a lone surrogate');
+      out[name] = marked((object as Record<string, unknown>)[name], above);
+    }
     return out;
   } catch (error) {
     return invalid(`a value that cannot be read: ${describeThrown(error)}`);

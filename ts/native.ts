@@ -111,6 +111,8 @@ export interface NativeBus {
    * number that comes back by {@link Message.Settled}.
    */
   settle(done: Uint32Array, failed: string, confirm: number): void;
+  /** Nothing more is told. Called once disconnect was answered, so that no handle stays open. */
+  close(): void;
   /** Bits of {@link Listening}. */
   listen(mask: number): void;
   /** EventBusMetrics as JSON text, from counters, without I/O. */

@@ -1,7 +1,7 @@
 /** Options of publish, in the form in which they cross. The engine knows and checks them; only what JSON cannot say is seen to here. */
 import { types } from 'node:util';
 import { invalidArgument } from './errors';
-import { encode } from './json';
+import { encode, isText } from './json';
 import type { PublishOptions } from './types';
 
 /**
@@ -21,8 +21,13 @@ export function encodePublishOptions(options: PublishOptions): string {
       continue;
     }
     any = true;
-    if (typeof value === 'string' || typeof value === 'boolean' || (typeof value === 'number' && Number.isFinite(value))) {
+    if (
+      (typeof value === 'string' && isText(value)) ||
+      typeof value === 'boolean' ||
+      (typeof value === 'number' && Number.isFinite(value))
+    ) {
       if (key === 'deliverAt') throw notADate();
+      if (!isText(key)) simple = false;
     } else {
       simple = false;
     }

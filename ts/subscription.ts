@@ -108,6 +108,9 @@ export class EventSubscription implements Subscription {
   }
 }
 
+/** A day. */
+const DRAIN_MS_MAX = 86_400_000;
+
 /** `drainTimeoutMs` of the options of close(), disconnect() and shutdown(), checked. */
 export function drainTimeout(options: unknown): number | undefined {
   if (options === undefined || options === null) return undefined;
@@ -116,8 +119,8 @@ export function drainTimeout(options: unknown): number | undefined {
     if (key !== 'drainTimeoutMs') throw invalidArgument(`options.${key}`, 'is unknown; there is drainTimeoutMs');
   const { drainTimeoutMs } = options as { drainTimeoutMs?: unknown };
   if (drainTimeoutMs === undefined) return undefined;
-  if (typeof drainTimeoutMs !== 'number' || !Number.isFinite(drainTimeoutMs) || drainTimeoutMs < 0) {
-    throw invalidArgument('options.drainTimeoutMs', 'must be a number of milliseconds, 0 or more');
+  if (typeof drainTimeoutMs !== 'number' || !(drainTimeoutMs >= 0 && drainTimeoutMs <= DRAIN_MS_MAX)) {
+    throw invalidArgument('options.drainTimeoutMs', `must be a number of milliseconds from 0 to ${DRAIN_MS_MAX}`);
   }
   return drainTimeoutMs;
 }

@@ -81,6 +81,10 @@ class NativeBus {
     if (this.auto && confirm !== 0) later(() => this.onSettled(Uint32Array.of(confirm), ''));
   }
 
+  close() {
+    this.closed = true;
+  }
+
   listen(mask) {
     this.masks.push(mask);
   }

@@ -20,13 +20,21 @@ pub struct Alarms {
 impl Alarms {
     /// An event of `bucket` is due in `delay`.
     pub fn set(&self, bucket: Bucket, delay: Duration) {
-        let at = Instant::now() + delay;
-        let mut next = lock(&self.next);
-        let slot = &mut next[usize::from(bucket.0)];
-        if slot.is_none_or(|known| at < known) {
-            *slot = Some(at);
+        if self.note(bucket, delay) {
             self.changed.notify_one();
         }
+    }
+
+    /// The same without a notice, for whoever heeds the alarms anyway. Answers whether it is earlier than what was known.
+    pub fn note(&self, bucket: Bucket, delay: Duration) -> bool {
+        let at = Instant::now().checked_add(delay);
+        let mut next = lock(&self.next);
+        let slot = &mut next[usize::from(bucket.0)];
+        let is_earlier = at.is_some_and(|at| slot.is_none_or(|known| at < known));
+        if is_earlier {
+            *slot = at;
+        }
+        is_earlier
     }
 
     /// The earliest.

@@ -150,7 +150,7 @@ impl Bus {
         let consumer = Arc::new(Consumer::start((&self.config).into(), store.clone(), host.clone(), env.clone(), metrics.clone()));
         *lock(&consumer_of) = Some(consumer.clone());
         *lock(&self.consumer) = Some(consumer.clone());
-        let keeper = Keeper::start((&self.config).into(), store, host.clone(), &env, metrics, consumer.clone(), alarms);
+        let keeper = Keeper::start(&(&self.config).into(), store, host.clone(), &env, metrics, &consumer, alarms);
         let health = tokio::spawn(watch_health(
             self.store.clone(),
             host,
@@ -160,6 +160,11 @@ impl Bus {
         *lock(&self.running) = Some(Arc::new(Running { publisher, consumer, _keeper: keeper, health }));
         self.state.store(CONNECTED, Ordering::Release);
         Ok(())
+    }
+
+    /// It is connected, and no defect ended a part of it.
+    fn is_well(&self) -> bool {
+        self.running().is_ok_and(|running| running.consumer.defect().is_none())
     }
 
     fn running(&self) -> Result<Arc<Running>> {
@@ -254,7 +259,7 @@ impl Bus {
         let metrics = self.metrics.snapshot(status.utilization);
         let subscriptions = self.running().map_or(0, |running| running.consumer.subscriptions.load(Ordering::Relaxed));
         json!({
-            "status": grade(status.connected && self.state.load(Ordering::Acquire) == CONNECTED, &metrics),
+            "status": grade(status.connected && self.is_well(), &metrics),
             "redis": {
                 "connected": status.connected,
                 "cluster": status.cluster,
@@ -308,7 +313,7 @@ impl Bus {
     pub async fn dead_letters(&self, query: &DeadLetterQuery, limit: usize, cursor: Option<&str>) -> Result<Value> {
         self.running()?;
         let (letters, cursor) = self.store.dead_letters(query, limit.clamp(1, PAGE_MAX), cursor).await?;
-        let mut page = json!({ "items": letters.into_iter().map(letter).collect::<Vec<_>>() });
+        let mut page = json!({ "items": letters.iter().map(letter).collect::<Vec<_>>() });
         if let Some(cursor) = cursor {
             page["cursor"] = cursor.into();
         }
@@ -334,7 +339,7 @@ impl Bus {
     }
 }
 
-fn letter(letter: StoredDeadLetter) -> Value {
+fn letter(letter: &StoredDeadLetter) -> Value {
     json!({
         "id": letter.id,
         "eventType": letter.event_type,

@@ -116,6 +116,12 @@ impl Error {
         Self::new(Code::Internal, message)
     }
 
+    /// `ERR_INTERNAL` of a panic that was caught.
+    pub fn panicked(panic: &(dyn std::any::Any + Send)) -> Self {
+        let said = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
+        Self::internal(format!("a defect of this library: {}. Please report it", said.unwrap_or("a panic")))
+    }
+
     /// The form in which an error crosses to JavaScript.
     pub fn to_json(&self) -> Value {
         let mut out = json!({ "code": self.code.as_str(), "message": self.message, "retryable": self.retryable });

@@ -133,8 +133,20 @@ pub struct NewMeta<'a> {
 
 /// Writes the packed form.
 pub fn pack(meta: &NewMeta<'_>) -> String {
-    let mut out = String::with_capacity(144 + meta.source.len());
-    let _ = write!(out, r#"{{"v":{META_VERSION},"id":"{}","timestamp":{},"source":"#, meta.id, meta.timestamp_ms);
+    pack_with(meta.id, meta.timestamp_ms, &pack_tail(meta))
+}
+
+/// The packed form from the id, the time, and what [`pack_tail`] made of the rest: most events of a publisher share it.
+pub fn pack_with(id: &str, timestamp_ms: u64, tail: &str) -> String {
+    let mut out = String::with_capacity(80 + tail.len());
+    let _ = write!(out, r#"{{"v":{META_VERSION},"id":"{id}","timestamp":{timestamp_ms},"source":"#);
+    out.push_str(tail);
+    out
+}
+
+/// The packed form from the source on.
+pub fn pack_tail(meta: &NewMeta<'_>) -> String {
+    let mut out = String::with_capacity(80 + meta.source.len());
     push_json_string(&mut out, meta.source);
     out.push_str(r#","version":"#);
     push_json_string(&mut out, meta.version);

@@ -42,6 +42,8 @@ pub struct EventText {
 /// Lifecycle events, as their listeners name them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
+    /// An event is in the store.
+    Published,
     /// An event was acknowledged.
     Consumed,
     /// A delivery failed.
@@ -76,6 +78,7 @@ impl Kind {
     /// Name for listeners.
     pub fn as_str(self) -> &'static str {
         match self {
+            Self::Published => "event:published",
             Self::Consumed => "event:consumed",
             Self::Failed => "event:failed",
             Self::Retried => "event:retried",

@@ -1,18 +1,21 @@
 //! What goes on beside publishing and consuming: the lease of the own consumer, and the upkeep of buckets, which one
 //! process does for all.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use futures_util::future::join_all;
 use serde_json::json;
 use tokio::time::Instant;
 
 use super::alarms::Alarms;
 use super::config::BusConfig;
-use super::consume::{Command, Consumer, LEASE};
+use super::consume::{Command, Consumer, LEASE, Lease};
 use super::env::Env;
+use super::error::Error;
 use super::event;
 use super::host::{Host, Kind, Lifecycle};
 use super::metrics::Metrics;
@@ -42,8 +45,8 @@ pub struct KeepSettings {
     pub keeping: Keeping,
     /// `limits.stallTimeoutMs`.
     pub stall_timeout: Duration,
-    /// `monitoring.metricsInterval`.
-    pub metrics_every: Duration,
+    /// `monitoring.metricsInterval`; `None` where monitoring is off.
+    pub metrics_every: Option<Duration>,
 }
 
 impl From<&BusConfig> for KeepSettings {
@@ -56,7 +59,7 @@ impl From<&BusConfig> for KeepSettings {
                 dead_letters: config.dead_letter_queue.enabled,
             },
             stall_timeout: Duration::from_millis(config.limits.stall_timeout_ms),
-            metrics_every: Duration::from_millis(config.monitoring.metrics_interval_ms),
+            metrics_every: config.monitoring.enabled.then(|| Duration::from_millis(config.monitoring.metrics_interval_ms)),
         }
     }
 }
@@ -75,29 +78,40 @@ impl Drop for Keeper {
 impl Keeper {
     /// Starts the tasks.
     pub fn start(
-        settings: KeepSettings,
+        settings: &KeepSettings,
         store: Arc<dyn Store>,
         host: Arc<dyn Host>,
         env: &Env,
         metrics: Arc<Metrics>,
-        consumer: Arc<Consumer>,
+        consumer: &Arc<Consumer>,
         alarms: Arc<Alarms>,
     ) -> Self {
         let upkeep = Upkeep {
             holder: format!("{}-{}", std::process::id(), env.hex(8)),
             store: store.clone(),
             host: host.clone(),
+            lease: consumer.lease.clone(),
             keeping: settings.keeping,
             alarms,
             kept: Vec::new(),
             sweeps: HashMap::new(),
         };
-        let tasks = vec![
-            tokio::spawn(renew(store.clone(), host.clone(), consumer, settings.stall_timeout)),
-            tokio::spawn(upkeep.run()),
-            tokio::spawn(sample(store, host, metrics, settings.metrics_every)),
-        ];
+        let renewal = renew(store.clone(), host.clone(), consumer.clone(), settings.stall_timeout);
+        let mut tasks =
+            vec![tokio::spawn(told(host.clone(), "renewing the lease", renewal)), tokio::spawn(told(host.clone(), "upkeep", upkeep.run()))];
+        if let Some(every) = settings.metrics_every {
+            tasks.push(tokio::spawn(told(host.clone(), "sampling", sample(store, host, metrics, every))));
+        }
         Self { tasks }
+    }
+}
+
+/// A panic ends the task, but not unnoticed. What it does not do any more, other processes do when its leases end.
+async fn told(host: Arc<dyn Host>, what: &str, task: impl Future<Output = ()>) {
+    if let Err(panic) = AssertUnwindSafe(task).catch_unwind().await {
+        let error = Error::panicked(panic.as_ref()).with("task", what);
+        tracing::error!(%error, what, "a task of the keeper ended");
+        host.lifecycle(vec![Lifecycle::error(&error)]);
     }
 }
 
@@ -123,7 +137,7 @@ async fn renew(store: Arc<dyn Store>, host: Arc<dyn Host>, consumer: Arc<Consume
                 if held {
                     consumer.lease.renewed(&name, at);
                 } else {
-                    consumer.tell(Command::Lapsed);
+                    consumer.tell(Command::Lapsed(name));
                 }
             }
             Ok(_) => {}
@@ -151,6 +165,8 @@ struct Upkeep {
     holder: String,
     store: Arc<dyn Store>,
     host: Arc<dyn Host>,
+    /// Of the consumer beside.
+    lease: Arc<Lease>,
     keeping: Keeping,
     alarms: Arc<Alarms>,
     /// Buckets that this process looks after.
@@ -178,9 +194,11 @@ impl Upkeep {
             if !self.kept.is_empty() {
                 wake = wake.min(now + DELAYED_POLL);
             }
-            for bucket in self.kept.clone().into_iter().chain(self.alarms.take_due()) {
-                match self.store.move_delayed(bucket).await {
-                    Ok((_, Some(next_ms))) => self.alarms.set(bucket, Duration::from_millis(next_ms)),
+            let buckets: BTreeSet<Bucket> = self.kept.iter().copied().chain(self.alarms.take_due()).collect();
+            let moves = join_all(buckets.iter().map(|bucket| self.store.move_delayed(*bucket))).await;
+            for (bucket, moved) in buckets.into_iter().zip(moves) {
+                match moved {
+                    Ok((_, Some(next_ms))) => drop(self.alarms.note(bucket, Duration::from_millis(next_ms))),
                     Ok((_, None)) => {}
                     Err(error) => tracing::debug!(%error, "delayed events wait for the server"),
                 }
@@ -201,6 +219,10 @@ impl Upkeep {
     }
 
     async fn reap(&mut self) {
+        if self.lease.is_stale() {
+            // This process was stopped. The consumer finds out, too, and gives back what it did not begin.
+            return;
+        }
         for bucket in &self.kept {
             match self.store.reap(*bucket, CRASHES_MAX).await {
                 Ok(reaped) => {

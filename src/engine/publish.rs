@@ -2,6 +2,7 @@
 //! store for each bucket, and the answers into one call to the host.
 
 use std::collections::{BTreeMap, HashMap};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -9,6 +10,7 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
+use serde_json::json;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
@@ -17,7 +19,7 @@ use super::config::BusConfig;
 use super::env::{Env, lock};
 use super::error::{Code, Error, Result};
 use super::event::{self, NewMeta, Priority};
-use super::host::{Host, Token};
+use super::host::{Host, Kind, Lifecycle, Token};
 use super::metrics::Metrics;
 use super::name;
 use super::options::PublishOptions;
@@ -96,6 +98,8 @@ impl Publisher {
             pending: pending.clone(),
             cancel: Arc::clone(&cancel),
             types: HashMap::new(),
+            last_partition: None,
+            plain_tail: None,
             last_options: (String::new(), Arc::default()),
             in_flight: FuturesUnordered::new(),
         };
@@ -166,6 +170,10 @@ struct Task {
     pending: Arc<AtomicUsize>,
     cancel: Arc<std::sync::Mutex<HashMap<Token, Arc<AtomicBool>>>>,
     types: HashMap<String, Partition>,
+    /// Many events in a row have the same type.
+    last_partition: Option<Partition>,
+    /// The end of the metadata of events without options.
+    plain_tail: Option<String>,
     /// Many events in a row come with the same options.
     last_options: (String, Arc<PublishOptions>),
     in_flight: FuturesUnordered<BoxFuture<'static, Finished>>,
@@ -177,7 +185,7 @@ impl Task {
         while open || !self.in_flight.is_empty() {
             tokio::select! {
                 submission = submissions.recv(), if open => match submission {
-                    Some(submission) => self.accept(submission),
+                    Some(submission) => self.accept_guarded(submission),
                     None => open = false,
                 },
                 Some(mut finished) = self.in_flight.next(), if !self.in_flight.is_empty() => {
@@ -193,10 +201,27 @@ impl Task {
     fn answer(&self, mut finished: Finished) {
         self.pending.fetch_sub(finished.len(), Ordering::AcqRel);
         finished.retain(|(token, _)| *token != OWN);
-        self.host.published(finished);
+        if !finished.is_empty() {
+            self.host.published(finished);
+        }
     }
 
-    fn accept(&mut self, submission: Submission) {
+    /// A defect costs the events it met, not the publisher: nobody waits for ever.
+    fn accept_guarded(&mut self, submission: Submission) {
+        let first = submission.first;
+        let count = memchr::memchr_iter(b'\n', submission.text.as_bytes()).count();
+        let before = self.in_flight.len();
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| self.accept(&submission))) {
+            let error = Error::panicked(panic.as_ref());
+            self.host.lifecycle(vec![Lifecycle::error(&error)]);
+            // Nothing was sent before all records were read.
+            if self.in_flight.len() == before {
+                self.answer((0..count).map(|i| (token(first, i), Err(error.clone()))).collect());
+            }
+        }
+    }
+
+    fn accept(&mut self, submission: &Submission) {
         let mut refused = Vec::new();
         let mut buckets: BTreeMap<Bucket, (Vec<Token>, Vec<NewEvent>)> = BTreeMap::new();
         for (i, record) in submission.text.split_terminator('\n').enumerate() {
@@ -215,19 +240,33 @@ impl Task {
             let ids: Vec<Arc<str>> = events.iter().map(|event| event.id.clone()).collect();
             let alarm = events.iter().filter_map(|event| event.delay_ms).min();
             let cancellable = events.iter().any(|event| event.cancelled.is_some());
+            // Told only to those who listen: it costs an object an event.
+            let types: Option<Vec<Arc<str>>> =
+                self.host.listens(Kind::Published).then(|| events.iter().map(|event| event.partition.event_type.clone()).collect());
+            let host = self.host.clone();
             let appended = self.store.append(bucket, events);
             let (metrics, cancel, alarms) = (self.metrics.clone(), self.cancel.clone(), self.alarms.clone());
             self.in_flight.push(Box::pin(async move {
-                let results = appended.await;
+                let results = AssertUnwindSafe(appended).catch_unwind().await.unwrap_or_else(|panic| {
+                    let error = Error::panicked(panic.as_ref());
+                    tokens.iter().map(|_| Err(error.clone())).collect()
+                });
                 if let Some(delay_ms) = alarm {
                     alarms.set(bucket, Duration::from_millis(delay_ms));
                 }
                 if cancellable {
                     let mut cancel = lock(&cancel);
-                    tokens.iter().for_each(|token| drop(cancel.remove(token)));
+                    for token in &tokens {
+                        cancel.remove(token);
+                    }
                 }
                 let stored = results.iter().filter(|result| matches!(result, Ok(Appended::Stored))).count();
                 metrics.add_published(stored as u64);
+                if let Some(types) = types {
+                    let stored = results.iter().zip(ids.iter().zip(types)).filter(|(result, _)| matches!(result, Ok(Appended::Stored)));
+                    let about = |(id, event_type): (&Arc<str>, Arc<str>)| json!({ "eventType": &*event_type, "eventId": &**id });
+                    host.lifecycle(stored.map(|(_, event)| Lifecycle(Kind::Published, about(event))).collect());
+                }
                 let id = |(result, id): (Result<Appended>, Arc<str>)| match result? {
                     Appended::Stored => Ok(id.as_ref().to_owned()),
                     Appended::Duplicate(first) => Ok(first),
@@ -282,7 +321,8 @@ impl Task {
         };
         if options.is_empty() {
             let ttl_ms = event::seconds_to_ms(meta.ttl);
-            let meta = event::pack(&meta);
+            let tail = self.plain_tail.get_or_insert_with(|| event::pack_tail(&meta));
+            let meta = event::pack_with(meta.id, meta.timestamp_ms, tail);
             return Ok(NewEvent { partition, meta, data: data.to_owned(), ttl_ms, id, delay_ms: None, idempotency: None, cancelled: None });
         }
         if self.last_options.0 != options {
@@ -318,8 +358,13 @@ impl Task {
     }
 
     fn partition(&mut self, event_type: &str) -> Result<Partition> {
+        if let Some(last) = &self.last_partition
+            && *last.event_type == *event_type
+        {
+            return Ok(last.clone());
+        }
         if let Some(partition) = self.types.get(event_type) {
-            return Ok(partition.clone());
+            return Ok(self.last_partition.insert(partition.clone()).clone());
         }
         name::check_event_type(event_type)?;
         let partition = Partition::new(event_type, 0);

@@ -10,7 +10,7 @@ use napi_derive::napi;
 
 use super::host::{Listener, NodeHost};
 use super::runtime::Threads;
-use super::{answer, calls, guarded, panicked, verdicts};
+use super::{answer, calls, guarded, verdicts};
 use crate::engine::bus::Bus;
 use crate::engine::config::BusConfig;
 use crate::engine::env::Env;
@@ -70,7 +70,7 @@ impl NativeBus {
                 let (bus, kept) = (bus.clone(), threads.clone());
                 threads.handle().spawn(async move {
                     let result = AssertUnwindSafe(calls::call(&bus, &method, &args)).catch_unwind().await;
-                    host.answer(id, answer(result.unwrap_or_else(|panic| Err(panicked(panic.as_ref())))));
+                    host.answer(id, answer(result.unwrap_or_else(|panic| Err(Error::panicked(panic.as_ref())))));
                     drop(bus);
                     drop(kept);
                 });
@@ -105,6 +105,12 @@ impl NativeBus {
                 }
             }
         });
+    }
+
+    /// Nothing more is told: the bus is disconnected, and leaves no handle open.
+    #[napi]
+    pub fn close(&self) {
+        self.host.close();
     }
 
     /// Which lifecycle events are wanted.

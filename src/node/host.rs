@@ -1,7 +1,7 @@
 //! From the engine to JavaScript: everything goes through one weak threadsafe function, one call for many events.
 
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use napi::bindgen_prelude::{FnArgs, Function, Uint32Array, Unknown};
@@ -44,9 +44,10 @@ pub type Listener<'a> = Function<'a, Arguments, Unknown<'static>>;
 
 /// [`Host`] over a JavaScript function.
 pub struct NodeHost {
-    callback: Callback,
+    /// Released at the end: an open function counts as an open handle.
+    callback: Mutex<Option<Arc<Callback>>>,
     listening: AtomicU32,
-    pulse: std::sync::Arc<Pulse>,
+    pulse: Arc<Pulse>,
 }
 
 /// Whether the JavaScript thread takes calls.
@@ -60,7 +61,7 @@ struct Pulse {
 impl NodeHost {
     /// `listener` is called on the thread that makes this.
     pub fn new(listener: &Listener<'_>) -> napi::Result<Self> {
-        let pulse = std::sync::Arc::new(Pulse { waiting: AtomicUsize::new(0), since: Mutex::new(Instant::now()) });
+        let pulse = Arc::new(Pulse { waiting: AtomicUsize::new(0), since: Mutex::new(Instant::now()) });
         let taken = pulse.clone();
         let callback = listener.build_threadsafe_function::<Message>().callee_handled::<false>().weak::<true>().build_callback(
             move |context: napi::threadsafe_function::ThreadsafeCallContext<Message>| {
@@ -70,12 +71,17 @@ impl NodeHost {
                 Ok(FnArgs::from((topic as u32, Uint32Array::new(numbers), texts, text)))
             },
         )?;
-        Ok(Self { callback, listening: AtomicU32::new(0), pulse })
+        Ok(Self { callback: Mutex::new(Some(Arc::new(callback))), listening: AtomicU32::new(0), pulse })
     }
 
     /// Which lifecycle events are wanted, see `Listening` in ts/native.ts.
     pub fn listen(&self, mask: u32) {
         self.listening.store(mask, Ordering::Relaxed);
+    }
+
+    /// Nothing more is told.
+    pub fn close(&self) {
+        lock(&self.callback).take();
     }
 
     /// Answers a call.
@@ -87,9 +93,11 @@ impl NodeHost {
         if self.pulse.waiting.fetch_add(1, Ordering::AcqRel) == 0 {
             *lock(&self.pulse.since) = Instant::now();
         }
+        let callback = lock(&self.callback).clone();
         let message = Message { topic, numbers, texts, text };
-        if self.callback.call(message, ThreadsafeFunctionCallMode::NonBlocking) != napi::Status::Ok {
-            // The environment is going: nobody is left to be told.
+        let told = callback.is_some_and(|callback| callback.call(message, ThreadsafeFunctionCallMode::NonBlocking) == napi::Status::Ok);
+        if !told {
+            // Closed, or the environment is going: nobody is left to be told.
             self.pulse.waiting.fetch_sub(1, Ordering::AcqRel);
         }
     }
@@ -178,6 +186,7 @@ impl Host for NodeHost {
 
     fn listens(&self, kind: Kind) -> bool {
         let bit = match kind {
+            Kind::Published => 1,
             Kind::Consumed => 2,
             Kind::Failed => 4,
             Kind::Retried => 8,

@@ -23,13 +23,7 @@ use crate::engine::name;
 
 /// Runs `work`; a panic in it is an error of the engine's, not the end of the process.
 fn guarded<T>(work: impl FnOnce() -> T) -> Result<T> {
-    catch_unwind(AssertUnwindSafe(work)).map_err(|panic| panicked(panic.as_ref()))
-}
-
-/// What a panic said, as an error.
-fn panicked(panic: &(dyn std::any::Any + Send)) -> Error {
-    let said = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
-    Error::internal(format!("a defect of this library: {}. Please report it", said.unwrap_or("a panic")))
+    catch_unwind(AssertUnwindSafe(work)).map_err(|panic| Error::panicked(panic.as_ref()))
 }
 
 /// `{"ok":…}` or `{"err":…}`.

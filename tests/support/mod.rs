@@ -2,6 +2,9 @@
 #![allow(dead_code)] // each test program uses its part
 
 pub mod events;
+pub mod faulty;
+pub mod harness;
+pub mod host;
 pub mod proxy;
 pub mod redis_store;
 pub mod server;

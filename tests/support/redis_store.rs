@@ -12,7 +12,8 @@ use ossa::engine::store::{Partition, Store};
 use super::server::Server;
 use super::world::Backend;
 
-const KEY_PREFIX: &str = "test:bus";
+/// What their keys begin with.
+pub const KEY_PREFIX: &str = "test:bus";
 
 /// How to reach `server`.
 pub fn config(server: &Server) -> RedisStoreConfig {

@@ -29,6 +29,8 @@ pub struct Note {
     pub confirmations: Vec<u32>,
     /// It expired before it was delivered.
     pub expired: bool,
+    /// Nothing is to be said of it: it was not for this group.
+    pub quiet: bool,
 }
 
 /// One entry on its way back.
@@ -75,8 +77,6 @@ struct Queue {
 pub struct Flusher {
     lanes: HashMap<Lane, Queue>,
     count: usize,
-    /// An error that the server answered for good, to be told.
-    pub refused: Option<Error>,
 }
 
 impl Flusher {
@@ -91,14 +91,12 @@ impl Flusher {
         self.count
     }
 
-    /// Entries of the group and partition on their way.
-    pub fn ids(&self, group: &str, partition: &Partition) -> Vec<EntryId> {
-        let mut ids = Vec::new();
-        for (_, queue) in self.lanes.iter().filter(|(lane, _)| *lane.group == *group) {
-            ids.extend(queue.waiting.iter().filter(|s| s.held.partition == *partition).map(|s| s.held.id));
-            ids.extend(queue.sending.iter().filter(|(p, _)| p == partition).map(|(_, id)| *id));
-        }
-        ids
+    /// Entries of the group on their way.
+    pub fn entries(&self, group: &str) -> impl Iterator<Item = (&Partition, EntryId)> {
+        self.lanes.iter().filter(move |(lane, _)| *lane.group == *group).flat_map(|(_, queue)| {
+            let waiting = queue.waiting.iter().map(|settlement| (&settlement.held.partition, settlement.held.id));
+            waiting.chain(queue.sending.iter().map(|(partition, id)| (partition, *id)))
+        })
     }
 
     /// Calls that can start now.
@@ -123,34 +121,36 @@ impl Flusher {
         calls
     }
 
-    /// Takes the answer in; answers what is settled. What the server could not be told is kept.
-    pub fn finish(&mut self, flushed: Flushed) -> Vec<(Settlement, Settled)> {
+    /// Takes the answer in; answers what is settled, or refused for good. What the server could not be told is kept.
+    pub fn finish(&mut self, flushed: Flushed) -> (Vec<(Settlement, Settled)>, Option<Error>) {
         let queue = self.lanes.entry(flushed.lane.clone()).or_default();
         queue.busy = false;
         queue.sending.clear();
-        match flushed.result {
+        let error = match flushed.result {
             Ok(results) => {
-                self.count -= flushed.sent.len();
-                if queue.waiting.is_empty() {
-                    self.lanes.remove(&flushed.lane);
-                }
-                flushed.sent.into_iter().zip(results).collect()
+                self.gone(&flushed.lane, flushed.sent.len());
+                return (flushed.sent.into_iter().zip(results).collect(), None);
             }
             Err(error) if !error.retryable => {
                 // The server will not take these however often it is asked. Those still pending are found again when
                 // the pending entries are compared with what is held.
-                self.count -= flushed.sent.len();
-                self.refused = Some(error);
-                flushed.sent.into_iter().map(|settlement| (settlement, Settled::NotHeld)).collect()
+                self.gone(&flushed.lane, flushed.sent.len());
+                return (flushed.sent.into_iter().map(|settlement| (settlement, Settled::NotHeld)).collect(), Some(error));
             }
-            Err(error) => {
-                tracing::debug!(%error, "settling waits for the server");
-                queue.not_before = Some(Instant::now() + RETRY_PAUSE);
-                let mut waiting = flushed.sent;
-                waiting.append(&mut queue.waiting);
-                queue.waiting = waiting;
-                Vec::new()
-            }
+            Err(error) => error,
+        };
+        tracing::debug!(%error, "settling waits for the server");
+        queue.not_before = Some(Instant::now() + RETRY_PAUSE);
+        let mut waiting = flushed.sent;
+        waiting.append(&mut queue.waiting);
+        queue.waiting = waiting;
+        (Vec::new(), None)
+    }
+
+    fn gone(&mut self, lane: &Lane, count: usize) {
+        self.count -= count;
+        if self.lanes.get(lane).is_some_and(|queue| queue.waiting.is_empty()) {
+            self.lanes.remove(lane);
         }
     }
 }

@@ -7,8 +7,7 @@ use tokio::time::Instant;
 
 use crate::engine::event::RetryOverride;
 use crate::engine::host::{EventText, Token};
-use crate::engine::settle::Failure;
-use crate::engine::store::Held;
+use crate::engine::store::{Disposal, EntryId, Held, Partition};
 
 /// Names an entry in flight, unique on a bus.
 pub type Key = u64;
@@ -33,20 +32,56 @@ pub struct InFlight {
     pub subscriptions: Vec<u32>,
     /// Handlers that have not ended, with their subscription; empty while it waits for a place.
     pub running: Vec<(Token, u32)>,
-    /// Handlers that failed, with their subscription.
-    pub failures: Vec<(u32, Failure)>,
-    /// A handler gave it back unhandled.
-    pub handed_back: bool,
+    /// Handlers that failed.
+    pub failures: Vec<Failed>,
+    /// Subscriptions that gave it back unhandled.
+    pub handed_back: Vec<u32>,
     /// Confirmation numbers that wait for its settlement.
     pub confirmations: Vec<u32>,
     /// When its handlers were called.
     pub started: Instant,
 }
 
+/// A handler that failed, judged when it did: its subscription may be gone when the others end.
+pub struct Failed {
+    /// Its subscription.
+    pub subscription: u32,
+    /// Its call.
+    pub token: Token,
+    /// What it said.
+    pub error: String,
+    /// What would become of the event if it were the only handler.
+    pub disposal: Disposal,
+}
+
+impl InFlight {
+    /// Subscriptions that need not see the event again.
+    pub fn succeeded(&self) -> impl Iterator<Item = u32> {
+        let again = |id: &u32| {
+            let failed = self.failures.iter().any(|failed| failed.subscription == *id && failed.disposal != Disposal::Acknowledge);
+            failed || self.handed_back.contains(id)
+        };
+        self.subscriptions.iter().filter(move |id| !again(id)).copied()
+    }
+
+    /// The call whose late success would complete the event: all others succeeded.
+    pub fn late_success_is_all(&self) -> Option<Token> {
+        let open: Vec<&Failed> = self.failures.iter().filter(|failed| failed.disposal != Disposal::Acknowledge).collect();
+        match open[..] {
+            [failed] if self.handed_back.is_empty() => Some(failed.token),
+            _ => None,
+        }
+    }
+}
+
 /// A handler that ran out of time and still runs. A late success may still acknowledge.
 pub struct Overdue {
     /// Its subscription: it takes one of the places for such.
     pub subscription: u32,
+    /// The delivery, which may have ended since.
+    pub key: Key,
+    /// What its success would mean.
+    pub late: Late,
     /// The entry, as it was held.
     pub held: Held,
     /// Its group.
@@ -55,6 +90,19 @@ pub struct Overdue {
     pub consumer: Arc<str>,
     /// The event's id.
     pub event_id: String,
+}
+
+/// What the success of a handler past its time would mean.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Late {
+    /// Its delivery has not ended: it counts.
+    Counts,
+    /// All others succeeded: the event, which waits for its retry, is done.
+    Completes,
+    /// Others are to see the event again, this one is not.
+    Spares,
+    /// The event is done with.
+    Nothing,
 }
 
 /// All deliveries in flight on a bus.
@@ -86,6 +134,28 @@ impl Deliveries {
         self.entries.get(&key)
     }
 
+    /// Waits no more for the calls of one subscription. Answers whether none was made for the entry yet, and how many
+    /// calls of the subscription ran.
+    pub fn abandon(&mut self, key: Key, subscription: u32) -> (bool, usize) {
+        let Some(entry) = self.entries.get_mut(&key) else { return (false, 0) };
+        if entry.running.is_empty() {
+            return (true, 0);
+        }
+        let before = entry.running.len();
+        entry.running.retain(|(token, id)| {
+            let stays = *id != subscription;
+            if !stays {
+                self.tokens.remove(token);
+            }
+            stays
+        });
+        let abandoned = before - entry.running.len();
+        if abandoned > 0 {
+            entry.handed_back.push(subscription);
+        }
+        (false, abandoned)
+    }
+
     /// Takes it out, with the tokens of handlers that still run: their verdicts will not be known any more.
     pub fn remove(&mut self, key: Key) -> Option<InFlight> {
         let entry = self.entries.remove(&key)?;
@@ -95,20 +165,33 @@ impl Deliveries {
         Some(entry)
     }
 
-    /// A token for a call of a handler.
-    pub fn issue(&mut self, key: Key, subscription: u32) -> Token {
+    /// A token for a call of a handler of `subscription` for the entry.
+    pub fn call(&mut self, key: Key, subscription: u32) -> Token {
         loop {
             self.last_token = self.last_token.wrapping_add(1);
             if !self.tokens.contains_key(&self.last_token) && !self.overdue.contains_key(&self.last_token) {
-                self.tokens.insert(self.last_token, (key, subscription));
-                return self.last_token;
+                break;
             }
         }
+        let token = self.last_token;
+        self.tokens.insert(token, (key, subscription));
+        if let Some(entry) = self.entries.get_mut(&key) {
+            entry.running.push((token, subscription));
+            entry.started = Instant::now();
+        }
+        token
     }
 
     /// Ends a token: its entry and subscription.
     pub fn redeem(&mut self, token: Token) -> Option<(Key, u32)> {
         self.tokens.remove(&token)
+    }
+
+    /// The event of this entry is done with: no late success has anything to add.
+    pub fn done_with(&mut self, partition: &Partition, id: EntryId) {
+        for overdue in self.overdue.values_mut().filter(|overdue| overdue.held.id == id && overdue.held.partition == *partition) {
+            overdue.late = Late::Nothing;
+        }
     }
 
     /// Entries in flight.

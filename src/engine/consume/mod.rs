@@ -1,33 +1,36 @@
 //! Consuming: one task a bus that owns every delivery in flight, a reader a group beside it.
 //!
-//! Reading order: [`held`] what is in flight, [`group`] a consumer group and what it reads next, [`flush`] the way back
-//! to the store; then the task itself in [`actor`]. What becomes of a delivery is decided in [`super::settle`].
+//! Reading order: [`lease`] and [`confirm`], shared with others; [`held`] what is in flight, [`group`] a consumer group and
+//! what it reads next, [`flush`] the way back to the store; then the task itself in [`actor`]. What becomes of a delivery is decided in [`super::settle`].
 
 mod actor;
+mod confirm;
 mod flush;
 mod group;
 mod held;
+mod lease;
 
-use std::collections::BTreeSet;
+use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::config::BusConfig;
-use super::env::{Env, lock};
+use super::env::Env;
 use super::error::{Error, Result};
-use super::host::{Host, Token};
+use super::host::{Host, Lifecycle, Token};
 use super::metrics::Metrics;
 use super::options::SubscribeOptions;
 use super::retry::RetryPolicy;
 use super::settle::Failure;
-use super::store::{Bucket, Store};
+use super::store::Store;
 
-/// How long a process that does not renew it keeps what it holds.
-pub const LEASE: Duration = Duration::from_secs(8);
+use confirm::Confirms;
+pub use lease::{LEASE, Lease};
 
 /// How a handler ended.
 #[derive(Clone, Debug, PartialEq)]
@@ -71,60 +74,6 @@ impl From<&BusConfig> for ConsumeSettings {
     }
 }
 
-/// The lease of this bus's consumer: what the keeper renews, what the actor checks.
-pub struct Lease(Mutex<LeaseState>);
-
-struct LeaseState {
-    consumer: Arc<str>,
-    buckets: Vec<Bucket>,
-    renewed: Instant,
-}
-
-impl Lease {
-    fn new(consumer: Arc<str>) -> Self {
-        Self(Mutex::new(LeaseState { consumer, buckets: Vec::new(), renewed: Instant::now() }))
-    }
-
-    /// What is to be renewed.
-    pub fn current(&self) -> (Arc<str>, Vec<Bucket>) {
-        let state = lock(&self.0);
-        (state.consumer.clone(), state.buckets.clone())
-    }
-
-    /// It was renewed by a call that began at `at`.
-    pub fn renewed(&self, consumer: &str, at: Instant) {
-        let mut state = lock(&self.0);
-        if *state.consumer == *consumer {
-            state.renewed = state.renewed.max(at);
-        }
-    }
-
-    /// Whether what is held may have gone to others, as far as the own clock can tell: a process that was stopped
-    /// finds out by this before it does anything.
-    pub fn is_stale(&self) -> bool {
-        lock(&self.0).renewed.elapsed() >= LEASE
-    }
-
-    /// Goes on under another name; answers the buckets of the old one.
-    fn replace(&self, consumer: Arc<str>, buckets: Vec<Bucket>, at: Instant) -> Vec<Bucket> {
-        let old = std::mem::replace(&mut *lock(&self.0), LeaseState { consumer, buckets, renewed: at });
-        old.buckets
-    }
-
-    /// Nothing is renewed any more; answers what was.
-    fn stop(&self) -> Vec<Bucket> {
-        std::mem::take(&mut lock(&self.0).buckets)
-    }
-
-    /// Buckets that come into use. None goes out of it before the lease ends: one that was left to lapse and is
-    /// wanted again later would look like a process that was stopped.
-    fn add_buckets(&self, buckets: impl IntoIterator<Item = Bucket>) {
-        let mut state = lock(&self.0);
-        let all: BTreeSet<Bucket> = state.buckets.drain(..).chain(buckets).collect();
-        state.buckets = all.into_iter().collect();
-    }
-}
-
 /// Answer to subscribing: group and consumer.
 pub type Subscribed = Result<(String, String)>;
 
@@ -158,8 +107,8 @@ pub enum Command {
     TopologyChanged,
     /// The server was lost and is back.
     Reconnected,
-    /// The lease had lapsed: others may hold what was held here.
-    Lapsed,
+    /// The lease of the consumer of this name had lapsed: others may hold what was held here.
+    Lapsed(Arc<str>),
     /// The handlers' thread is silent (true) or answers again (false).
     Stalled(bool),
     /// Ends everything: no new deliveries, handlers may end until the deadline.
@@ -171,15 +120,33 @@ pub enum Command {
     },
 }
 
+impl Command {
+    /// Nobody is left to take it: whoever waits for its answer gets one.
+    fn refuse(self, host: &Arc<dyn Host>, ended: Option<&Error>) {
+        let error = ended.cloned().unwrap_or_else(|| Error::closed("the bus"));
+        match self {
+            Self::Subscribe { reply, .. } => drop(reply.send(Err(error))),
+            // With the bus, its subscriptions ended.
+            Self::Unsubscribe { reply, .. } => drop(reply.send(ended.map_or(Ok(()), |error| Err(error.clone())))),
+            Self::Settle(_, confirm) if confirm != 0 => host.settled(vec![(confirm, Some(error))]),
+            Self::Stop { reply, .. } => drop(reply.send(())),
+            Self::Settle(..) | Self::Pause(..) | Self::TopologyChanged | Self::Reconnected | Self::Lapsed(_) | Self::Stalled(_) => {}
+        }
+    }
+}
+
 /// Consuming of one bus. Cheap to share.
 pub struct Consumer {
     commands: mpsc::UnboundedSender<Command>,
+    host: Arc<dyn Host>,
     /// Subscriptions open.
     pub subscriptions: Arc<AtomicUsize>,
     /// Entries in flight.
     pub in_flight: Arc<AtomicUsize>,
     /// The lease, for the keeper.
     pub lease: Arc<Lease>,
+    /// The defect by which the task ended.
+    defect: Arc<OnceLock<Error>>,
     stopped: AtomicBool,
 }
 
@@ -187,32 +154,58 @@ impl Consumer {
     /// Starts the task.
     pub fn start(settings: ConsumeSettings, store: Arc<dyn Store>, host: Arc<dyn Host>, env: Env, metrics: Arc<Metrics>) -> Self {
         // Unbounded: what comes in is bounded by subscriptions and their places, and no caller may wait.
-        let (commands, inbox) = mpsc::unbounded_channel();
+        let (commands, mut inbox) = mpsc::unbounded_channel();
         let lease = Arc::new(Lease::new(actor::consumer_name(&settings, &env)));
         let (subscriptions, in_flight) = (Arc::default(), Arc::default());
         let counters = actor::Counters { subscriptions: Arc::clone(&subscriptions), in_flight: Arc::clone(&in_flight), metrics };
-        tokio::spawn(actor::Actor::new(settings, store, host, env, counters, lease.clone()).run(inbox));
-        Self { commands, subscriptions, in_flight, lease, stopped: AtomicBool::new(false) }
+        let confirms = Arc::<Confirms>::default();
+        let defect = Arc::<OnceLock<Error>>::default();
+        let actor = actor::Actor::new(settings, store, host.clone(), env, counters.clone(), lease.clone(), confirms.clone());
+        let end = End { host: host.clone(), lease: lease.clone(), counters, confirms, defect: defect.clone() };
+        tokio::spawn(async move {
+            if let Err(panic) = AssertUnwindSafe(actor.run(&mut inbox)).catch_unwind().await {
+                end.panicked(Error::panicked(panic.as_ref()));
+            }
+            end.answer(&mut inbox);
+        });
+        Self { commands, host, subscriptions, in_flight, lease, defect, stopped: AtomicBool::new(false) }
     }
 
-    /// Tells the task; dropped once it has stopped.
+    /// Tells the task; refused once it has ended.
     pub fn tell(&self, command: Command) {
-        // The receiver is gone only after Stop: then there is nothing left that the command could be about.
-        let _ = self.commands.send(command);
+        if let Err(mpsc::error::SendError(command)) = self.commands.send(command) {
+            command.refuse(&self.host, self.defect.get());
+        }
+    }
+
+    /// The defect by which the task ended, if it did.
+    pub fn defect(&self) -> Option<&Error> {
+        self.defect.get()
+    }
+
+    /// What a call is answered with that the task dropped.
+    fn dropped(&self) -> Error {
+        self.defect.get().cloned().unwrap_or_else(|| Error::internal("the consumer task ended"))
     }
 
     /// Makes a subscription.
+    ///
+    /// # Errors
+    /// `ERR_INVALID_ARGUMENT` where other members of the group have other options; those of the store; `ERR_CLOSED`.
     pub async fn subscribe(&self, id: u32, pattern: String, options: SubscribeOptions) -> Subscribed {
         let (reply, answer) = oneshot::channel();
         self.tell(Command::Subscribe { id, pattern, options, reply });
-        answer.await.unwrap_or_else(|_| Err(Error::closed("the bus")))
+        answer.await.unwrap_or_else(|_| Err(self.dropped()))
     }
 
     /// Ends a subscription.
+    ///
+    /// # Errors
+    /// `ERR_INTERNAL` when the task ended by a defect.
     pub async fn unsubscribe(&self, id: u32, drain: Duration) -> Result<()> {
         let (reply, answer) = oneshot::channel();
         self.tell(Command::Unsubscribe { id, deadline: Instant::now() + drain, reply });
-        answer.await.unwrap_or(Ok(()))
+        answer.await.unwrap_or_else(|_| Err(self.dropped()))
     }
 
     /// Ends everything, within `drain` and what handing back takes. Idempotent.
@@ -223,5 +216,40 @@ impl Consumer {
         let (reply, answer) = oneshot::channel();
         self.tell(Command::Stop { deadline: Instant::now() + drain, reply });
         let _ = answer.await;
+    }
+}
+
+/// What is left to do when the task ended, by its own will or by a defect.
+struct End {
+    host: Arc<dyn Host>,
+    lease: Arc<Lease>,
+    counters: actor::Counters,
+    confirms: Arc<Confirms>,
+    defect: Arc<OnceLock<Error>>,
+}
+
+impl End {
+    /// What was held goes to others when the lease ends, which nobody renews now.
+    fn panicked(&self, error: Error) {
+        tracing::error!(%error, "the consumer task ended");
+        self.lease.suspend(true);
+        self.counters.clear();
+        let told = Lifecycle::error(&error);
+        // Before anybody is answered: the answers name it.
+        let _ = self.defect.set(error);
+        self.host.lifecycle(vec![told]);
+    }
+
+    /// Nobody waits for ever: neither for what was told too late, nor for settlements that were not answered.
+    fn answer(self, inbox: &mut mpsc::UnboundedReceiver<Command>) {
+        inbox.close();
+        while let Ok(command) = inbox.try_recv() {
+            command.refuse(&self.host, self.defect.get());
+        }
+        let error = self.defect.get().cloned().unwrap_or_else(|| Error::closed("the bus"));
+        let left = self.confirms.give_up(&error);
+        if !left.is_empty() {
+            self.host.settled(left);
+        }
     }
 }

@@ -104,7 +104,7 @@ impl FromStr for EntryId {
 pub struct NewEvent {
     /// Where it goes; its type was made known by [`Store::open_partition`].
     pub partition: Partition,
-    /// The event's id, a UUID of version 7.
+    /// `UUIDv7`, the event's id.
     pub id: Arc<str>,
     /// Packed metadata, see [`super::event`].
     pub meta: String,

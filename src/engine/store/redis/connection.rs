@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, Cmd, ErrorKind, Pipeline, ProtocolVersion, RedisError, ServerError, Value};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, watch};
 
 use super::super::StoreEvent;
 use super::scripts;
+use super::wire::Wire;
 use crate::engine::env::lock;
 use crate::engine::error::{Code, Error, Result};
 
@@ -84,12 +85,13 @@ impl Target {
     pub fn explain(&self, error: &RedisError) -> Error {
         match error.kind() {
             ErrorKind::AuthenticationFailed => self.refused(),
+            _ if matches!(error.code(), Some("WRONGPASS" | "NOAUTH")) => self.refused(),
             ErrorKind::Server(_) | ErrorKind::Extension => server_error(
                 error.code().unwrap_or("ERR"),
                 &format!("{} {}", error.code().unwrap_or_default(), error.detail().unwrap_or_default()),
             ),
-            ErrorKind::Parse | ErrorKind::UnexpectedReturnType => super::reply::unexpected("a command"),
-            _ if matches!(error.code(), Some("WRONGPASS" | "NOAUTH")) => self.refused(),
+            ErrorKind::Parse => self.unreachable("what answers there does not speak the protocol of Redis"),
+            ErrorKind::UnexpectedReturnType => super::reply::unexpected("a command"),
             // The kind alone: an address with credentials may stand in the text of the library's error.
             _ if error.is_timeout() => self.unreachable("no reply in time"),
             _ if error.is_connection_refusal() => self.unreachable("connection refused"),
@@ -193,8 +195,8 @@ impl Connection {
     }
 }
 
-/// Hears the news.
-type Listener = Arc<dyn Fn(StoreEvent) + Send + Sync>;
+/// Where news go.
+pub type Listener = Arc<dyn Fn(StoreEvent) + Send + Sync>;
 
 /// What the connections of a bus share: the address, counters, and the news of losing and finding the server.
 pub struct Link {
@@ -204,7 +206,7 @@ pub struct Link {
     ever: AtomicBool,
     /// Commands in flight.
     pub in_flight: AtomicUsize,
-    closed: AtomicBool,
+    closed: watch::Sender<bool>,
     listener: std::sync::Mutex<Option<Listener>>,
 }
 
@@ -216,7 +218,7 @@ impl Link {
             connected: AtomicBool::new(false),
             ever: AtomicBool::new(false),
             in_flight: AtomicUsize::new(0),
-            closed: AtomicBool::new(false),
+            closed: watch::Sender::new(false),
             listener: std::sync::Mutex::default(),
         }
     }
@@ -250,12 +252,18 @@ impl Link {
 
     /// No new connections from here on.
     pub fn close(&self) {
-        self.closed.store(true, Ordering::Release);
+        self.closed.send_replace(true);
     }
 
     /// Whether [`Link::close`] was called.
     pub fn is_closed(&self) -> bool {
-        self.closed.load(Ordering::Acquire)
+        *self.closed.borrow()
+    }
+
+    /// Returns once [`Link::close`] was called.
+    pub async fn closed(&self) {
+        // The sender is ours: waiting cannot fail.
+        let _ = self.closed.subscribe().wait_for(|closed| *closed).await;
     }
 
     /// Sends commands in one pipeline, counted as in flight.
@@ -274,21 +282,26 @@ impl Link {
         Places { link: self, commands }
     }
 
+    /// A new plain connection, with the news told.
+    pub async fn connect_wire(&self) -> Result<Wire> {
+        self.heard(Wire::connect(&self.target)).await
+    }
+
     /// A new connection of the given reply timeout, with the news told.
     pub async fn connect(&self, reply_timeout: Duration) -> Result<Connection> {
+        self.heard(self.target.connect(reply_timeout)).await
+    }
+
+    async fn heard<T>(&self, connecting: impl Future<Output = Result<T>>) -> Result<T> {
         if self.is_closed() {
             return Err(Error::closed("the connection to Redis"));
         }
-        match self.target.connect(reply_timeout).await {
-            Ok(connection) => {
-                self.up();
-                Ok(connection)
-            }
-            Err(error) => {
-                self.down(&error);
-                Err(error)
-            }
+        let made = connecting.await;
+        match &made {
+            Ok(_) => self.up(),
+            Err(error) => self.down(error),
         }
+        made
     }
 }
 

@@ -67,17 +67,19 @@ scripts! {
 
 /// `EVALSHA` with keys and arguments still to be added.
 pub fn call(script: &Lua, keys: &[&str]) -> Cmd {
-    command("EVALSHA", &script.hash, keys)
+    fill(Cmd::new(), script, true, keys)
 }
 
-/// `EVAL`, which makes the script known at the same time, with arguments still to be added.
-pub fn eval(script: &Lua, keys: &[&str]) -> Cmd {
-    command("EVAL", &script.source, keys)
+/// As [`call`], with room for so many arguments of so many bytes in all. Where the server may not know the script its
+/// text is sent (`EVAL`), which makes it known.
+pub fn call_sized(script: &Lua, known: bool, keys: &[&str], arguments: usize, bytes: usize) -> Cmd {
+    let ours: usize = keys.iter().map(|key| key.len()).sum::<usize>() + script.source.len();
+    fill(Cmd::with_capacity(3 + keys.len() + arguments, ours + bytes), script, known, keys)
 }
 
-fn command(name: &str, script: &str, keys: &[&str]) -> Cmd {
-    let mut cmd = redis::cmd(name);
-    cmd.arg(script).arg(keys.len());
+fn fill(mut cmd: Cmd, script: &Lua, known: bool, keys: &[&str]) -> Cmd {
+    let (name, script) = if known { ("EVALSHA", &script.hash) } else { ("EVAL", &script.source) };
+    cmd.arg(name).arg(script).arg(keys.len());
     for key in keys {
         cmd.arg(*key);
     }

@@ -302,8 +302,17 @@ impl Writer {
                 bytes <= BATCH_BYTES_MAX
             });
             let take = fitting.count().max(1).min(lane.queue.len());
-            let closed: BTreeSet<&Partition> =
-                lane.queue.iter().take(take).map(|item| &item.event.partition).filter(|p| !self.opened.contains(*p)).collect();
+            // Events in a row are mostly of one partition.
+            let mut known: Option<&Partition> = None;
+            let mut closed: BTreeSet<&Partition> = BTreeSet::new();
+            for partition in lane.queue.iter().take(take).map(|item| &item.event.partition) {
+                if known != Some(partition) {
+                    known = Some(partition);
+                    if !self.opened.contains(partition) {
+                        closed.insert(partition);
+                    }
+                }
+            }
             if !closed.is_empty() {
                 // What is on its way comes first: it may have to be sent again, before what would go out then.
                 if lane.in_flight == 0 {
@@ -403,40 +412,53 @@ impl Writer {
 
     /// Sends the batch; the future must be polled at once, what is sent first is done first.
     fn send(&mut self, connection: &Connection, mut batch: Batch) -> BoxFuture<'static, Reply> {
-        let mut keys = vec![self.producer_key(batch.bucket)];
+        let mut streams = vec![self.producer_key(batch.bucket)];
+        let mut special_keys = Vec::new();
+        // For each event the place of its stream's key, counted from 1 as the server does, and whether its ttl is noted.
+        let mut places: Vec<(usize, bool)> = Vec::with_capacity(batch.items.len());
+        let mut bytes = 256;
+        // What events in a row share is made once.
+        let mut last: Option<&NewEvent> = None;
         for item in &batch.items {
-            if !batch.partitions.contains(&item.event.partition) {
-                keys.push(self.keys.stream(&item.event.partition));
-                batch.partitions.push(item.event.partition.clone());
-            }
-        }
-        let longer: Vec<bool> = batch.items.iter().map(|item| self.notes_ttl(&item.event)).collect();
-        for (item, longer) in batch.items.iter().zip(&longer) {
-            if *longer {
-                keys.push(self.keys.facts(&item.event.partition));
+            let event = &item.event;
+            let same = last.filter(|last| last.partition == event.partition);
+            let place = match places.last().filter(|_| same.is_some()) {
+                Some((place, _)) => *place,
+                None => batch.partitions.iter().position(|partition| *partition == event.partition).map_or_else(
+                    || {
+                        streams.push(self.keys.stream(&event.partition));
+                        batch.partitions.push(event.partition.clone());
+                        streams.len()
+                    },
+                    |at| at + 2,
+                ),
+            };
+            let longer = same.is_none_or(|last| last.ttl_ms != event.ttl_ms) && self.notes_ttl(event);
+            if longer {
+                special_keys.push(self.keys.facts(&event.partition));
             }
             if item.is_special() {
-                keys.extend(self.special_keys(&item.event));
+                special_keys.extend(self.special_keys(event));
             }
+            bytes += item.bytes();
+            places.push((place, longer));
+            last = Some(event);
         }
-        let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
-        let mut cmd = if self.script_known { scripts::call(&scripts::APPEND, &keys) } else { scripts::eval(&scripts::APPEND, &keys) };
-        self.script_known = true;
+        let keys: Vec<&str> = streams.iter().chain(&special_keys).map(String::as_str).collect();
+        let known = std::mem::replace(&mut self.script_known, true);
+        let mut cmd = scripts::call_sized(&scripts::APPEND, known, &keys, 4 + 3 * batch.items.len(), bytes);
         cmd.arg(batch.number).arg(PRODUCER_TTL_S).arg(optional(batch.behind)).arg(batch.partitions.len());
-        for (item, longer) in batch.items.iter().zip(longer) {
+        for (item, (place, longer)) in batch.items.iter().zip(places) {
             let event = &item.event;
             if longer {
                 cmd.arg("t").arg(event.ttl_ms.map_or_else(|| "-1".to_owned(), |ms| ms.to_string()));
             }
-            let at = batch.partitions.iter().position(|partition| *partition == event.partition).unwrap_or_default();
-            // Streams come after the producer's key; the server counts from 1.
-            let key = at + 2;
             if item.is_special() {
                 let window = event.idempotency.as_ref().map(|idempotency| idempotency.window_ms);
-                cmd.arg("k").arg(key).arg(&event.meta).arg(&event.data).arg(&*event.id);
+                cmd.arg("k").arg(place).arg(&event.meta).arg(&event.data).arg(&*event.id);
                 cmd.arg(optional(event.delay_ms)).arg(optional(window)).arg(keys::member(&event.partition));
             } else {
-                cmd.arg(key).arg(&event.meta).arg(&event.data);
+                cmd.arg(place).arg(&event.meta).arg(&event.data);
             }
         }
         let mut connection = connection.inner.clone();

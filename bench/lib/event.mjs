@@ -1,0 +1,28 @@
+/** What is published: the same data for all, and the envelope that a user of a plain client would make. */
+import { randomUUID } from 'node:crypto';
+
+/** About 200 bytes of JSON. */
+export const data = (i) => ({
+  userId: `user-${i}`,
+  email: `user${i}@example.com`,
+  number: i,
+  tags: ['alpha', 'beta', 'gamma'],
+  nested: { ok: true, score: i * 1.5, note: 'the quick brown fox jumps over the lazy dog' },
+});
+
+/** Bytes of one event's data. */
+export const dataBytes = Buffer.byteLength(JSON.stringify(data(50_000)));
+
+/** The fields of an entry as a plain client writes it: what this bus stores of an event, made in JavaScript. */
+export function envelope(type, i) {
+  const metadata = {
+    id: randomUUID(),
+    type,
+    source: 'bench',
+    timestamp: Date.now(),
+    version: '1.0.0',
+    priority: 'normal',
+    ttl: 3600,
+  };
+  return ['meta', JSON.stringify(metadata), 'data', JSON.stringify(data(i))];
+}

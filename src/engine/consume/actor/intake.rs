@@ -1,0 +1,194 @@
+//! Entries in: what is read next, and what becomes of each entry before a handler sees it.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use super::{Actor, same};
+use crate::engine::consume::flush::{Lane, Note, Settlement};
+use crate::engine::consume::group::{GroupId, Sub};
+use crate::engine::consume::held::InFlight;
+use crate::engine::error::Result;
+use crate::engine::event::MetaView;
+use crate::engine::host::{EventText, Lifecycle};
+use crate::engine::store::{Body, DeadReason, Disposal, Entry, Held, Partition, ReadError};
+
+impl Actor {
+    pub(super) fn plan_reads(&mut self) {
+        for group in self.groups.values_mut() {
+            if group.compare_wanted {
+                continue;
+            }
+            if let Some(plan) = group.plan(&self.consumer, self.settings.batch_size, self.settings.read_wait) {
+                if group.plans.try_send(plan).is_err() {
+                    group.reading = None;
+                }
+            } else {
+                group.wake_if_better();
+            }
+        }
+    }
+
+    pub(super) fn read(&mut self, id: &GroupId, consumer: &Arc<str>, result: Result<Vec<Entry>, ReadError>) {
+        let group = same(&mut self.groups, id);
+        let Some((group, asked)) = group.and_then(|group| group.reading.take().map(|asked| (group, asked))) else {
+            // Its group ended while it was on its way.
+            let held = result.into_iter().flatten().map(held);
+            held.for_each(|held| self.settle_untouched(&id.name, consumer, held, Disposal::HandBack, Note::default()));
+            return;
+        };
+        match result {
+            Ok(entries) => {
+                let mut found: HashMap<&Partition, usize> = HashMap::new();
+                for entry in &entries {
+                    *found.entry(&entry.partition).or_default() += 1;
+                }
+                for partition in &asked.partitions {
+                    if let Some(reading) = group.partitions.get_mut(partition) {
+                        reading.backlog = found.get(partition).is_some_and(|n| *n >= asked.count);
+                    }
+                }
+                for entry in &entries {
+                    if let Some(reading) = group.partitions.get_mut(&entry.partition) {
+                        reading.last_seen = reading.last_seen.max(entry.id);
+                    }
+                }
+                self.take(&id.name, consumer, entries);
+            }
+            Err(ReadError::NoGroup) => self.restore(id),
+            Err(ReadError::Store(error)) => {
+                group.compare_wanted = true;
+                tracing::debug!(%error, "a read failed");
+            }
+        }
+    }
+
+    pub(super) fn take(&mut self, group_name: &Arc<str>, consumer: &Arc<str>, entries: Vec<Entry>) {
+        if self.takes() && self.lease.is_stale() {
+            // This process was stopped for so long that others may have these by now: theirs, not ours.
+            self.lapsed();
+        }
+        if self.stalled || *consumer != self.consumer {
+            // Taken under a name that has no lease any more. What nobody else has yet, goes on at once.
+            for entry in entries {
+                self.settle_untouched(group_name, consumer, held(entry), Disposal::HandBack, Note::default());
+            }
+            return;
+        }
+        let now = self.store.now_ms();
+        for entry in entries {
+            self.take_one(group_name, consumer, entry, now);
+        }
+    }
+
+    pub(super) fn take_one(&mut self, group_name: &Arc<str>, consumer: &Arc<str>, entry: Entry, now_ms: u64) {
+        let held = Held { partition: entry.partition, id: entry.id, deliveries: entry.deliveries };
+        let (meta, data) = match entry.body {
+            Body::Event { only_group: Some(group), .. } if *group != **group_name => {
+                let note = Note { quiet: true, ..Note::default() };
+                return self.settle_untouched(group_name, consumer, held, Disposal::Acknowledge, note);
+            }
+            Body::Event { meta, data, .. } => (meta, data),
+            Body::Foreign(fields) => {
+                let names: Vec<_> = fields.iter().take(8).map(|(key, _)| String::from_utf8_lossy(key)).collect();
+                let error = format!("not written by this bus: it has the fields {}, not 'meta' and 'data'", names.join(", "));
+                return self.bury_untouched(group_name, consumer, held, DeadReason::Malformed, error, Note::default());
+            }
+        };
+        let (Ok(meta), Ok(data)) = (String::from_utf8(meta), String::from_utf8(data)) else {
+            let error = "the entry's text is not UTF-8".to_owned();
+            return self.bury_untouched(group_name, consumer, held, DeadReason::Malformed, error, Note::default());
+        };
+        let view = match MetaView::read(meta.as_bytes()) {
+            Ok(view) => view,
+            Err(error) => {
+                return self.bury_untouched(group_name, consumer, held, DeadReason::Malformed, error.message, Note::default());
+            }
+        };
+        let event_id = view.id.to_string();
+        if held.deliveries <= 1 && view.ttl_ms().is_some_and(|ttl| held.id.ms.saturating_add(ttl) <= now_ms) {
+            let note = Note { event_id, expired: true, ..Note::default() };
+            if view.ttl_given() {
+                return self.settle_untouched(group_name, consumer, held, Disposal::Acknowledge, note);
+            }
+            let error = "its ttl was over before it was delivered".to_owned();
+            return self.bury_untouched(group_name, consumer, held, DeadReason::Expired, error, note);
+        }
+        let retry = view.retry.clone();
+        let Some(group) = self.groups.get_mut(group_name) else {
+            return self.settle_untouched(group_name, consumer, held, Disposal::HandBack, Note { event_id, ..Note::default() });
+        };
+        // Prefetched entries have a bound; beyond it, or where nobody wants them now, they are for others.
+        let most = |sub: &Sub| sub.in_flight_max + self.settings.batch_size;
+        if !group.matching(&held.partition).all(|sub| sub.wants() && sub.in_flight < most(sub)) {
+            return self.settle_untouched(group_name, consumer, held, Disposal::HandBack, Note::default());
+        }
+        let done = group.partial.get(&(held.id, held.partition.clone()));
+        let matching = group.matching(&held.partition).map(|sub| sub.id);
+        let (done, subscriptions): (Vec<u32>, Vec<u32>) = matching.partition(|id| done.is_some_and(|done| done.contains(id)));
+        if subscriptions.is_empty() {
+            // All that are here succeeded before, and who did not has gone.
+            let disposal = if done.is_empty() { Disposal::HandBack } else { Disposal::Acknowledge };
+            group.partial.remove(&(held.id, held.partition.clone()));
+            return self.settle_untouched(group_name, consumer, held, disposal, Note { event_id, ..Note::default() });
+        }
+        for sub in group.subs.iter_mut().filter(|sub| subscriptions.contains(&sub.id)) {
+            sub.in_flight += 1;
+        }
+        let key = self.deliveries.insert(InFlight {
+            held,
+            group: group_name.clone(),
+            consumer: consumer.clone(),
+            event_id,
+            text: Arc::new(EventText { meta, data }),
+            retry,
+            crashes: entry.crashes,
+            subscriptions,
+            running: Vec::new(),
+            failures: Vec::new(),
+            handed_back: Vec::new(),
+            confirmations: Vec::new(),
+            started: Instant::now(),
+        });
+        group.waiting.push_back(key);
+    }
+
+    pub(super) fn settle_untouched(&mut self, group: &Arc<str>, consumer: &Arc<str>, held: Held, disposal: Disposal, note: Note) {
+        let lane = Lane { bucket: held.partition.bucket(), group: group.clone(), consumer: consumer.clone() };
+        self.flusher.push(lane, Settlement { held, disposal, note });
+    }
+
+    pub(super) fn bury_untouched(
+        &mut self,
+        group: &Arc<str>,
+        consumer: &Arc<str>,
+        held: Held,
+        reason: DeadReason,
+        error: String,
+        note: Note,
+    ) {
+        let attempts = held.deliveries.saturating_sub(u32::from(reason == DeadReason::Expired));
+        let disposal = self.or_drop(Disposal::DeadLetter { reason, error, attempts }, &held);
+        self.settle_untouched(group, consumer, held, disposal, note);
+    }
+
+    /// Without a dead letter queue, what would go there is acknowledged, and said.
+    pub(super) fn or_drop(&mut self, disposal: Disposal, held: &Held) -> Disposal {
+        match disposal {
+            Disposal::DeadLetter { reason, error, .. } if !self.settings.dead_letters => {
+                self.said.push(Lifecycle::warn(format!(
+                    "an event of '{}' was dropped ({}: {error}): deadLetterQueue.enabled is false",
+                    held.partition.event_type,
+                    reason.as_str()
+                )));
+                Disposal::Acknowledge
+            }
+            other => other,
+        }
+    }
+}
+
+fn held(entry: Entry) -> Held {
+    Held { partition: entry.partition, id: entry.id, deliveries: entry.deliveries }
+}

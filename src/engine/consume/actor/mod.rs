@@ -1,0 +1,358 @@
+//! The task that owns all deliveries of a bus: entries in from readers and claims, out to handlers, their verdicts in,
+//! settlements out. Everything in it happens one after the other; everything slow happens beside it.
+//!
+//! Reading order: [`subscriptions`], [`partitions`]; the way of an entry: [`intake`], [`redeliveries`], [`verdicts`], [`settled`];
+//! then [`faults`] and [`shutdown`].
+
+mod faults;
+mod intake;
+mod partitions;
+mod redeliveries;
+mod settled;
+mod shutdown;
+mod subscriptions;
+mod verdicts;
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use futures_util::future::BoxFuture;
+use futures_util::stream::FuturesUnordered;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
+
+use super::confirm::{Confirmed, Confirms};
+use super::flush::{Flushed, Flusher};
+use super::group::{Group, GroupId, Sub};
+use super::held::Deliveries;
+use super::{Command, ConsumeSettings, Lease, Subscribed};
+use crate::engine::env::Env;
+use crate::engine::error::{Error, Result};
+use crate::engine::host::{Delivery, Host, Lifecycle};
+use crate::engine::metrics::Metrics;
+use crate::engine::store::{Due, DueIndex, Entry, GroupSpec, Held, Partition, ReadError, Store};
+
+/// How often due redeliveries of others are looked for. Own ones are known to the millisecond.
+const DUE_POLL: Duration = Duration::from_millis(500);
+/// How often what is pending is compared with what is held, and the topology is read again.
+const COMPARE_EVERY: Duration = Duration::from_secs(5);
+/// Settlements that may wait for the server before nothing more is read.
+const UNSETTLED_MAX: usize = 10_000;
+/// Time for handing back and removing consumers when a bus stops.
+const HAND_BACK_MAX: Duration = Duration::from_secs(2);
+/// Pauses of a reader after failures.
+const READ_PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
+
+/// What others look at.
+#[derive(Clone)]
+pub struct Counters {
+    /// Subscriptions open.
+    pub subscriptions: Arc<AtomicUsize>,
+    /// Entries in flight.
+    pub in_flight: Arc<AtomicUsize>,
+    /// Counters of the bus.
+    pub metrics: Arc<Metrics>,
+}
+
+impl Counters {
+    /// Nothing is there any more.
+    pub fn clear(&self) {
+        self.subscriptions.store(0, Ordering::Relaxed);
+        self.count_in_flight(0);
+    }
+
+    fn count_in_flight(&self, count: usize) {
+        self.in_flight.store(count, Ordering::Relaxed);
+        self.metrics.in_flight.store(count, Ordering::Relaxed);
+    }
+}
+
+/// `<service>-<pid>-<random>`, new for each life of a consumer.
+pub fn consumer_name(settings: &ConsumeSettings, env: &Env) -> Arc<str> {
+    format!("{}-{}", settings.consumer_prefix, env.hex(8)).into()
+}
+
+/// What comes back from work beside the task.
+enum Done {
+    Read(GroupId, ReadResult, mpsc::Receiver<ReadResult>),
+    ReaderEnded(GroupId),
+    /// The lease of this consumer is there.
+    Leased(Arc<str>),
+    Looked(GroupId, Result<DueIndex>),
+    Claimed(Claimed),
+    Flushed(Flushed),
+    Joined {
+        id: u32,
+        spec: GroupSpec,
+        result: Result<(Vec<Partition>, Lapsed)>,
+    },
+    Types(Result<Vec<Partition>>),
+    Ready {
+        group: Arc<str>,
+        partitions: Vec<Partition>,
+        lapsed: Lapsed,
+    },
+    Compared {
+        group: GroupId,
+        consumer: Arc<str>,
+        lost: Vec<Held>,
+    },
+    Restored(GroupId),
+    Nothing,
+}
+
+/// Under which consumer was read, and what came.
+type ReadResult = (Arc<str>, Result<Vec<Entry>, ReadError>);
+/// The consumer whose lease turned out to have lapsed.
+type Lapsed = Option<Arc<str>>;
+type Work = BoxFuture<'static, Done>;
+
+struct Joining {
+    sub: Sub,
+    reply: oneshot::Sender<Subscribed>,
+}
+
+struct Closing {
+    id: u32,
+    group: Arc<str>,
+    deadline: Instant,
+    reply: oneshot::Sender<Result<()>>,
+}
+
+/// Partitions that a group does not read any more.
+struct Unread {
+    group: GroupId,
+    partitions: Vec<Partition>,
+    /// The group ended, and its reader, too.
+    reader_ended: bool,
+}
+
+/// What came of taking due redeliveries.
+struct Claimed {
+    group: GroupId,
+    consumer: Arc<str>,
+    partition: Partition,
+    /// Places that were kept for it, by subscription.
+    reserved: Vec<(u32, usize)>,
+    asked: usize,
+    result: Result<Due>,
+}
+
+/// The task.
+pub struct Actor {
+    settings: ConsumeSettings,
+    store: Arc<dyn Store>,
+    host: Arc<dyn Host>,
+    env: Env,
+    counters: Counters,
+    lease: Arc<Lease>,
+    consumer: Arc<str>,
+    groups: BTreeMap<Arc<str>, Group>,
+    deliveries: Deliveries,
+    flusher: Flusher,
+    joining: HashMap<u32, Joining>,
+    closing: Vec<Closing>,
+    unread: Vec<Unread>,
+    stopping: Option<(Instant, oneshot::Sender<()>)>,
+    stalled: bool,
+    /// The lease of a new name is not there yet: nothing is taken under it.
+    leasing: bool,
+    /// Groups opened so far.
+    serial: u64,
+    confirms: Arc<Confirms>,
+    work: FuturesUnordered<Work>,
+    out: Vec<Delivery>,
+    said: Vec<Lifecycle>,
+    confirmed: Vec<Confirmed>,
+    compare_at: Instant,
+}
+
+/// The group, if it still is the same.
+fn same<'a>(groups: &'a mut BTreeMap<Arc<str>, Group>, id: &GroupId) -> Option<&'a mut Group> {
+    groups.get_mut(&id.name).filter(|group| group.id.serial == id.serial)
+}
+
+/// Gives places back. More than were taken would be a defect, but never one that wraps around.
+fn release(places: &mut usize, count: usize) {
+    debug_assert!(*places >= count, "{count} of {places} places");
+    *places = places.saturating_sub(count);
+}
+
+impl Actor {
+    /// Nothing subscribed yet.
+    pub fn new(
+        settings: ConsumeSettings,
+        store: Arc<dyn Store>,
+        host: Arc<dyn Host>,
+        env: Env,
+        counters: Counters,
+        lease: Arc<Lease>,
+        confirms: Arc<Confirms>,
+    ) -> Self {
+        let consumer = lease.current().0;
+        Self {
+            settings,
+            store,
+            host,
+            env,
+            counters,
+            lease,
+            consumer,
+            groups: BTreeMap::new(),
+            deliveries: Deliveries::default(),
+            flusher: Flusher::default(),
+            joining: HashMap::new(),
+            closing: Vec::new(),
+            unread: Vec::new(),
+            stopping: None,
+            stalled: false,
+            leasing: false,
+            serial: 0,
+            confirms,
+            work: FuturesUnordered::new(),
+            out: Vec::new(),
+            said: Vec::new(),
+            confirmed: Vec::new(),
+            compare_at: Instant::now() + COMPARE_EVERY,
+        }
+    }
+
+    /// Runs until stopped, or until nobody can tell it anything any more.
+    pub async fn run(mut self, inbox: &mut mpsc::UnboundedReceiver<Command>) {
+        loop {
+            let wake = self.next_timer();
+            tokio::select! {
+                command = inbox.recv() => match command {
+                    Some(command) => {
+                        self.command(command);
+                        while let Ok(command) = inbox.try_recv() {
+                            self.command(command);
+                        }
+                    }
+                    None => return,
+                },
+                Some(done) = self.work.next(), if !self.work.is_empty() => self.done(done),
+                () = tokio::time::sleep_until(wake) => {}
+            }
+            self.timers();
+            if self.takes() && self.lease.is_stale() {
+                self.lapsed();
+            }
+            self.pump();
+            if let Some((deadline, _)) = &self.stopping
+                && (self.deliveries.len() == 0 || Instant::now() >= *deadline)
+            {
+                self.finish().await;
+                return;
+            }
+        }
+    }
+
+    fn command(&mut self, command: Command) {
+        match command {
+            Command::Subscribe { id, pattern, options, reply } => self.subscribe(id, pattern, options, reply),
+            Command::Unsubscribe { id, deadline, reply } => self.unsubscribe(id, deadline, reply),
+            Command::Pause(id, paused) => self.pause(id, paused),
+            Command::Settle(verdicts, confirm) => self.verdicts(verdicts, confirm),
+            Command::TopologyChanged => self.read_types(),
+            Command::Reconnected => {
+                self.read_types();
+                self.groups.values_mut().for_each(|group| group.compare_wanted = true);
+            }
+            Command::Lapsed(consumer) => self.heard_lapsed(&consumer),
+            Command::Stalled(stalled) => self.set_stalled(stalled),
+            Command::Stop { deadline, reply } => {
+                for group in self.groups.values_mut() {
+                    group.close_all(deadline);
+                    group.waker.wake();
+                }
+                for (_, joining) in self.joining.drain() {
+                    let _ = joining.reply.send(Err(Error::closed("the bus")));
+                }
+                self.hand_back_waiting();
+                self.stopping = Some((deadline, reply));
+            }
+        }
+    }
+
+    fn done(&mut self, done: Done) {
+        match done {
+            Done::Read(group, (consumer, result), results) => {
+                self.await_read(group.clone(), results);
+                self.read(&group, &consumer, result);
+            }
+            Done::ReaderEnded(group) => self.reader_ended(&group),
+            Done::Leased(consumer) => self.leased(&consumer),
+            Done::Looked(group, result) => self.looked(&group, result),
+            Done::Claimed(claimed) => self.claimed(claimed),
+            Done::Flushed(flushed) => self.flushed(flushed),
+            Done::Joined { id, spec, result } => self.joined(id, spec, result),
+            Done::Types(result) => self.types(result),
+            Done::Ready { group, partitions, lapsed } => self.ready(&group, partitions, lapsed),
+            Done::Compared { group, consumer, lost } => self.compared(&group, &consumer, lost),
+            Done::Restored(group) => self.restored(&group),
+            Done::Nothing => {}
+        }
+    }
+
+    /// Whether new entries may be taken at all.
+    fn takes(&self) -> bool {
+        !self.stalled && !self.leasing && self.stopping.is_none()
+    }
+
+    fn next_timer(&self) -> Instant {
+        let mut next = self.compare_at;
+        let looks = self.groups.values().filter(|group| self.takes() && group.looks());
+        for group in looks {
+            next = next.min(group.due_at.max(Instant::now() + Duration::from_millis(1)));
+        }
+        let deadlines = self.closing.iter().map(|closing| closing.deadline);
+        let stop = self.stopping.as_ref().map(|(deadline, _)| *deadline);
+        next = deadlines.chain(stop).fold(next, Instant::min);
+        if self.flusher.len() > 0 { next.min(Instant::now() + Duration::from_millis(100)) } else { next }
+    }
+
+    fn timers(&mut self) {
+        let now = Instant::now();
+        if now >= self.compare_at {
+            self.compare_at = now + COMPARE_EVERY;
+            self.groups.values_mut().for_each(|group| group.compare_wanted = true);
+            self.read_types();
+        }
+    }
+
+    /// Moves everything on that can move.
+    fn pump(&mut self) {
+        self.dispatch();
+        if !self.out.is_empty() {
+            self.host.deliver(std::mem::take(&mut self.out));
+        }
+        self.close_finished();
+        self.forget_unread();
+        self.flush();
+        if self.takes() {
+            self.look_for_due();
+            self.compare();
+            if self.flusher.len() < UNSETTLED_MAX {
+                self.claim();
+                self.plan_reads();
+            }
+        }
+        self.counters.count_in_flight(self.deliveries.len());
+        if !self.confirmed.is_empty() {
+            self.host.settled(std::mem::take(&mut self.confirmed));
+        }
+        if !self.said.is_empty() {
+            self.host.lifecycle(std::mem::take(&mut self.said));
+        }
+    }
+
+    fn flush(&mut self) {
+        for call in self.flusher.start(&self.store) {
+            self.work.push(Box::pin(async move { Done::Flushed(call.await) }));
+        }
+    }
+}

@@ -1,0 +1,79 @@
+//! Which partitions are read: types come and go while subscriptions stay.
+
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use super::{Actor, Done, Lapsed};
+use crate::engine::consume::{LEASE, Lease};
+use crate::engine::error::Result;
+use crate::engine::name;
+use crate::engine::store::{Partition, Store};
+
+impl Actor {
+    pub(super) fn read_types(&mut self) {
+        if self.stopping.is_some() || self.stalled || self.groups.is_empty() {
+            return;
+        }
+        let store = self.store.clone();
+        self.work.push(Box::pin(async move { Done::Types(store.topology().await.map(|topology| topology.partitions)) }));
+    }
+
+    pub(super) fn types(&mut self, result: Result<Vec<Partition>>) {
+        // Not reached: the regular look, and the reconnection, make up for it.
+        let Ok(known) = result else { return };
+        for (name, group) in &self.groups {
+            let partitions: Vec<Partition> = known
+                .iter()
+                .filter(|at| group.subs.iter().any(|sub| sub.closing.is_none() && name::matches(&sub.pattern, &at.event_type)))
+                .filter(|partition| !group.partitions.contains_key(partition))
+                .cloned()
+                .collect();
+            if partitions.is_empty() {
+                continue;
+            }
+            let (store, lease, group) = (self.store.clone(), self.lease.clone(), name.clone());
+            self.work.push(Box::pin(async move {
+                match take_lease(&store, &lease, &partitions).await {
+                    Ok(lapsed) => Done::Ready { group, partitions, lapsed },
+                    Err(error) => {
+                        tracing::debug!(%error, "new types wait for the server");
+                        Done::Nothing
+                    }
+                }
+            }));
+        }
+    }
+
+    /// Partitions that can be read now.
+    pub(super) fn ready(&mut self, group: &Arc<str>, partitions: Vec<Partition>, lapsed: Lapsed) {
+        if let Some(group) = self.groups.get_mut(group) {
+            let mut new = false;
+            for partition in partitions {
+                new |= group.open(partition);
+            }
+            if new {
+                group.due_at = Instant::now();
+                group.waker.wake();
+            }
+        }
+        if let Some(consumer) = lapsed {
+            self.heard_lapsed(&consumer);
+        }
+    }
+}
+
+/// Takes the lease in the buckets of these partitions, before anything is read from them: an entry taken without one
+/// could be taken away at once. It is renewed everywhere: one time holds for all of it.
+pub(super) async fn take_lease(store: &Arc<dyn Store>, lease: &Lease, partitions: &[Partition]) -> Result<Lapsed> {
+    let (consumer, buckets) = lease.widen(partitions.iter().map(Partition::bucket));
+    if buckets.is_empty() {
+        return Ok(None);
+    }
+    let at = Instant::now();
+    if store.renew(&consumer, &buckets, LEASE).await? {
+        lease.renewed(&consumer, at);
+        return Ok(None);
+    }
+    Ok(Some(consumer))
+}

@@ -1,0 +1,69 @@
+//! What the store says of settlements, told to whoever listens.
+
+use std::sync::Arc;
+
+use serde_json::json;
+
+use super::Actor;
+use crate::engine::consume::flush::{Flushed, Note, Settlement};
+use crate::engine::host::{Kind, Lifecycle};
+use crate::engine::store::{Disposal, Held, Settled};
+
+impl Actor {
+    pub(super) fn flushed(&mut self, flushed: Flushed) {
+        let group = flushed.lane.group.clone();
+        let (settled, refused) = self.flusher.finish(flushed);
+        if let Some(error) = &refused {
+            self.said.push(Lifecycle::error(error));
+        }
+        let (mut acknowledged, mut failed, mut time_us) = (0, 0, 0.0);
+        for (settlement, result) in settled {
+            let Settlement { held, disposal, note } = settlement;
+            self.confirmed.extend(note.confirmations.iter().filter_map(|confirm| self.confirms.settled(*confirm, refused.as_ref())));
+            if result == Settled::Done && !note.quiet {
+                let counts = !note.expired && !matches!(disposal, Disposal::HandBack);
+                let success = disposal == Disposal::Acknowledge && note.error.is_none();
+                if counts {
+                    acknowledged += u64::from(success);
+                    failed += u64::from(!success);
+                    time_us += note.duration_ms * 1000.0;
+                }
+                self.say(&group, &held, &disposal, &note);
+            }
+        }
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // µs
+        self.counters.metrics.add_settled(acknowledged, failed, time_us as u64);
+    }
+
+    /// Lifecycle events of one settled entry.
+    pub(super) fn say(&mut self, group: &Arc<str>, held: &Held, disposal: &Disposal, note: &Note) {
+        let mut say = |kind: Kind, extra: serde_json::Value| {
+            if self.host.listens(kind) {
+                let mut about = json!({
+                    "eventType": &*held.partition.event_type, "eventId": note.event_id, "group": &**group, "attempt": held.deliveries,
+                    "streamId": held.id.to_string(),
+                });
+                if let (Some(about), serde_json::Value::Object(extra)) = (about.as_object_mut(), extra) {
+                    about.extend(extra);
+                }
+                self.said.push(Lifecycle(kind, about));
+            }
+        };
+        if note.expired {
+            say(Kind::Expired, json!({ "deadLettered": matches!(disposal, Disposal::DeadLetter { .. }) }));
+        } else if let Some(error) = &note.error {
+            say(Kind::Failed, json!({ "error": error, "durationMs": note.duration_ms }));
+        }
+        match disposal {
+            Disposal::Acknowledge if note.error.is_none() && !note.expired => {
+                say(Kind::Consumed, json!({ "durationMs": note.duration_ms }));
+            }
+            Disposal::Retry { delay_ms, error } => say(Kind::Retried, json!({ "delayMs": delay_ms, "error": error })),
+            Disposal::DeadLetter { reason, error, .. } => {
+                self.counters.metrics.add_dead_letter();
+                say(Kind::DeadLettered, json!({ "reason": reason.as_str(), "error": error }));
+            }
+            _ => {}
+        }
+    }
+}

@@ -1,0 +1,231 @@
+//! Out to handlers, and what their verdicts do.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::{Actor, release};
+use crate::engine::consume::Verdict;
+use crate::engine::consume::flush::Note;
+use crate::engine::consume::group::Sub;
+use crate::engine::consume::held::{Failed, Key, Late, Overdue};
+use crate::engine::host::{Delivery, Lifecycle, Token};
+use crate::engine::settle::{self, Case, Failure};
+use crate::engine::store::{Disposal, Held};
+
+impl Actor {
+    /// Calls handlers for waiting entries, in order, as places allow.
+    pub(super) fn dispatch(&mut self) {
+        for group in self.groups.values_mut() {
+            if group.waiting.is_empty() || !group.subs.iter().any(Sub::can_run) {
+                continue;
+            }
+            let mut stay = VecDeque::new();
+            while let Some(key) = group.waiting.pop_front() {
+                let Some(entry) = self.deliveries.get(key) else { continue };
+                if !group.subs.iter().filter(|sub| entry.subscriptions.contains(&sub.id)).all(Sub::can_run) {
+                    stay.push_back(key);
+                    // With one subscription the others behind it cannot run either.
+                    if group.subs.len() == 1 {
+                        stay.append(&mut group.waiting);
+                    }
+                    continue;
+                }
+                for sub in &mut group.subs {
+                    let Some(entry) = self.deliveries.get(key).filter(|entry| entry.subscriptions.contains(&sub.id)) else { continue };
+                    sub.running += 1;
+                    let delivery = Delivery {
+                        subscription: sub.id,
+                        token: 0,
+                        attempt: entry.held.deliveries,
+                        redelivered: entry.held.deliveries > 1,
+                        partition: entry.held.partition.clone(),
+                        id: entry.held.id,
+                        text: entry.text.clone(),
+                    };
+                    self.out.push(Delivery { token: self.deliveries.call(key, sub.id), ..delivery });
+                }
+            }
+            group.waiting = stay;
+        }
+    }
+
+    pub(super) fn verdicts(&mut self, verdicts: Vec<(Token, Verdict)>, confirm: u32) {
+        // Held open until all are taken in: none of them may answer it alone.
+        if confirm != 0 {
+            self.confirms.expect(confirm);
+        }
+        for (token, verdict) in verdicts {
+            match self.deliveries.redeem(token) {
+                Some((key, subscription)) => {
+                    self.confirm_with(key, confirm);
+                    self.verdict(key, subscription, token, verdict);
+                }
+                None => self.late(token, &verdict, confirm),
+            }
+        }
+        if confirm != 0 {
+            self.confirmed.extend(self.confirms.settled(confirm, None));
+        }
+    }
+
+    /// The number is answered when the entry is settled.
+    fn confirm_with(&mut self, key: Key, confirm: u32) {
+        if confirm != 0
+            && let Some(entry) = self.deliveries.get_mut(key)
+        {
+            self.confirms.expect(confirm);
+            entry.confirmations.push(confirm);
+        }
+    }
+
+    fn verdict(&mut self, key: Key, subscription: u32, token: Token, verdict: Verdict) {
+        let Some(entry) = self.deliveries.get_mut(key) else { return };
+        entry.running.retain(|(running, _)| *running != token);
+        let Some(sub) = self.groups.get_mut(&entry.group).and_then(|group| group.sub_mut(subscription)) else {
+            // Nobody is left to judge it by.
+            entry.handed_back.push(subscription);
+            return self.ended_if_all(key);
+        };
+        release(&mut sub.running, 1);
+        match verdict {
+            Verdict::Done => {}
+            Verdict::HandBack => entry.handed_back.push(subscription),
+            Verdict::Failed(failure) => {
+                let case = Case {
+                    strategy: sub.options.error_strategy,
+                    policy: &sub.policy,
+                    event_retry: entry.retry.as_ref(),
+                    deliveries: entry.held.deliveries,
+                    crashes: entry.crashes,
+                    random: self.env.random(),
+                };
+                let disposal = settle::judge(&failure, &case);
+                entry.failures.push(Failed { subscription, token, error: failure.text().to_owned(), disposal });
+                if matches!(failure, Failure::TimedOut(_)) {
+                    sub.overdue += 1;
+                    let overdue = Overdue {
+                        subscription,
+                        key,
+                        late: Late::Counts,
+                        held: entry.held.clone(),
+                        group: entry.group.clone(),
+                        consumer: entry.consumer.clone(),
+                        event_id: entry.event_id.clone(),
+                    };
+                    let is_stuck = sub.is_stuck();
+                    if is_stuck {
+                        self.said.push(Lifecycle::warn(format!(
+                            "{} handlers of '{}' in group '{}' are past consumerTimeout and still run: no more are called until one ends",
+                            sub.overdue, sub.pattern, entry.group
+                        )));
+                    }
+                    self.deliveries.overdue.insert(token, overdue);
+                    if is_stuck {
+                        self.hand_back_waiting();
+                    }
+                }
+            }
+        }
+        self.ended_if_all(key);
+    }
+
+    /// Settles the entry if no handler of it runs any more.
+    pub(super) fn ended_if_all(&mut self, key: Key) {
+        if self.deliveries.get(key).is_some_and(|entry| entry.running.is_empty()) {
+            self.ended(key);
+        }
+    }
+
+    /// All handlers of an event ended: what becomes of it?
+    fn ended(&mut self, key: Key) {
+        let Some(entry) = self.deliveries.get(key) else { return };
+        let disposal = match settle::combine(entry.failures.iter().map(|failed| failed.disposal.clone()).collect()) {
+            retry @ Disposal::Retry { .. } => retry,
+            // Somebody is to see it yet.
+            _ if !entry.handed_back.is_empty() => Disposal::HandBack,
+            disposal => disposal,
+        };
+        if matches!(disposal, Disposal::Retry { .. } | Disposal::HandBack) {
+            let succeeded: Vec<u32> = entry.succeeded().collect();
+            if !succeeded.is_empty()
+                && let Some(group) = self.groups.get_mut(&entry.group)
+            {
+                group.remember(entry.held.partition.clone(), entry.held.id, succeeded);
+            }
+        }
+        let completing = entry.late_success_is_all();
+        for (token, overdue) in self.deliveries.overdue.iter_mut().filter(|(_, overdue)| overdue.key == key) {
+            overdue.late = if completing == Some(*token) { Late::Completes } else { Late::Spares };
+        }
+        self.settle_entry(key, disposal);
+    }
+
+    /// Sends an entry back to the store and frees its places.
+    pub(super) fn settle_entry(&mut self, key: Key, disposal: Disposal) {
+        let Some(entry) = self.deliveries.remove(key) else { return };
+        let disposal = self.or_drop(disposal, &entry.held);
+        if let Some(group) = self.groups.get_mut(&entry.group) {
+            for sub in group.subs.iter_mut().filter(|sub| entry.subscriptions.contains(&sub.id)) {
+                release(&mut sub.in_flight, 1);
+                // Handlers that are not waited for any more.
+                release(&mut sub.running, entry.running.iter().filter(|(_, id)| *id == sub.id).count());
+            }
+            if matches!(disposal, Disposal::Acknowledge | Disposal::DeadLetter { .. }) {
+                self.deliveries.done_with(&entry.held.partition, entry.held.id);
+                group.partial.remove(&(entry.held.id, entry.held.partition.clone()));
+            }
+            if let Disposal::Retry { delay_ms, .. } = &disposal {
+                group.due_at = group.due_at.min(Instant::now() + Duration::from_millis(*delay_ms));
+            }
+        }
+        let note = Note {
+            event_id: entry.event_id,
+            duration_ms: entry.started.elapsed().as_secs_f64() * 1000.0,
+            error: entry.failures.first().map(|failed| failed.error.clone()),
+            confirmations: entry.confirmations,
+            ..Note::default()
+        };
+        self.settle_untouched(&entry.group, &entry.consumer, entry.held, disposal, note);
+    }
+
+    /// A verdict on a delivery that is not waited for any more: a late success may still acknowledge.
+    fn late(&mut self, token: Token, verdict: &Verdict, confirm: u32) {
+        let Some(overdue) = self.deliveries.overdue.remove(&token) else { return };
+        if let Some(sub) = self.groups.get_mut(&overdue.group).and_then(|group| group.sub_mut(overdue.subscription)) {
+            release(&mut sub.overdue, 1);
+        }
+        if *verdict != Verdict::Done {
+            return;
+        }
+        let group = self.groups.get_mut(&overdue.group);
+        match overdue.late {
+            Late::Counts => {
+                if let Some(entry) = self.deliveries.get_mut(overdue.key) {
+                    entry.failures.retain(|failed| failed.token != token);
+                }
+                return self.confirm_with(overdue.key, confirm);
+            }
+            Late::Spares => {
+                if let Some(group) = group {
+                    group.remember(overdue.held.partition, overdue.held.id, [overdue.subscription]);
+                }
+                return;
+            }
+            Late::Nothing => return,
+            Late::Completes => {}
+        }
+        if let Some(group) = group {
+            group.partial.remove(&(overdue.held.id, overdue.held.partition.clone()));
+        }
+        let mut note = Note { event_id: overdue.event_id, ..Note::default() };
+        if confirm != 0 {
+            self.confirms.expect(confirm);
+            note.confirmations.push(confirm);
+        }
+        // Held.deliveries above 1 has the store forget the noted failure, too.
+        let held = Held { deliveries: overdue.held.deliveries.max(2), ..overdue.held };
+        self.settle_untouched(&overdue.group, &overdue.consumer, held, Disposal::Acknowledge, note);
+    }
+}

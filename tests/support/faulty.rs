@@ -1,0 +1,283 @@
+//! A store that fails as told: by switch, by count, or at random by a seed.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures_util::future::BoxFuture;
+use ossa::engine::error::{Code, Error, Result};
+use ossa::engine::store::{
+    Appended, Bucket, DeadLetterQuery, Disposal, Due, DueIndex, Entry, EntryId, GroupSpec, Held, Keeping, NewEvent, Partition,
+    PartitionState, ReadError, ReadFrom, Reader, Reaped, Settled, StartFrom, Store, StoreEvent, StoreStatus, StoredDeadLetter, Swept,
+    Topology, Waker,
+};
+use rand::rngs::SmallRng;
+use rand::{Rng, SeedableRng};
+use tokio::sync::watch;
+
+/// How a call fails.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Fault {
+    /// The server never got it.
+    NotReached,
+    /// The server did it; its reply was lost.
+    ReplyLost,
+    /// The server answers an error that will not go away.
+    Refused,
+}
+
+/// What is to go wrong.
+pub struct Faults {
+    state: Mutex<State>,
+    hangs: watch::Sender<bool>,
+    renews: watch::Sender<bool>,
+}
+
+struct State {
+    next: HashMap<&'static str, Vec<Fault>>,
+    /// Share of calls that fail, and the longest delay of any.
+    random: Option<(SmallRng, f64, Duration)>,
+    calls: HashMap<&'static str, usize>,
+    settled: Vec<(Held, Disposal, Settled)>,
+}
+
+impl Faults {
+    fn new() -> Arc<Self> {
+        let state = State { next: HashMap::new(), random: None, calls: HashMap::new(), settled: Vec::new() };
+        Arc::new(Self { state: Mutex::new(state), hangs: watch::channel(false).0, renews: watch::channel(true).0 })
+    }
+
+    fn with<T>(&self, work: impl FnOnce(&mut State) -> T) -> T {
+        work(&mut self.state.lock().expect("no panic while it is locked"))
+    }
+
+    /// The next calls of `operation` fail so, one after the other.
+    pub fn next(&self, operation: &'static str, faults: &[Fault]) {
+        self.with(|state| state.next.entry(operation).or_default().extend(faults.iter().rev()));
+    }
+
+    /// From now on this share of the calls fails, and each takes up to `delay`.
+    pub fn at_random(&self, seed: u64, share: f64, delay: Duration) {
+        self.with(|state| state.random = Some((SmallRng::seed_from_u64(seed), share, delay)));
+    }
+
+    /// Nothing fails at random any more.
+    pub fn end(&self) {
+        self.with(|state| state.random = None);
+    }
+
+    /// No call is answered, until it goes on.
+    pub fn hang(&self, hangs: bool) {
+        self.hangs.send_replace(hangs);
+    }
+
+    /// Leases are not renewed: the calls fail.
+    pub fn renew(&self, renews: bool) {
+        self.renews.send_replace(renews);
+    }
+
+    /// Calls of `operation` so far.
+    pub fn calls(&self, operation: &'static str) -> usize {
+        self.with(|state| state.calls.get(operation).copied().unwrap_or(0))
+    }
+
+    /// What was settled, as the store did it.
+    pub fn settled(&self) -> Vec<(Held, Disposal, Settled)> {
+        self.with(|state| state.settled.clone())
+    }
+
+    async fn around<T>(&self, operation: &'static str, call: impl Future<Output = Result<T>>) -> Result<T> {
+        let (fault, delay) = self.with(|state| {
+            *state.calls.entry(operation).or_default() += 1;
+            let told = state.next.get_mut(operation).and_then(Vec::pop);
+            let Some((random, share, longest)) = &mut state.random else { return (told, Duration::ZERO) };
+            let fails = random.random_bool(*share);
+            let fault = if random.random_bool(0.5) { Fault::NotReached } else { Fault::ReplyLost };
+            (told.or(fails.then_some(fault)), longest.mul_f64(random.random()))
+        });
+        let mut hangs = self.hangs.subscribe();
+        let _ = hangs.wait_for(|hangs| !hangs).await;
+        if !delay.is_zero() {
+            tokio::time::sleep(delay).await;
+        }
+        match fault {
+            None => call.await,
+            Some(Fault::NotReached) => Err(Error::new(Code::Connection, "not reached")),
+            Some(Fault::ReplyLost) => call.await.and(Err(Error::new(Code::Connection, "the reply was lost"))),
+            Some(Fault::Refused) => Err(Error::new(Code::Redis, "refused for good")),
+        }
+    }
+}
+
+/// The store.
+pub struct Faulty {
+    inner: Arc<dyn Store>,
+    faults: Arc<Faults>,
+}
+
+impl Faulty {
+    /// Over another store.
+    pub fn over(inner: Arc<dyn Store>) -> (Arc<dyn Store>, Arc<Faults>) {
+        let faults = Faults::new();
+        (Arc::new(Self { inner, faults: faults.clone() }), faults)
+    }
+}
+
+struct FaultyReader {
+    inner: Box<dyn Reader>,
+    faults: Arc<Faults>,
+}
+
+#[async_trait]
+impl Reader for FaultyReader {
+    async fn read(&mut self, consumer: &str, from: &[ReadFrom], count: usize, wait: Option<Duration>) -> Result<Vec<Entry>, ReadError> {
+        let (mut other, inner) = (None, &mut self.inner);
+        let call = async {
+            match inner.read(consumer, from, count, wait).await {
+                Ok(entries) => Ok(entries),
+                Err(ReadError::Store(error)) => Err(error),
+                Err(error) => {
+                    other = Some(error);
+                    Err(Error::internal("another one"))
+                }
+            }
+        };
+        let result = self.faults.around("read", call).await;
+        result.map_err(|error| other.unwrap_or(ReadError::Store(error)))
+    }
+}
+
+#[async_trait]
+impl Store for Faulty {
+    async fn open(&self) -> Result<()> {
+        self.inner.open().await
+    }
+
+    async fn close(&self, deadline: Duration) {
+        self.inner.close(deadline).await;
+    }
+
+    fn watch(&self, listener: Arc<dyn Fn(StoreEvent) + Send + Sync>) {
+        self.inner.watch(listener);
+    }
+
+    fn now_ms(&self) -> u64 {
+        self.inner.now_ms()
+    }
+
+    fn utilization(&self) -> f64 {
+        self.inner.utilization()
+    }
+
+    async fn status(&self) -> StoreStatus {
+        self.inner.status().await
+    }
+
+    async fn topology(&self) -> Result<Topology> {
+        self.faults.around("topology", self.inner.topology()).await
+    }
+
+    async fn open_partition(&self, partition: &Partition) -> Result<()> {
+        self.inner.open_partition(partition).await
+    }
+
+    async fn join(&self, spec: &GroupSpec, start: StartFrom, consumer: &str) -> Result<Vec<Partition>> {
+        self.faults.around("join", self.inner.join(spec, start, consumer)).await
+    }
+
+    async fn leave(&self, spec: &GroupSpec, consumer: &str) -> Result<()> {
+        self.faults.around("leave", self.inner.leave(spec, consumer)).await
+    }
+
+    async fn restore_group(&self, partition: &Partition, group: &str, after: EntryId) -> Result<bool> {
+        self.faults.around("restore_group", self.inner.restore_group(partition, group, after)).await
+    }
+
+    fn append(&self, bucket: Bucket, events: Vec<NewEvent>) -> BoxFuture<'static, Vec<Result<Appended>>> {
+        self.inner.append(bucket, events)
+    }
+
+    fn reader(&self, group: &str) -> (Box<dyn Reader>, Arc<dyn Waker>) {
+        let (inner, waker) = self.inner.reader(group);
+        (Box::new(FaultyReader { inner, faults: self.faults.clone() }), waker)
+    }
+
+    async fn settle(&self, bucket: Bucket, group: &str, consumer: &str, entries: Vec<(Held, Disposal)>) -> Result<Vec<Settled>> {
+        let call = async {
+            let results = self.inner.settle(bucket, group, consumer, entries.clone()).await?;
+            let done = entries.into_iter().zip(&results).map(|((held, disposal), result)| (held, disposal, *result));
+            self.faults.with(|state| state.settled.extend(done));
+            Ok(results)
+        };
+        self.faults.around("settle", call).await
+    }
+
+    async fn due(&self, bucket: Bucket, group: &str) -> Result<DueIndex> {
+        self.faults.around("due", self.inner.due(bucket, group)).await
+    }
+
+    async fn claim_due(&self, partition: &Partition, group: &str, consumer: &str, max: usize) -> Result<Due> {
+        self.faults.around("claim_due", self.inner.claim_due(partition, group, consumer, max)).await
+    }
+
+    async fn renew(&self, consumer: &str, buckets: &[Bucket], lease: Duration) -> Result<bool> {
+        if !*self.faults.renews.borrow() {
+            return Err(Error::new(Code::Connection, "no lease is renewed"));
+        }
+        self.faults.around("renew", self.inner.renew(consumer, buckets, lease)).await
+    }
+
+    async fn release(&self, consumer: &str, buckets: &[Bucket]) -> Result<()> {
+        self.faults.around("release", self.inner.release(consumer, buckets)).await
+    }
+
+    async fn pending(&self, partition: &Partition, group: &str, consumer: &str) -> Result<Vec<(EntryId, u32)>> {
+        self.faults.around("pending", self.inner.pending(partition, group, consumer)).await
+    }
+
+    async fn remove_consumer(&self, partition: &Partition, group: &str, consumer: &str) -> Result<bool> {
+        self.faults.around("remove_consumer", self.inner.remove_consumer(partition, group, consumer)).await
+    }
+
+    async fn look_after(&self, bucket: Bucket, holder: &str, lease: Duration) -> Result<bool> {
+        self.faults.around("look_after", self.inner.look_after(bucket, holder, lease)).await
+    }
+
+    async fn reap(&self, bucket: Bucket, max_crashes: u32) -> Result<Reaped> {
+        self.faults.around("reap", self.inner.reap(bucket, max_crashes)).await
+    }
+
+    async fn move_delayed(&self, bucket: Bucket) -> Result<(u64, Option<u64>)> {
+        self.faults.around("move_delayed", self.inner.move_delayed(bucket)).await
+    }
+
+    async fn sweep(&self, partition: &Partition, keeping: &Keeping) -> Result<Swept> {
+        self.faults.around("sweep", self.inner.sweep(partition, keeping)).await
+    }
+
+    async fn inspect(&self, partition: &Partition) -> Result<Option<PartitionState>> {
+        self.inner.inspect(partition).await
+    }
+
+    async fn dead_letters(
+        &self,
+        query: &DeadLetterQuery,
+        limit: usize,
+        cursor: Option<&str>,
+    ) -> Result<(Vec<StoredDeadLetter>, Option<String>)> {
+        self.inner.dead_letters(query, limit, cursor).await
+    }
+
+    async fn count_dead_letters(&self, query: &DeadLetterQuery) -> Result<u64> {
+        self.inner.count_dead_letters(query).await
+    }
+
+    async fn redrive(&self, query: &DeadLetterQuery) -> Result<u64> {
+        self.inner.redrive(query).await
+    }
+
+    async fn purge(&self, query: &DeadLetterQuery) -> Result<u64> {
+        self.inner.purge(query).await
+    }
+}
