@@ -38,7 +38,7 @@ impl Env {
     }
 
     fn build(random: SmallRng, system: bool) -> Self {
-        let epoch = if system { wall() } else { Duration::from_millis(1_700_000_000_000) };
+        let epoch = if system { wall() } else { Duration::from_secs(1_700_000_000) };
         Self(Arc::new(Inner { epoch, start: Instant::now(), system, random: Mutex::new(random), ids: Mutex::default() }))
     }
 

@@ -31,7 +31,7 @@ pub struct PublishOptions {
     pub deliver_at_ms: Option<u64>,
     /// See `idempotencyKey`.
     pub idempotency: Option<Idempotency>,
-    /// Who publishes, instead of SERVICE_NAME.
+    /// Who publishes, instead of `SERVICE_NAME`.
     pub source: Option<String>,
     /// Of the data's shape.
     pub version: Option<String>,
@@ -165,12 +165,11 @@ impl Fields {
     fn choice<T: Copy>(&mut self, key: &str, choices: &[(&str, T)]) -> Result<Option<T>> {
         let Some(value) = self.map.remove(key) else { return Ok(None) };
         let found = choices.iter().find(|(name, _)| value.as_str() == Some(name));
-        match found {
-            Some((_, choice)) => Ok(Some(*choice)),
-            None => {
-                let names: Vec<_> = choices.iter().map(|(name, _)| format!("'{name}'")).collect();
-                Err(self.wrong(key, &value, &format!("one of {}", names.join(", "))))
-            }
+        if let Some((_, choice)) = found {
+            Ok(Some(*choice))
+        } else {
+            let names: Vec<_> = choices.iter().map(|(name, _)| format!("'{name}'")).collect();
+            Err(self.wrong(key, &value, &format!("one of {}", names.join(", "))))
         }
     }
 
@@ -336,6 +335,14 @@ const SUBSCRIBE_KEYS: [&str; 15] = [
 /// Most events in flight in one subscription.
 const IN_FLIGHT_MAX: usize = 100_000;
 
+/// `startFrom` as it is written.
+#[derive(Clone, Copy, PartialEq)]
+enum From {
+    Beginning,
+    Latest,
+    Timestamp,
+}
+
 impl SubscribeOptions {
     /// From their JSON value.
     pub fn read(value: Value) -> Result<Self> {
@@ -343,12 +350,6 @@ impl SubscribeOptions {
         let group = fields.text("group")?;
         if let Some(group) = &group {
             name::check_group(group)?;
-        }
-        #[derive(Clone, Copy, PartialEq)]
-        enum From {
-            Beginning,
-            Latest,
-            Timestamp,
         }
         let from =
             fields.choice("startFrom", &[("beginning", From::Beginning), ("latest", From::Latest), ("timestamp", From::Timestamp)])?;

@@ -73,6 +73,7 @@ pub struct EntryId {
 
 impl EntryId {
     /// The id just before this one; `0-0` stays.
+    #[must_use]
     pub fn previous(self) -> Self {
         match (self.ms, self.seq) {
             (0, 0) => self,
@@ -103,7 +104,7 @@ impl FromStr for EntryId {
 pub struct NewEvent {
     /// Where it goes; its type was made known by [`Store::open_partition`].
     pub partition: Partition,
-    /// UUIDv7, the event's id.
+    /// `UUIDv7`, the event's id.
     pub id: Arc<str>,
     /// Packed metadata, see [`super::event`].
     pub meta: String,

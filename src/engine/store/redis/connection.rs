@@ -10,6 +10,7 @@ use tokio::sync::Mutex;
 
 use super::super::StoreEvent;
 use super::scripts;
+use super::wire::Wire;
 use crate::engine::env::lock;
 use crate::engine::error::{Code, Error, Result};
 
@@ -191,6 +192,9 @@ impl Connection {
     }
 }
 
+/// Where news go.
+pub type Listener = Arc<dyn Fn(StoreEvent) + Send + Sync>;
+
 /// What the connections of a bus share: the address, counters, and the news of losing and finding the server.
 pub struct Link {
     /// Where to.
@@ -200,7 +204,7 @@ pub struct Link {
     /// Commands in flight.
     pub in_flight: AtomicUsize,
     closed: AtomicBool,
-    listener: std::sync::Mutex<Option<Arc<dyn Fn(StoreEvent) + Send + Sync>>>,
+    listener: std::sync::Mutex<Option<Listener>>,
 }
 
 impl Link {
@@ -217,7 +221,7 @@ impl Link {
     }
 
     /// Where news go.
-    pub fn watch(&self, listener: Arc<dyn Fn(StoreEvent) + Send + Sync>) {
+    pub fn watch(&self, listener: Listener) {
         *lock(&self.listener) = Some(listener);
     }
 
@@ -269,21 +273,26 @@ impl Link {
         Places { link: self, commands }
     }
 
+    /// A new plain connection, with the news told.
+    pub async fn connect_wire(&self) -> Result<Wire> {
+        self.heard(Wire::connect(&self.target)).await
+    }
+
     /// A new connection of the given reply timeout, with the news told.
     pub async fn connect(&self, reply_timeout: Duration) -> Result<Connection> {
+        self.heard(self.target.connect(reply_timeout)).await
+    }
+
+    async fn heard<T>(&self, connecting: impl Future<Output = Result<T>>) -> Result<T> {
         if self.is_closed() {
             return Err(Error::closed("the connection to Redis"));
         }
-        match self.target.connect(reply_timeout).await {
-            Ok(connection) => {
-                self.up();
-                Ok(connection)
-            }
-            Err(error) => {
-                self.down(&error);
-                Err(error)
-            }
+        let made = connecting.await;
+        match &made {
+            Ok(_) => self.up(),
+            Err(error) => self.down(error),
         }
+        made
     }
 }
 

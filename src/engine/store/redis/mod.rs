@@ -6,6 +6,7 @@ pub mod keys;
 mod connection;
 mod reply;
 mod scripts;
+mod wire;
 
 mod dead_letters;
 mod groups;
@@ -101,7 +102,7 @@ impl Shared {
         let parts = reply::list(time)?;
         let [seconds, micros] = parts.as_slice() else { return Err(reply::unexpected("TIME")) };
         let server = reply::int(seconds)? * 1000 + reply::int(micros)? / 1000;
-        let ours = i64::try_from((sent_ms + self.env.now_ms()) / 2).unwrap_or(i64::MAX);
+        let ours = i64::try_from(u64::midpoint(sent_ms, self.env.now_ms())).unwrap_or(i64::MAX);
         self.clock_offset_ms.store(server - ours, Ordering::Relaxed);
         Ok(())
     }
@@ -327,7 +328,7 @@ impl Store for RedisStore {
     }
 
     fn reader(&self, group: &str) -> (Box<dyn Reader>, Arc<dyn Waker>) {
-        reader::RedisReader::new(self.shared.link.clone(), self.shared.keys.clone(), group, self.shared.control.clone())
+        reader::RedisReader::open(self.shared.link.clone(), self.shared.keys.clone(), group, self.shared.control.clone())
     }
 
     async fn settle(&self, bucket: Bucket, group: &str, consumer: &str, entries: Vec<(Held, Disposal)>) -> Result<Vec<Settled>> {

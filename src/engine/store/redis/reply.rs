@@ -25,8 +25,7 @@ pub fn list(value: Value) -> Result<Vec<Value>> {
 pub fn bytes(value: Value) -> Result<Vec<u8>> {
     match value {
         Value::BulkString(bytes) => Ok(bytes),
-        Value::SimpleString(text) => Ok(text.into_bytes()),
-        Value::VerbatimString { text, .. } => Ok(text.into_bytes()),
+        Value::SimpleString(text) | Value::VerbatimString { text, .. } => Ok(text.into_bytes()),
         Value::Okay => Ok(b"OK".to_vec()),
         Value::Int(n) => Ok(n.to_string().into_bytes()),
         Value::ServerError(error) => Err(server_error(&error)),
@@ -91,21 +90,32 @@ pub fn body(fields: Value) -> Result<Body> {
     while let (Some(key), Some(value)) = (items.next(), items.next()) {
         raw.push((bytes(key)?, bytes(value)?));
     }
+    let raw: Vec<(&[u8], &[u8])> = raw.iter().map(|(key, value)| (key.as_slice(), value.as_slice())).collect();
+    Ok(body_of(&raw))
+}
+
+/// What an entry with these fields is.
+pub fn body_of(fields: &[(&[u8], &[u8])]) -> Body {
     let (mut meta, mut data, mut only_group, mut first_entry) = (None, None, None, None);
-    for (i, (key, _)) in raw.iter().enumerate() {
-        match key.as_slice() {
-            b"meta" => meta = Some(i),
-            b"data" => data = Some(i),
-            b"to" => only_group = Some(i),
-            b"first" => first_entry = Some(i),
+    for (key, value) in fields {
+        match *key {
+            b"meta" => meta = Some(*value),
+            b"data" => data = Some(*value),
+            b"to" => only_group = Some(*value),
+            b"first" => first_entry = Some(*value),
             _ => {}
         }
     }
-    let (Some(meta), Some(data)) = (meta, data) else { return Ok(Body::Foreign(raw)) };
-    let lossy = |i: usize| String::from_utf8_lossy(&raw[i].1).into_owned();
-    let only_group = only_group.map(lossy);
-    let first_entry = first_entry.and_then(|i| lossy(i).parse().ok());
-    Ok(Body::Event { meta: std::mem::take(&mut raw[meta].1), data: std::mem::take(&mut raw[data].1), only_group, first_entry })
+    let lossy = |value: &[u8]| String::from_utf8_lossy(value).into_owned();
+    match (meta, data) {
+        (Some(meta), Some(data)) => Body::Event {
+            meta: meta.to_vec(),
+            data: data.to_vec(),
+            only_group: only_group.map(lossy),
+            first_entry: first_entry.and_then(|value| lossy(value).parse().ok()),
+        },
+        _ => Body::Foreign(fields.iter().map(|(key, value)| (key.to_vec(), value.to_vec())).collect()),
+    }
 }
 
 /// `[id, [field, value, …]]`; `None` for an entry that is gone.

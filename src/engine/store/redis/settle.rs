@@ -46,7 +46,9 @@ impl Shared {
             match answer {
                 Answers::Acknowledged(indexes) => {
                     reply::count(&value)?;
-                    indexes.into_iter().for_each(|i| out[i] = Settled::Done);
+                    for i in indexes {
+                        out[i] = Settled::Done;
+                    }
                 }
                 Answers::Each(indexes) => {
                     for (i, value) in indexes.into_iter().zip(reply::list(value)?) {

@@ -1,0 +1,255 @@
+//! A plain connection whose replies are read where they lie. Readers use it: their replies are large and many, and a
+//! tree of values for each would cost more than all the rest of reading.
+//!
+//! The protocol is RESP2 (<https://redis.io/docs/latest/develop/reference/protocol-spec/>), one command at a time.
+
+use std::time::Duration;
+
+use redis::Cmd;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, timeout, timeout_at};
+
+use super::connection::{Target, server_error};
+use super::reply::unexpected;
+use crate::engine::error::Result;
+
+/// The buffer is given back when one large reply has made it larger than this, bytes.
+const BUFFER_BYTES_MAX: usize = 1024 * 1024;
+const BUFFER_BYTES: usize = 64 * 1024;
+
+/// One value of a reply, in the order in which they stand; the values of a list follow it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Item<'a> {
+    /// A string.
+    Text(&'a [u8]),
+    /// An error: its code and the rest.
+    Error(&'a str),
+    /// A number.
+    Number(i64),
+    /// Nothing.
+    Nil,
+    /// So many values follow.
+    List(usize),
+}
+
+/// Reads a complete reply value by value.
+pub struct Items<'a> {
+    bytes: &'a [u8],
+    at: usize,
+}
+
+impl<'a> Items<'a> {
+    fn line(&mut self) -> Result<(u8, &'a [u8])> {
+        let rest = &self.bytes[self.at..];
+        let end = memchr::memchr(b'\r', rest).filter(|end| *end > 0 && rest.len() > end + 1).ok_or_else(|| unexpected("a command"))?;
+        self.at += end + 2;
+        Ok((rest[0], &rest[1..end]))
+    }
+
+    /// The next value.
+    pub fn next(&mut self) -> Result<Item<'a>> {
+        let (kind, line) = self.line()?;
+        Ok(match kind {
+            b'+' => Item::Text(line),
+            b'-' => Item::Error(std::str::from_utf8(line).unwrap_or("ERR")),
+            b':' => Item::Number(number(line)?),
+            b'$' => match usize::try_from(number(line)?) {
+                Err(_) => Item::Nil,
+                Ok(length) => {
+                    let text = self.bytes.get(self.at..self.at + length).ok_or_else(|| unexpected("a command"))?;
+                    self.at += length + 2;
+                    Item::Text(text)
+                }
+            },
+            b'*' => usize::try_from(number(line)?).map_or(Item::Nil, Item::List),
+            _ => return Err(unexpected("a command")),
+        })
+    }
+
+    /// The next value, which must be a list: its length; `None` for nothing.
+    pub fn list(&mut self) -> Result<Option<usize>> {
+        match self.next()? {
+            Item::List(length) => Ok(Some(length)),
+            Item::Nil => Ok(None),
+            _ => Err(unexpected("a command")),
+        }
+    }
+
+    /// The next value, which must be a string.
+    pub fn text(&mut self) -> Result<&'a [u8]> {
+        match self.next()? {
+            Item::Text(text) => Ok(text),
+            _ => Err(unexpected("a command")),
+        }
+    }
+}
+
+fn number(line: &[u8]) -> Result<i64> {
+    std::str::from_utf8(line).ok().and_then(|text| text.parse().ok()).ok_or_else(|| unexpected("a command"))
+}
+
+/// Finds the end of a reply as it arrives; goes on where it stopped.
+struct Scan {
+    at: usize,
+    /// Values that are still to come.
+    left: usize,
+}
+
+impl Scan {
+    /// Whether `bytes` hold the whole reply.
+    fn is_complete(&mut self, bytes: &[u8]) -> Result<bool> {
+        while self.left > 0 {
+            let rest = &bytes[self.at.min(bytes.len())..];
+            let Some(end) = memchr::memchr(b'\r', rest).filter(|end| rest.len() > end + 1) else { return Ok(false) };
+            if end == 0 {
+                return Err(unexpected("a command"));
+            }
+            let next = self.at + end + 2;
+            match rest[0] {
+                b'+' | b'-' | b':' => self.at = next,
+                b'$' => {
+                    let length = usize::try_from(number(&rest[1..end])?).map_or(0, |length| length.saturating_add(2));
+                    if bytes.len() - next < length {
+                        return Ok(false);
+                    }
+                    self.at = next + length;
+                }
+                b'*' => {
+                    self.left = self.left.saturating_add(usize::try_from(number(&rest[1..end])?).unwrap_or(0));
+                    self.at = next;
+                }
+                _ => return Err(unexpected("a command")),
+            }
+            self.left -= 1;
+        }
+        Ok(true)
+    }
+}
+
+/// The connection. After an error it is of no more use.
+pub struct Wire {
+    stream: TcpStream,
+    buffer: Vec<u8>,
+    target: Target,
+    /// `CLIENT ID`.
+    pub id: i64,
+}
+
+impl Wire {
+    /// Connects, and says who we are.
+    pub async fn connect(target: &Target) -> Result<Self> {
+        timeout(target.connect_timeout, Self::open(target))
+            .await
+            .unwrap_or_else(|_| Err(target.unreachable("no answer within connectTimeoutMs")))
+    }
+
+    async fn open(target: &Target) -> Result<Self> {
+        let failed = |error: std::io::Error| target.unreachable(&error.kind().to_string());
+        let stream = TcpStream::connect((target.host.as_str(), target.port)).await.map_err(failed)?;
+        stream.set_nodelay(true).map_err(failed)?;
+        let mut wire = Self { stream, buffer: Vec::with_capacity(BUFFER_BYTES), target: target.clone(), id: 0 };
+        if let Some(password) = &target.password {
+            let mut auth = redis::cmd("AUTH");
+            if let Some(username) = &target.username {
+                auth.arg(username);
+            }
+            auth.arg(password);
+            wire.expect_done(&auth).await?;
+        }
+        if target.db != 0 {
+            let mut select = redis::cmd("SELECT");
+            select.arg(target.db);
+            wire.expect_done(&select).await?;
+        }
+        let mut id = redis::cmd("CLIENT");
+        id.arg("ID");
+        let wait = target.connect_timeout;
+        wire.id = match wire.ask(&id, wait).await?.next()? {
+            Item::Number(id) => id,
+            Item::Error(error) => return Err(explain(error)),
+            _ => return Err(unexpected("CLIENT ID")),
+        };
+        Ok(wire)
+    }
+
+    async fn expect_done(&mut self, command: &Cmd) -> Result<()> {
+        let wait = self.target.connect_timeout;
+        match self.ask(command, wait).await?.next()? {
+            Item::Error(error) => Err(explain(error)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Sends a command and waits for the whole reply.
+    pub async fn ask(&mut self, command: &Cmd, wait: Duration) -> Result<Items<'_>> {
+        if self.buffer.capacity() > BUFFER_BYTES_MAX {
+            self.buffer = Vec::with_capacity(BUFFER_BYTES);
+        }
+        self.buffer.clear();
+        let deadline = Instant::now() + wait;
+        let late = |_| self.target.unreachable("no reply in time");
+        let failed = |error: std::io::Error| self.target.unreachable(&error.kind().to_string());
+        timeout_at(deadline, self.stream.write_all(&command.get_packed_command())).await.map_err(late)?.map_err(failed)?;
+        let mut scan = Scan { at: 0, left: 1 };
+        loop {
+            let read = timeout_at(deadline, self.stream.read_buf(&mut self.buffer)).await.map_err(late)?.map_err(failed)?;
+            if read == 0 {
+                return Err(self.target.unreachable("the connection was closed"));
+            }
+            if scan.is_complete(&self.buffer)? {
+                return Ok(Items { bytes: &self.buffer[..scan.at], at: 0 });
+            }
+        }
+    }
+}
+
+/// An error reply in the words of this library.
+pub fn explain(error: &str) -> crate::engine::error::Error {
+    server_error(error.split(' ').next().unwrap_or("ERR"), error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn complete_at(bytes: &[u8]) -> Option<usize> {
+        let mut scan = Scan { at: 0, left: 1 };
+        (0..=bytes.len()).find(|end| scan.is_complete(&bytes[..*end]).unwrap())
+    }
+
+    #[test]
+    fn a_reply_is_complete_with_its_last_byte_and_not_before() {
+        for reply in [
+            "+OK\r\n",
+            ":12\r\n",
+            "$-1\r\n",
+            "$0\r\n\r\n",
+            "$4\r\na\r\nb\r\n",
+            "*-1\r\n",
+            "*0\r\n",
+            "*2\r\n*1\r\n$1\r\nx\r\n*-1\r\n",
+            "-ERR no\r\n",
+        ] {
+            assert_eq!(complete_at(reply.as_bytes()), Some(reply.len()), "{reply:?}");
+        }
+    }
+
+    #[test]
+    fn values_are_read_in_their_order() {
+        let bytes = b"*3\r\n$4\r\na\r\nb\r\n*-1\r\n:-7\r\n";
+        let mut items = Items { bytes, at: 0 };
+        assert_eq!(items.next().unwrap(), Item::List(3));
+        assert_eq!(items.next().unwrap(), Item::Text(b"a\r\nb"));
+        assert_eq!(items.next().unwrap(), Item::Nil);
+        assert_eq!(items.next().unwrap(), Item::Number(-7));
+        assert!(items.next().is_err());
+    }
+
+    #[test]
+    fn what_is_not_the_protocol_is_an_error() {
+        for text in ["HTTP/1.1 400 Bad Request\r\n", "$x\r\n", "\r\n\r\n", "*9999999999999999999999\r\n"] {
+            assert!(Scan { at: 0, left: 1 }.is_complete(text.as_bytes()).is_err(), "{text:?}");
+        }
+    }
+}
