@@ -302,17 +302,8 @@ impl Writer {
                 bytes <= BATCH_BYTES_MAX
             });
             let take = fitting.count().max(1).min(lane.queue.len());
-            // Events in a row are mostly of one partition.
-            let mut known: Option<&Partition> = None;
-            let mut closed: BTreeSet<&Partition> = BTreeSet::new();
-            for partition in lane.queue.iter().take(take).map(|item| &item.event.partition) {
-                if known != Some(partition) {
-                    known = Some(partition);
-                    if !self.opened.contains(partition) {
-                        closed.insert(partition);
-                    }
-                }
-            }
+            let closed: BTreeSet<&Partition> =
+                lane.queue.iter().take(take).map(|item| &item.event.partition).filter(|p| !self.opened.contains(*p)).collect();
             if !closed.is_empty() {
                 // What is on its way comes first: it may have to be sent again, before what would go out then.
                 if lane.in_flight == 0 {
