@@ -1,4 +1,5 @@
-//! The Lua scripts: files of their own, sent by hash, loaded when the server does not know them (again).
+//! The Lua scripts: files of their own, sent by hash, loaded when the server does not know them (again). Publishing sends
+//! the text instead, once a transaction.
 
 use std::sync::LazyLock;
 
@@ -35,8 +36,12 @@ macro_rules! scripts {
 }
 
 scripts! {
-    /// Writes a batch of events.
+    /// Writes one event that is delayed or has an idempotency key.
     APPEND = "append.lua",
+    /// Ends the transaction of a batch.
+    MARK = "mark.lua",
+    /// Notes the longest ttl of a partition.
+    FACTS = "facts.lua",
     /// Makes a stream with its groups.
     OPEN = "open.lua",
     /// Makes a lost group again.
@@ -67,19 +72,18 @@ scripts! {
 
 /// `EVALSHA` with keys and arguments still to be added.
 pub fn call(script: &Lua, keys: &[&str]) -> Cmd {
-    fill(Cmd::new(), script, true, keys)
+    command("EVALSHA", &script.hash, keys)
 }
 
-/// As [`call`], with room for so many arguments of so many bytes in all. Where the server may not know the script its
-/// text is sent (`EVAL`), which makes it known.
-pub fn call_sized(script: &Lua, known: bool, keys: &[&str], arguments: usize, bytes: usize) -> Cmd {
-    let ours: usize = keys.iter().map(|key| key.len()).sum::<usize>() + script.source.len();
-    fill(Cmd::with_capacity(3 + keys.len() + arguments, ours + bytes), script, known, keys)
+/// `EVAL`, which makes the script known at the same time, with arguments still to be added: for where an answer that
+/// it is unknown would come too late.
+pub fn eval(script: &Lua, keys: &[&str]) -> Cmd {
+    command("EVAL", &script.source, keys)
 }
 
-fn fill(mut cmd: Cmd, script: &Lua, known: bool, keys: &[&str]) -> Cmd {
-    let (name, script) = if known { ("EVALSHA", &script.hash) } else { ("EVAL", &script.source) };
-    cmd.arg(name).arg(script).arg(keys.len());
+fn command(name: &str, script: &str, keys: &[&str]) -> Cmd {
+    let mut cmd = redis::cmd(name);
+    cmd.arg(script).arg(keys.len());
     for key in keys {
         cmd.arg(*key);
     }
