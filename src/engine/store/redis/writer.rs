@@ -2,10 +2,11 @@
 //!
 //! A batch is one MULTI for one bucket that ends with a note of the batch's number (`mark.lua`). When a reply is lost,
 //! the writer connects anew, has the server close the old connection, so that nothing of it can take effect later, and
-//! reads the notes: batches up to the number are in, the others are sent again, in order.
+//! reads the note: batches up to the number are in, the others are sent again, in order.
 //!
-//! Events of a bucket keep the order of their calls. Several batches of a bucket are on their way at once; what comes
-//! back (its stream is gone) waits until the others have come back too.
+//! Events of a bucket keep the order of their calls, although several batches of it are on their way at once: each takes
+//! effect only if the one before it did, as its note says. When one comes back (its stream is gone), so do those that
+//! follow, and all are sent again once none is on its way.
 
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
@@ -28,8 +29,6 @@ use crate::engine::error::{Code, Error, Result};
 
 /// Transactions in flight on one connection: enough to keep the server busy while replies travel.
 const IN_FLIGHT_MAX: usize = 4;
-/// Places for notes on batches, used in turn: more than can be in flight.
-const NOTES: u64 = 8;
 /// Most bytes a transaction, unless a single event is larger: the server does nothing else meanwhile.
 const BATCH_BYTES_MAX: usize = 1024 * 1024;
 /// How long the number of a publisher's last batch is kept, s: longer than any publish waits.
@@ -126,6 +125,8 @@ struct Batch {
     bucket: Bucket,
     number: u64,
     items: Vec<Pending>,
+    /// Number of the one before it, if that is on its way.
+    behind: Option<u64>,
     /// Its partitions, in the order of their note.
     partitions: Vec<Partition>,
     /// Index of each event's reply in the transaction's.
@@ -152,6 +153,8 @@ struct Lane {
     number: u64,
     /// Batches on their way.
     in_flight: usize,
+    /// One came back: those on their way will, too, and nothing is sent until they have.
+    broken: bool,
     /// A stream of its is being made: what follows waits too, so that order holds.
     opening: bool,
     /// It has a turn coming.
@@ -283,6 +286,10 @@ impl Writer {
             let bucket = self.ready.pop_front()?;
             let lane = &mut self.lanes[usize::from(bucket.0)];
             lane.listed = false;
+            lane.broken &= lane.in_flight > 0;
+            if lane.broken {
+                continue;
+            }
             let mut bytes = 0;
             let fitting = lane.queue.iter().take(self.settings.pipeline_size).take_while(|item| {
                 bytes += item.bytes();
@@ -316,15 +323,16 @@ impl Writer {
                     items.push(item);
                 }
             }
-            let number = (!items.is_empty()).then(|| {
-                lane.in_flight += 1;
-                lane.number += 1;
-                lane.number
-            });
-            self.list(bucket);
-            if let Some(number) = number {
-                return Some(Batch { bucket, number, items, partitions: Vec::new(), replies: Vec::new() });
+            if items.is_empty() {
+                self.list(bucket);
+                continue;
             }
+            let behind = (lane.in_flight > 0).then_some(lane.number);
+            lane.in_flight += 1;
+            lane.number += 1;
+            let number = lane.number;
+            self.list(bucket);
+            return Some(Batch { bucket, number, items, behind, partitions: Vec::new(), replies: Vec::new() });
         }
     }
 
@@ -396,15 +404,14 @@ impl Writer {
         self.keys.in_bucket(bucket, &format!("producer:{}", self.settings.instance))
     }
 
-    fn note_key(&self, bucket: Bucket, number: u64) -> String {
-        self.keys.in_bucket(bucket, &format!("producer:{}:{}", self.settings.instance, number % NOTES))
-    }
-
     /// Sends the batch; the future must be polled at once, what is sent first is done first.
     fn send(&mut self, connection: &Connection, mut batch: Batch) -> BoxFuture<'static, Reply> {
         let mut pipeline = Pipeline::with_capacity(batch.items.len() + 2);
         pipeline.atomic();
+        let producer = self.producer_key(batch.bucket);
         let mut streams: Vec<String> = Vec::new();
+        // How many entries of each stream are plain XADDs.
+        let mut plain: Vec<usize> = Vec::new();
         let mut script_known = false;
         // What events in a row share is made once.
         let mut last: Option<(&NewEvent, usize)> = None;
@@ -414,6 +421,7 @@ impl Writer {
             let at = same.map(|(_, at)| at).or_else(|| batch.partitions.iter().position(|partition| *partition == event.partition));
             let at = at.unwrap_or_else(|| {
                 streams.push(self.keys.stream(&event.partition));
+                plain.push(0);
                 batch.partitions.push(event.partition.clone());
                 streams.len() - 1
             });
@@ -426,15 +434,17 @@ impl Writer {
                 let mut append = Cmd::with_capacity(8, 32 + streams[at].len() + event.meta.len() + event.data.len());
                 append.arg("XADD").arg(&streams[at]).arg("NOMKSTREAM").arg("*").arg("meta").arg(&event.meta).arg("data").arg(&event.data);
                 pipeline.add_command(append);
+                plain[at] += 1;
             } else {
-                pipeline.add_command(self.append_script(&streams[at], event, script_known));
+                let mut append = self.append_script(&streams[at], &producer, event, script_known);
+                append.arg(optional(batch.behind));
+                pipeline.add_command(append);
                 script_known = true;
             }
         }
-        let (producer, note) = (self.producer_key(batch.bucket), self.note_key(batch.bucket, batch.number));
-        let keys: Vec<&str> = [&producer, &note].into_iter().chain(&streams).map(String::as_str).collect();
+        let keys: Vec<&str> = std::iter::once(&producer).chain(&streams).map(String::as_str).collect();
         let mut mark = scripts::eval(&scripts::MARK, &keys);
-        mark.arg(batch.number).arg(PRODUCER_TTL_S);
+        mark.arg(batch.number).arg(PRODUCER_TTL_S).arg(optional(batch.behind)).arg(plain);
         pipeline.add_command(mark);
         let mut connection = connection.inner.clone();
         let link = self.link.clone();
@@ -446,11 +456,11 @@ impl Writer {
         }))
     }
 
-    /// `known`: the transaction made the script known before.
-    fn append_script(&self, stream: &str, event: &NewEvent, known: bool) -> Cmd {
+    /// The last argument, the number of the batch before, is still to be added. `known`: the transaction made the script
+    /// known before.
+    fn append_script(&self, stream: &str, producer: &str, event: &NewEvent, known: bool) -> Cmd {
         let bucket = event.partition.bucket();
         let member = keys::member(&event.partition);
-        let optional = |n: Option<u64>| n.map(|n| n.to_string()).unwrap_or_default();
         let idempotency = event.idempotency.as_ref();
         let keys = [
             stream,
@@ -458,6 +468,7 @@ impl Writer {
             &self.keys.in_bucket(bucket, &format!("delayed:{member}")),
             &self.keys.in_bucket(bucket, &format!("delayed-body:{member}")),
             &self.keys.in_bucket(bucket, "delayed"),
+            producer,
         ];
         let mut cmd = if known { scripts::call(&scripts::APPEND, &keys) } else { scripts::eval(&scripts::APPEND, &keys) };
         cmd.arg(&*event.id)
@@ -495,16 +506,22 @@ impl Writer {
             Err(error) => Err(Failure::of(error, &self.link.target)),
         };
         let mut useless = None;
+        let mark = replies.as_ref().ok().and_then(|replies| match replies.last() {
+            Some(Value::BulkString(mark)) => Some(mark.as_slice()),
+            _ => None,
+        });
+        self.lane(bucket).broken |= mark != Some(b"");
         match replies {
+            Ok(_) if mark == Some(b"behind") => self.put_back(bucket, batch.items),
             Ok(replies) => self.answer(batch, replies),
             Err(Failure::Refused(error)) => {
                 for item in batch.items {
+                    self.noted_ttl.remove(&item.event.partition);
                     item.finish(Err(error.clone()));
                 }
             }
             Err(Failure::Later(error)) => {
-                self.noted_ttl.clear();
-                self.requeue(bucket, batch.items);
+                self.put_back(bucket, batch.items);
                 useless = Some(error);
             }
             Err(Failure::Lost(error)) => {
@@ -535,16 +552,25 @@ impl Writer {
         }
         if !again.is_empty() {
             self.close_streams(&again);
-            self.requeue(batch.bucket, again);
-            self.expire_with(&self.late(), self.link.is_closed());
+            self.put_back(batch.bucket, again);
         }
+    }
+
+    /// Events that were not written wait to be sent again, unless their time is over.
+    fn put_back(&mut self, bucket: Bucket, items: Vec<Pending>) {
+        for item in &items {
+            // What was to be noted with it may not have been.
+            self.noted_ttl.remove(&item.event.partition);
+        }
+        self.requeue(bucket, items);
+        let late = self.link.target.unreachable("the event could not be written in time");
+        self.expire_with(&late, self.link.is_closed());
     }
 
     /// Streams that went (FLUSHALL) come back with their groups before their events are sent again.
     fn close_streams(&mut self, of: &[Pending]) {
         for item in of {
             self.opened.remove(&item.event.partition);
-            self.noted_ttl.remove(&item.event.partition);
         }
     }
 
@@ -608,7 +634,6 @@ impl Writer {
         };
         for batch in lost.iter() {
             commands.push(get(self.producer_key(batch.bucket)));
-            commands.push(get(self.note_key(batch.bucket, batch.number)));
             let keyed = batch.items.iter().filter_map(|item| item.event.idempotency.as_ref().map(|i| (&item.event.partition, &i.key)));
             commands.extend(keyed.map(|(partition, key)| get(self.keys.idempotency(partition, key))));
         }
@@ -623,11 +648,12 @@ impl Writer {
         let mut next = || values.next().filter(|value| *value != Value::Nil).map(reply::text).transpose();
         let mut found = Vec::with_capacity(lost.len());
         for batch in lost.iter() {
-            let done = next()?.and_then(|number| number.parse::<u64>().ok()).is_some_and(|number| batch.number <= number);
             let note = next()?.unwrap_or_default();
             let mut note = note.split(' ');
-            let noted = note.next().and_then(|number| number.parse().ok()) == Some(batch.number);
-            let missing: Vec<usize> = note.filter(|_| noted).filter_map(|index| index.parse().ok()).collect();
+            let noted: Option<u64> = note.next().and_then(|number| number.parse().ok());
+            let done = noted.is_some_and(|noted| batch.number <= noted);
+            // A batch that was not whole is the last: none behind it took effect.
+            let missing: Vec<usize> = note.filter(|_| noted == Some(batch.number)).filter_map(|index| index.parse().ok()).collect();
             let keys = batch.items.iter().filter(|item| item.event.idempotency.is_some()).map(|_| next()).collect::<Result<Vec<_>>>()?;
             found.push((done, missing, keys));
         }
@@ -656,15 +682,7 @@ impl Writer {
                 _ => item.finish(Ok(Appended::Stored)),
             }
         }
-        if !done {
-            // Notes that went with it are made again.
-            self.noted_ttl.clear();
-        }
-        self.requeue(batch.bucket, again);
-    }
-
-    fn late(&self) -> Error {
-        self.link.target.unreachable("the event could not be written in time")
+        self.put_back(batch.bucket, again);
     }
 
     /// Refuses events whose time is over.
@@ -677,6 +695,10 @@ impl Writer {
             }
         }
     }
+}
+
+fn optional(number: Option<u64>) -> String {
+    number.map(|number| number.to_string()).unwrap_or_default()
 }
 
 /// `None`: the stream must be opened first.

@@ -1,9 +1,12 @@
 -- Writes one event that is delayed or has an idempotency key. Runs inside the publisher's MULTI.
 -- Atomic because key, delayed entry and stream entry must come into being together.
 -- KEYS 1 stream  2 idempotency key  3 delayed: id → due ms  4 delayed: id → body  5 delayed partitions of the bucket
+--      6 note on the publisher's last batch
 -- ARGV 1 event id  2 meta  3 data  4 delay ms or ''  5 idempotency window ms or ''  6 member T:q
--- Reply: 'stored' | 'duplicate' <first id> | 'missing' (the stream must be opened first)
+--      7 number of the batch before this one, '' = none is on its way
+-- Reply: 'stored' | 'duplicate' <first id> | 'missing' (the stream must be opened first, or the batch comes back whole)
 if redis.call('EXISTS', KEYS[1]) == 0 then return {'missing'} end
+if ARGV[7] ~= '' and redis.call('GET', KEYS[6]) ~= ARGV[7] then return {'missing'} end
 if ARGV[5] ~= '' then
   local first = redis.call('GET', KEYS[2])
   if first then return {'duplicate', first} end
