@@ -197,6 +197,8 @@ describe.each(stores)('on %s', (kind) => {
         null,
         { a: 5 },
         { a: null },
+        { '\ud800': 'x' },
+        { a: '\ud800' },
         { a: 'x'.repeat(8193) },
         Object.fromEntries(Array.from({ length: 101 }, (_, n) => [`h${n}`, ''])),
       ],
