@@ -198,6 +198,7 @@ describe.each(stores)('on %s', (kind) => {
         { a: 5 },
         { a: null },
         { '\ud800': 'x' },
+        new Map([['a', 'b']]),
         { a: '\ud800' },
         { a: 'x'.repeat(8193) },
         Object.fromEntries(Array.from({ length: 101 }, (_, n) => [`h${n}`, ''])),
