@@ -186,7 +186,7 @@ impl Fields {
 
     fn headers(&mut self, key: &str) -> Result<Option<BTreeMap<String, String>>> {
         let Some(value) = self.map.remove(key) else { return Ok(None) };
-        let headers: Option<BTreeMap<String, String>> = value.as_object().and_then(|map| {
+        let headers: Option<BTreeMap<String, String>> = value.as_object().filter(|map| !map.contains_key("$invalid")).and_then(|map| {
             map.iter()
                 .map(|(name, value)| {
                     let value = value.as_str().filter(|v| v.len() <= HEADER_BYTES_MAX && name.len() <= TEXT_BYTES_MAX)?;

@@ -8,6 +8,9 @@ use crate::engine::host::Token;
 use crate::engine::options::NackOptions;
 use crate::engine::settle::Failure;
 
+/// Token, kind, message, options.
+type Row = (Token, String, String, Option<Value>);
+
 /// Successes and failures as verdicts.
 pub fn read(done: &[u32], failed: &str) -> Result<Vec<(Token, Verdict)>> {
     let mut verdicts: Vec<(Token, Verdict)> = done.iter().map(|token| (*token, Verdict::Done)).collect();
@@ -34,7 +37,7 @@ pub fn read(done: &[u32], failed: &str) -> Result<Vec<(Token, Verdict)>> {
     Ok(verdicts)
 }
 
-fn parse_rows(failed: &str) -> Result<Vec<(Token, String, String, Option<Value>)>> {
+fn parse_rows(failed: &str) -> Result<Vec<Row>> {
     let rows: Vec<Vec<Value>> = serde_json::from_str(failed).map_err(|e| Error::internal(format!("settlements cannot be read: {e}")))?;
     rows.into_iter()
         .map(|row| {
