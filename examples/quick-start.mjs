@@ -41,7 +41,8 @@ await new Promise((resolve, reject) => {
     .catch(reject);
 });
 
-await eventBus.shutdown();
-await serviceRegistry.close();
 const { eventsPublished, eventsConsumed, eventsFailed } = eventBus.getMetrics();
 console.log('Done:', { eventsPublished, eventsConsumed, eventsFailed });
+
+await eventBus.shutdown();
+await serviceRegistry.close();
