@@ -169,6 +169,7 @@ describe.each(stores)('on %s', (kind) => {
       ['an object without a prototype', Object.create(null), /.+/],
       ['an object whose message throws', { get message() { throw new Error('inner'); } }, /.+/], // biome-ignore format: one line a case
       ['a revoked proxy', revoked(), /.+/],
+      ['a text with lone surrogates', 'a\ud800b', /^a.b$/],
       ['an error with a very long message', new Error('x'.repeat(100_000)), /^x+…$/],
     ])('a handler that throws %s has failed', async (_, thrown, expected) => {
       const bus = await world.bus();

@@ -34,9 +34,9 @@ describe('configuration', () => {
     'redis.host': [...texts, '', 'a b'],
     'redis.port': [0, 65_536, -1, 1.5, ...wrongNumbers],
     'redis.username': texts,
-    'redis.password': texts,
+    'redis.password': [...texts, '\ud800'],
     'redis.db': [-1, 1.5, ...wrongNumbers],
-    'redis.keyPrefix': [...texts, '', 'a b', 'a{b}', 'ü', 'x'.repeat(257)],
+    'redis.keyPrefix': [...texts, '', 'a b', 'a{b}', 'ü', '\ud800', 'x'.repeat(257)],
     'redis.tls': ['yes', 5, null],
     'redis.connectTimeoutMs': counts,
     'redis.commandTimeoutMs': counts,
@@ -187,10 +187,10 @@ describe.each(stores)('on %s', (kind) => {
       idempotencyWindowMs: [5],
       correlationId: [...texts, '', 'x'.repeat(1025)],
       causationId: [...texts, ''],
-      source: [...texts, ''],
+      source: [...texts, '', 'a\ud800'],
       target: [...texts, ''],
       version: [...texts, ''],
-      tags: ['x', [5], [null], [undefined], Array(101).fill('x'), ['x'.repeat(1025)], null, new Set(['x']), {}],
+      tags: ['x', [5], [null], [undefined], Array(101).fill('x'), ['x'.repeat(1025)], ['\udfff'], null, new Set(['x']), {}],
       headers: [
         [],
         'x',
@@ -343,7 +343,7 @@ describe.each(stores)('on %s', (kind) => {
 
   describe('subscribe', () => {
     const options: Record<string, unknown[]> = {
-      group: [...texts, '', 'a b', 'ü', '~retry', 'a*', 'x'.repeat(257)],
+      group: [...texts, '', 'a b', 'ü', '\ud800', '~retry', 'a*', 'x'.repeat(257)],
       startFrom: ['end', 'timestamp', ...texts],
       startTimestamp: ['today', 5, new Date(Number.NaN), new Date()],
       autoAck: wrongFlags,
@@ -700,21 +700,24 @@ describe('connecting', () => {
     });
   });
 
-  test('a server that is too old: ERR_UNSUPPORTED_SERVER names both versions', async () => {
+  test.each([
+    ['6.2.0', true],
+    ['5.0.7', false],
+    ['nonsense', true],
+  ])('a server of version %s: ERR_UNSUPPORTED_SERVER names it and what is needed', async (version, knowsClientInfo) => {
     const bulk = (text: string) => `$${text.length}\r\n${text}\r\n`;
     const old = await pretended((chunk) =>
       commands(chunk)
-        .map(([name, ...args]) => {
-          switch (name.toUpperCase()) {
-            case 'INFO':
-              return bulk('# Server\r\nredis_version:6.2.0\r\nredis_mode:standalone\r\n');
+        .map((command) => {
+          switch (command.slice(0, 2).join(' ').toUpperCase()) {
+            case 'INFO SERVER':
+              return bulk(`# Server\r\nredis_version:${version}\r\nredis_mode:standalone\r\n`);
             case 'TIME':
               return `*2\r\n${bulk(String(Math.floor(Date.now() / 1000)))}${bulk('0')}`;
-            case 'PING':
-              return '+PONG\r\n';
-            case 'CLIENT':
-              if (args[0] === 'ID') return ':1\r\n';
-              return `-ERR unknown command or wrong subcommand '${args[0]}'\r\n`;
+            case 'CLIENT INFO':
+              return knowsClientInfo ? bulk('id=1 addr=127.0.0.1:1 laddr=127.0.0.1:2 name=') : '-ERR Unknown subcommand\r\n';
+            case 'CLIENT SETINFO':
+              return '-ERR Unknown subcommand\r\n';
             default:
               return '+OK\r\n';
           }
@@ -722,7 +725,7 @@ describe('connecting', () => {
         .join(''),
     );
     const { error } = await refusedIn(3000, 'ERR_UNSUPPORTED_SERVER', { redis: { host: '127.0.0.1', port: old.port } });
-    expect(error.message).toContain('6.2.0');
+    expect(error.message).toContain(version);
     expect(error.message).toContain('7.0');
     await old.close();
   });

@@ -115,7 +115,9 @@ async fn check(direct: &Arc<dyn Store>, published: &[Published], about: &str) {
     for (at, published) in by_partition {
         let stored = stored(direct, at).await;
         let mut counts: HashMap<&str, usize> = HashMap::new();
-        stored.iter().for_each(|id| *counts.entry(id).or_default() += 1);
+        for id in &stored {
+            *counts.entry(id).or_default() += 1;
+        }
         let mut expected = Vec::new();
         for one in published {
             let count = counts.remove(one.id.as_str()).unwrap_or(0);

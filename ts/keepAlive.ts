@@ -11,7 +11,7 @@ export class KeepAlive {
   readonly #clock: Clock;
   readonly #owner: WeakRef<object> | undefined;
   /** The owner, while something is counted: answers are for it, though nobody else may hold it any more. */
-  #held: object | undefined;
+  held: object | undefined;
   #timer: Timer | undefined;
   #count = 0;
   #ended = false;
@@ -24,21 +24,21 @@ export class KeepAlive {
   /** One thing more to wait for. */
   hold(): void {
     if (this.#count++ > 0 || this.#ended) return;
-    this.#held = this.#owner?.deref();
+    this.held = this.#owner?.deref();
     (this.#timer ??= this.#arm()).ref();
   }
 
   /** One thing less. */
   release(): void {
     if (--this.#count > 0) return;
-    this.#held = undefined;
+    this.held = undefined;
     this.#timer?.unref();
   }
 
   /** Leaves no handle behind, whatever is counted. */
   end(): void {
     this.#ended = true;
-    this.#held = undefined;
+    this.held = undefined;
     this.#timer?.cancel();
     this.#timer = undefined;
   }

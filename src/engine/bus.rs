@@ -150,7 +150,7 @@ impl Bus {
         let consumer = Arc::new(Consumer::start((&self.config).into(), store.clone(), host.clone(), env.clone(), metrics.clone()));
         *lock(&consumer_of) = Some(consumer.clone());
         *lock(&self.consumer) = Some(consumer.clone());
-        let keeper = Keeper::start((&self.config).into(), store, host.clone(), &env, metrics, consumer.clone(), alarms);
+        let keeper = Keeper::start(&(&self.config).into(), store, host.clone(), &env, metrics, &consumer, alarms);
         let health = tokio::spawn(watch_health(
             self.store.clone(),
             host,
@@ -313,7 +313,7 @@ impl Bus {
     pub async fn dead_letters(&self, query: &DeadLetterQuery, limit: usize, cursor: Option<&str>) -> Result<Value> {
         self.running()?;
         let (letters, cursor) = self.store.dead_letters(query, limit.clamp(1, PAGE_MAX), cursor).await?;
-        let mut page = json!({ "items": letters.into_iter().map(letter).collect::<Vec<_>>() });
+        let mut page = json!({ "items": letters.iter().map(letter).collect::<Vec<_>>() });
         if let Some(cursor) = cursor {
             page["cursor"] = cursor.into();
         }
@@ -339,7 +339,7 @@ impl Bus {
     }
 }
 
-fn letter(letter: StoredDeadLetter) -> Value {
+fn letter(letter: &StoredDeadLetter) -> Value {
     json!({
         "id": letter.id,
         "eventType": letter.event_type,

@@ -78,12 +78,12 @@ impl Drop for Keeper {
 impl Keeper {
     /// Starts the tasks.
     pub fn start(
-        settings: KeepSettings,
+        settings: &KeepSettings,
         store: Arc<dyn Store>,
         host: Arc<dyn Host>,
         env: &Env,
         metrics: Arc<Metrics>,
-        consumer: Arc<Consumer>,
+        consumer: &Arc<Consumer>,
         alarms: Arc<Alarms>,
     ) -> Self {
         let upkeep = Upkeep {
@@ -96,7 +96,7 @@ impl Keeper {
             kept: Vec::new(),
             sweeps: HashMap::new(),
         };
-        let renewal = renew(store.clone(), host.clone(), consumer, settings.stall_timeout);
+        let renewal = renew(store.clone(), host.clone(), consumer.clone(), settings.stall_timeout);
         let mut tasks =
             vec![tokio::spawn(told(host.clone(), "renewing the lease", renewal)), tokio::spawn(told(host.clone(), "upkeep", upkeep.run()))];
         if let Some(every) = settings.metrics_every {

@@ -211,7 +211,7 @@ impl Task {
         let first = submission.first;
         let count = memchr::memchr_iter(b'\n', submission.text.as_bytes()).count();
         let before = self.in_flight.len();
-        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| self.accept(submission))) {
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| self.accept(&submission))) {
             let error = Error::panicked(panic.as_ref());
             self.host.lifecycle(vec![Lifecycle::error(&error)]);
             // Nothing was sent before all records were read.
@@ -221,7 +221,7 @@ impl Task {
         }
     }
 
-    fn accept(&mut self, submission: Submission) {
+    fn accept(&mut self, submission: &Submission) {
         let mut refused = Vec::new();
         let mut buckets: BTreeMap<Bucket, (Vec<Token>, Vec<NewEvent>)> = BTreeMap::new();
         for (i, record) in submission.text.split_terminator('\n').enumerate() {

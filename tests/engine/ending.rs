@@ -41,27 +41,28 @@ async fn pausing_hands_back_what_waits_and_does_not_count() {
 
 #[tokio::test(start_paused = true)]
 async fn what_arrives_after_a_pause_is_handed_back() {
-    let place = Place::new(2);
-    let (bus, faults) = place.faulty_bus().await;
-    let id = bus.subscribe("a", json!({ "retry": { "initialDelay": 50 } })).await;
-    // A read and a claim are on their way when the pause comes.
-    faults.at_random(1, 0.0, ms(40));
-    bus.publish_many("a", 20).await;
-    for delivery in bus.host.next_many(20).await {
-        bus.settle(&delivery, failed("boom"));
+    for seed in 0..20 {
+        let place = Place::new(seed);
+        let (bus, faults) = place.faulty_bus().await;
+        let id = bus.subscribe("a", json!({ "retry": { "initialDelay": 50 } })).await;
+        bus.publish_many("a", 20).await;
+        for delivery in bus.host.next_many(20).await {
+            bus.settle(&delivery, failed("boom"));
+        }
+        // A claim is on its way when the pause comes.
+        faults.at_random(seed, 0.0, ms(60));
+        tokio::time::sleep(ms(60 + 5 * seed)).await;
+        bus.bus.pause(id, true);
+        tokio::time::sleep(ms(500)).await;
+        let called = bus.host.arrived();
+        assert_eq!(bus.in_flight(), called.len() as u64, "seed {seed}: nothing waits");
+        let other = place.bus().await;
+        other.subscribe("a", json!({})).await;
+        other.all_done(&other.host.next_many(20 - called.len()).await);
+        bus.all_done(&called);
+        tokio::time::sleep(ms(500)).await;
+        assert_eq!((bus.pending("a", "default").await, bus.in_flight()), (0, 0));
     }
-    tokio::time::sleep(ms(100)).await;
-    bus.publish_many("a", 5).await;
-    bus.bus.pause(id, true);
-    tokio::time::sleep(ms(500)).await;
-    let called = bus.host.arrived();
-    assert_eq!(bus.in_flight(), called.len() as u64, "nothing waits");
-    let other = place.bus().await;
-    other.subscribe("a", json!({})).await;
-    other.all_done(&other.host.next_many(25 - called.len()).await);
-    bus.all_done(&called);
-    tokio::time::sleep(ms(500)).await;
-    assert_eq!((bus.pending("a", "default").await, bus.in_flight()), (0, 0));
 }
 
 #[tokio::test(start_paused = true)]

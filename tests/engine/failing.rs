@@ -204,6 +204,26 @@ async fn a_late_success_acknowledges() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_late_success_changes_nothing_where_all_is_over() {
+    let bus = Place::new(19).bus().await;
+    bus.subscribe("dead", retry(0, 1)).await;
+    bus.subscribe("retried", retry(3, 1)).await;
+    bus.publish("dead", "x").await;
+    bus.publish("retried", "y").await;
+    let calls = bus.host.next_many(2).await;
+    for call in &calls {
+        bus.settle(call, timed_out());
+    }
+    bus.done(&bus.host.next().await);
+    idle().await;
+    bus.all_done(&calls);
+    idle().await;
+    assert_eq!(bus.dead_letters().await, [("x".into(), "max-attempts".into())]);
+    assert_eq!((bus.host.said(Kind::Consumed).len(), bus.host.said(Kind::DeadLettered).len()), (1, 1));
+    assert_eq!(bus.bus.metrics()["eventsConsumed"], 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_late_success_is_not_the_success_of_others() {
     let bus = Place::new(10).bus().await;
     bus.subscribe("a", retry(3, 1000)).await;
@@ -251,7 +271,9 @@ async fn handlers_past_their_time_are_bounded_and_what_waits_goes_to_others() {
         if calls.is_empty() {
             break;
         }
-        calls.iter().for_each(|call| bus.settle(call, timed_out()));
+        for call in &calls {
+            bus.settle(call, timed_out());
+        }
         hanging.extend(calls);
     }
     assert_eq!(hanging.len(), 6, "twice its concurrency");

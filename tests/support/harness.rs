@@ -13,7 +13,7 @@ use ossa::engine::host::Delivery;
 use ossa::engine::options::{NackOptions, SubscribeOptions};
 use ossa::engine::settle::Failure;
 use ossa::engine::store::memory::MemoryStore;
-use ossa::engine::store::{PartitionState, Store};
+use ossa::engine::store::{DeadLetterQuery, PartitionState, Store};
 use serde_json::{Value, json};
 
 use super::faulty::{Faults, Faulty};
@@ -155,8 +155,8 @@ impl TestBus {
     /// Publishes `count` events with the data 0, 1, ….
     pub async fn publish_many(&self, event_type: &str, count: u32) {
         let first = self.next.fetch_add(count, Ordering::Relaxed);
-        let records: String = (0..count).map(|n| format!("{event_type}\t\t\"{n}\"\n")).collect();
-        self.bus.publish(first, records);
+        let records: Vec<String> = (0..count).map(|n| format!("{event_type}\t\t\"{n}\"\n")).collect();
+        self.bus.publish(first, records.concat());
         for n in 0..count {
             self.host.result(first + n).await.expect("published");
         }
@@ -200,7 +200,7 @@ impl TestBus {
 
     /// Dead letters: data and reason.
     pub async fn dead_letters(&self) -> Vec<(String, String)> {
-        let (letters, _) = self.store.dead_letters(&Default::default(), 100_000, None).await.expect("listed");
+        let (letters, _) = self.store.dead_letters(&DeadLetterQuery::default(), 100_000, None).await.expect("listed");
         letters.into_iter().map(|letter| (letter.data.trim_matches('"').to_owned(), letter.reason)).collect()
     }
 

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use crate::engine::event::RetryOverride;
 use crate::engine::host::{EventText, Token};
-use crate::engine::store::{Disposal, Held};
+use crate::engine::store::{Disposal, EntryId, Held, Partition};
 
 /// Names an entry in flight, unique on a bus.
 pub type Key = u64;
@@ -80,8 +80,8 @@ pub struct Overdue {
     pub subscription: u32,
     /// The delivery, which may have ended since.
     pub key: Key,
-    /// All other handlers of the event succeeded: when this one does, the event is done.
-    pub alone: bool,
+    /// What its success would mean.
+    pub late: Late,
     /// The entry, as it was held.
     pub held: Held,
     /// Its group.
@@ -90,6 +90,19 @@ pub struct Overdue {
     pub consumer: Arc<str>,
     /// The event's id.
     pub event_id: String,
+}
+
+/// What the success of a handler past its time would mean.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Late {
+    /// Its delivery has not ended: it counts.
+    Counts,
+    /// All others succeeded: the event, which waits for its retry, is done.
+    Completes,
+    /// Others are to see the event again, this one is not.
+    Spares,
+    /// The event is done with.
+    Nothing,
 }
 
 /// All deliveries in flight on a bus.
@@ -172,6 +185,13 @@ impl Deliveries {
     /// Ends a token: its entry and subscription.
     pub fn redeem(&mut self, token: Token) -> Option<(Key, u32)> {
         self.tokens.remove(&token)
+    }
+
+    /// The event of this entry is done with: no late success has anything to add.
+    pub fn done_with(&mut self, partition: &Partition, id: EntryId) {
+        for overdue in self.overdue.values_mut().filter(|overdue| overdue.held.id == id && overdue.held.partition == *partition) {
+            overdue.late = Late::Nothing;
+        }
     }
 
     /// Entries in flight.

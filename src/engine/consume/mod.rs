@@ -189,6 +189,9 @@ impl Consumer {
     }
 
     /// Makes a subscription.
+    ///
+    /// # Errors
+    /// `ERR_INVALID_ARGUMENT` where other members of the group have other options; those of the store; `ERR_CLOSED`.
     pub async fn subscribe(&self, id: u32, pattern: String, options: SubscribeOptions) -> Subscribed {
         let (reply, answer) = oneshot::channel();
         self.tell(Command::Subscribe { id, pattern, options, reply });
@@ -196,6 +199,9 @@ impl Consumer {
     }
 
     /// Ends a subscription.
+    ///
+    /// # Errors
+    /// `ERR_INTERNAL` when the task ended by a defect.
     pub async fn unsubscribe(&self, id: u32, drain: Duration) -> Result<()> {
         let (reply, answer) = oneshot::channel();
         self.tell(Command::Unsubscribe { id, deadline: Instant::now() + drain, reply });

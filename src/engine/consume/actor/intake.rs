@@ -109,12 +109,11 @@ impl Actor {
         let event_id = view.id.to_string();
         if held.deliveries <= 1 && view.ttl_ms().is_some_and(|ttl| held.id.ms.saturating_add(ttl) <= now_ms) {
             let note = Note { event_id, expired: true, ..Note::default() };
-            return if view.ttl_given() {
-                self.settle_untouched(group_name, consumer, held, Disposal::Acknowledge, note);
-            } else {
-                let error = "its ttl was over before it was delivered".to_owned();
-                self.bury_untouched(group_name, consumer, held, DeadReason::Expired, error, note);
-            };
+            if view.ttl_given() {
+                return self.settle_untouched(group_name, consumer, held, Disposal::Acknowledge, note);
+            }
+            let error = "its ttl was over before it was delivered".to_owned();
+            return self.bury_untouched(group_name, consumer, held, DeadReason::Expired, error, note);
         }
         let retry = view.retry.clone();
         let Some(group) = self.groups.get_mut(group_name) else {

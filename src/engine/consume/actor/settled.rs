@@ -28,7 +28,7 @@ impl Actor {
                     failed += u64::from(!success);
                     time_us += note.duration_ms * 1000.0;
                 }
-                self.say(&group, &held, &disposal, note);
+                self.say(&group, &held, &disposal, &note);
             }
         }
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // µs
@@ -36,7 +36,7 @@ impl Actor {
     }
 
     /// Lifecycle events of one settled entry.
-    pub(super) fn say(&mut self, group: &Arc<str>, held: &Held, disposal: &Disposal, note: Note) {
+    pub(super) fn say(&mut self, group: &Arc<str>, held: &Held, disposal: &Disposal, note: &Note) {
         let mut say = |kind: Kind, extra: serde_json::Value| {
             if self.host.listens(kind) {
                 let mut about = json!({

@@ -9,7 +9,7 @@ use super::{Actor, release};
 use crate::engine::consume::Verdict;
 use crate::engine::consume::flush::Note;
 use crate::engine::consume::group::Sub;
-use crate::engine::consume::held::{Failed, Key, Overdue};
+use crate::engine::consume::held::{Failed, Key, Late, Overdue};
 use crate::engine::host::{Delivery, Lifecycle, Token};
 use crate::engine::settle::{self, Case, Failure};
 use crate::engine::store::{Disposal, Held};
@@ -108,7 +108,7 @@ impl Actor {
                     let overdue = Overdue {
                         subscription,
                         key,
-                        alone: false,
+                        late: Late::Counts,
                         held: entry.held.clone(),
                         group: entry.group.clone(),
                         consumer: entry.consumer.clone(),
@@ -155,8 +155,9 @@ impl Actor {
                 group.remember(entry.held.partition.clone(), entry.held.id, succeeded);
             }
         }
-        if let Some(overdue) = entry.late_success_is_all().and_then(|token| self.deliveries.overdue.get_mut(&token)) {
-            overdue.alone = true;
+        let completing = entry.late_success_is_all();
+        for (token, overdue) in self.deliveries.overdue.iter_mut().filter(|(_, overdue)| overdue.key == key) {
+            overdue.late = if completing == Some(*token) { Late::Completes } else { Late::Spares };
         }
         self.settle_entry(key, disposal);
     }
@@ -172,6 +173,7 @@ impl Actor {
                 release(&mut sub.running, entry.running.iter().filter(|(_, id)| *id == sub.id).count());
             }
             if matches!(disposal, Disposal::Acknowledge | Disposal::DeadLetter { .. }) {
+                self.deliveries.done_with(&entry.held.partition, entry.held.id);
                 group.partial.remove(&(entry.held.id, entry.held.partition.clone()));
             }
             if let Disposal::Retry { delay_ms, .. } = &disposal {
@@ -197,18 +199,22 @@ impl Actor {
         if *verdict != Verdict::Done {
             return;
         }
-        if let Some(entry) = self.deliveries.get_mut(overdue.key) {
-            // Other handlers of the event still run: this one has not failed after all.
-            entry.failures.retain(|failed| failed.token != token);
-            return self.confirm_with(overdue.key, confirm);
-        }
         let group = self.groups.get_mut(&overdue.group);
-        if !overdue.alone {
-            // Others are to see it again, this one is not.
-            if let Some(group) = group {
-                group.remember(overdue.held.partition, overdue.held.id, [overdue.subscription]);
+        match overdue.late {
+            Late::Counts => {
+                if let Some(entry) = self.deliveries.get_mut(overdue.key) {
+                    entry.failures.retain(|failed| failed.token != token);
+                }
+                return self.confirm_with(overdue.key, confirm);
             }
-            return;
+            Late::Spares => {
+                if let Some(group) = group {
+                    group.remember(overdue.held.partition, overdue.held.id, [overdue.subscription]);
+                }
+                return;
+            }
+            Late::Nothing => return,
+            Late::Completes => {}
         }
         if let Some(group) = group {
             group.partial.remove(&(overdue.held.id, overdue.held.partition.clone()));

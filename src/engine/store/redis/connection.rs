@@ -14,6 +14,9 @@ use super::wire::Wire;
 use crate::engine::env::lock;
 use crate::engine::error::{Code, Error, Result};
 
+/// Oldest server whose stream commands the scripts rely on.
+const SERVER_MIN: (u32, u32) = (7, 0);
+
 /// Where and how to connect.
 #[derive(Clone)]
 pub struct Target {
@@ -63,12 +66,31 @@ impl Target {
             .await
             .map_err(|_| self.unreachable("no answer within connectTimeoutMs"))?
             .map_err(|e| self.explain(&e))?;
-        let info = redis::cmd("CLIENT").arg("INFO").query_async(&mut inner).await.map_err(|e| self.explain(&e))?;
-        let info = super::reply::text(info)?;
+        let info = match redis::cmd("CLIENT").arg("INFO").query_async(&mut inner).await {
+            Ok(info) => super::reply::text(info)?,
+            // Servers before 6.2 do not know it: that they are too old says more.
+            Err(error) => return Err(self.too_old(&mut inner).await.unwrap_or_else(|| self.explain(&error))),
+        };
         let field = |name: &str| info.split(' ').find_map(|field| field.strip_prefix(name)).unwrap_or_default();
         let id = field("id=").parse().map_err(|_| super::reply::unexpected("CLIENT INFO"))?;
         let address = field("addr=").to_owned();
         Ok(Connection { inner, id, address })
+    }
+
+    async fn too_old(&self, connection: &mut MultiplexedConnection) -> Option<Error> {
+        let info = redis::cmd("INFO").arg("server").query_async(connection).await.ok()?;
+        self.unsupported(&super::reply::text(info).ok()?)
+    }
+
+    /// `ERR_UNSUPPORTED_SERVER` where the answer to `INFO server` says so.
+    pub fn unsupported(&self, info: &str) -> Option<Error> {
+        let version = info.lines().find_map(|line| line.strip_prefix("redis_version:")).unwrap_or("unknown").trim();
+        let mut parts = version.split('.').map(|part| part.parse::<u32>().unwrap_or(0));
+        if (parts.next().unwrap_or(0), parts.next().unwrap_or(0)) >= SERVER_MIN {
+            return None;
+        }
+        let message = format!("the server at {}:{} is version {version}; 7.0 or newer is needed (Redis, or Valkey)", self.host, self.port);
+        Some(Error::new(Code::UnsupportedServer, message).with("version", version))
     }
 
     /// `ERR_CONNECTION` with the address.
@@ -137,12 +159,14 @@ pub fn is_lost(error: &RedisError) -> bool {
     )
 }
 
-/// What became of a transaction that failed.
+/// What became of a script or transaction that failed.
 pub enum Failure {
     /// Its fate is unknown.
     Lost(Error),
     /// It was not executed; the server, or the one that takes its place, will execute it later.
     Later(Error),
+    /// It was not executed: the script has to come with it.
+    Unknown,
     /// It was not executed.
     Refused(Error),
 }
@@ -166,6 +190,7 @@ impl Failure {
         let explained = super::reply::server_error(error);
         match error.code() {
             "LOADING" | "MASTERDOWN" | "READONLY" | "TRYAGAIN" | "CLUSTERDOWN" | "BUSY" | "NOREPLICAS" => Self::Later(explained),
+            "NOSCRIPT" => Self::Unknown,
             _ => Self::Refused(explained),
         }
     }
@@ -397,6 +422,7 @@ impl Slot {
             Ok(replies) => Ok(super::reply::list(replies.unwrap_or_default())?.into_iter().skip(loaded).collect()),
             Err(error) => Err(match Failure::of(error, &self.link.target) {
                 Failure::Lost(error) | Failure::Later(error) | Failure::Refused(error) => error,
+                Failure::Unknown => super::reply::unexpected("EVALSHA"),
             }),
         }
     }

@@ -35,9 +35,6 @@ use crate::engine::error::{Code, Error, Result};
 use connection::{Link, Slot, Target};
 use keys::Keys;
 
-/// Oldest server whose stream commands the scripts rely on.
-const SERVER_MIN: (u32, u32) = (7, 0);
-
 /// How to reach Redis and how much to ask of it at once.
 #[derive(Clone)]
 pub struct RedisStoreConfig {
@@ -118,19 +115,7 @@ impl Shared {
         let mut info = redis::cmd("INFO");
         info.arg("server");
         let text = reply::text(self.control.query(info).await?)?;
-        let version = text.lines().find_map(|line| line.strip_prefix("redis_version:")).unwrap_or("unknown").trim();
-        let mut parts = version.split('.').map(|part| part.parse::<u32>().unwrap_or(0));
-        if (parts.next().unwrap_or(0), parts.next().unwrap_or(0)) < SERVER_MIN {
-            return Err(Error::new(
-                Code::UnsupportedServer,
-                format!(
-                    "the server at {}:{} is version {version}; 7.0 or newer is needed (Redis, or Valkey)",
-                    self.link.target.host, self.link.target.port
-                ),
-            )
-            .with("version", version));
-        }
-        Ok(())
+        self.link.target.unsupported(&text).map_or(Ok(()), Err)
     }
 
     /// Writes the layout's version once, and refuses another.
