@@ -58,6 +58,7 @@ macro_rules! on_every_server {
 on_every_server!(
     events_are_handled_retried_and_dead_lettered,
     a_lost_group_is_made_again_without_a_skip,
+    what_waits_for_its_retry_outlives_its_group,
     after_a_flush_it_goes_on_and_says_what_is_gone,
     a_server_that_restarts_empty_is_taken_up_again,
     a_server_that_stops_for_long_loses_nothing,
@@ -106,6 +107,23 @@ mod rules {
         until("the next one comes", async || seen.lock().unwrap().contains("after")).await;
         let said = bus.host.said(Kind::DataLoss);
         assert!(said.iter().all(|about| about["eventType"] != "quiet"), "{said:?}");
+        bus.disconnect(ms(100)).await;
+    }
+
+    pub async fn what_waits_for_its_retry_outlives_its_group(server: Server) {
+        let bus = bus(&server).await;
+        bus.subscribe("a", json!({ "retry": { "initialDelay": 60_000, "maxDelay": 60_000 } })).await;
+        bus.publish_many("a", 3).await;
+        let calls = bus.host.next_many(3).await;
+        let waiting = data(&calls[1]).to_owned();
+        bus.done(&calls[0]);
+        bus.settle(&calls[1], failed("boom"));
+        bus.done(&calls[2]);
+        until("one waits", async || bus.pending("a", "default").await == 1).await;
+        server.command(&[b"XGROUP", b"DESTROY", stream("a").as_bytes(), b"default"]).await;
+        let seen = handle_all(&bus);
+        until("it comes again", async || seen.lock().unwrap().contains(&waiting)).await;
+        until("it is settled", async || bus.pending("a", "default").await == 0).await;
         bus.disconnect(ms(100)).await;
     }
 

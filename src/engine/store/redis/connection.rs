@@ -159,14 +159,12 @@ pub fn is_lost(error: &RedisError) -> bool {
     )
 }
 
-/// What became of a script or transaction that failed.
+/// What became of a transaction that failed.
 pub enum Failure {
     /// Its fate is unknown.
     Lost(Error),
     /// It was not executed; the server, or the one that takes its place, will execute it later.
     Later(Error),
-    /// It was not executed: the script has to come with it.
-    Unknown,
     /// It was not executed.
     Refused(Error),
 }
@@ -190,7 +188,6 @@ impl Failure {
         let explained = super::reply::server_error(error);
         match error.code() {
             "LOADING" | "MASTERDOWN" | "READONLY" | "TRYAGAIN" | "CLUSTERDOWN" | "BUSY" | "NOREPLICAS" => Self::Later(explained),
-            "NOSCRIPT" => Self::Unknown,
             _ => Self::Refused(explained),
         }
     }
@@ -422,7 +419,6 @@ impl Slot {
             Ok(replies) => Ok(super::reply::list(replies.unwrap_or_default())?.into_iter().skip(loaded).collect()),
             Err(error) => Err(match Failure::of(error, &self.link.target) {
                 Failure::Lost(error) | Failure::Later(error) | Failure::Refused(error) => error,
-                Failure::Unknown => super::reply::unexpected("EVALSHA"),
             }),
         }
     }

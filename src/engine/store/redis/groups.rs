@@ -237,7 +237,13 @@ impl Shared {
     pub async fn restore_group(&self, partition: &Partition, group: &str, after: EntryId) -> Result<bool> {
         self.control.run(&self.note(partition)).await?;
         let bucket = partition.bucket();
-        let mut restore = scripts::call(&scripts::RESTORE, &[&self.keys.stream(partition), &self.keys.in_bucket(bucket, "partitions")]);
+        let keys = [
+            self.keys.stream(partition),
+            self.keys.in_bucket(bucket, "partitions"),
+            self.keys.retry(partition, group),
+            self.keys.failed(partition, group),
+        ];
+        let mut restore = scripts::call(&scripts::RESTORE, &keys.each_ref().map(String::as_str));
         restore.arg(keys::member(partition)).arg(group).arg(after.to_string());
         Ok(reply::int(&self.slot(bucket).query(restore).await?)? == 1)
     }

@@ -1,4 +1,5 @@
-//! The Lua scripts: files of their own, sent by hash, loaded when the server does not know them (again).
+//! The Lua scripts: files of their own, sent by hash, loaded when the server does not know them (again). Publishing sends
+//! the text instead, once a transaction.
 
 use std::sync::LazyLock;
 
@@ -35,8 +36,12 @@ macro_rules! scripts {
 }
 
 scripts! {
-    /// Writes a batch of events.
+    /// Writes one event that is delayed or has an idempotency key.
     APPEND = "append.lua",
+    /// Ends the transaction of a batch.
+    MARK = "mark.lua",
+    /// Notes the longest ttl of a partition.
+    FACTS = "facts.lua",
     /// Makes a stream with its groups.
     OPEN = "open.lua",
     /// Makes a lost group again.
@@ -70,7 +75,8 @@ pub fn call(script: &Lua, keys: &[&str]) -> Cmd {
     command("EVALSHA", &script.hash, keys)
 }
 
-/// `EVAL`, which makes the script known at the same time, with arguments still to be added.
+/// `EVAL`, which makes the script known at the same time, with arguments still to be added: for where an answer that
+/// it is unknown would come too late.
 pub fn eval(script: &Lua, keys: &[&str]) -> Cmd {
     command("EVAL", &script.source, keys)
 }

@@ -1,12 +1,11 @@
-//! Publishing: a few tasks that write, pipelines of batches, exactly once over a lost connection.
+//! Publishing: a few tasks that write, pipelines of transactions, exactly once over a lost connection.
 //!
-//! A batch is one call of `append.lua` for one bucket: all of it is written, with its number noted, or nothing. When a
-//! reply is lost, the writer connects anew, has the server close the old connection, so that nothing of it can take
-//! effect later, and reads that number: batches up to it are in, the others are sent again.
+//! A batch is one MULTI for one bucket that ends with a note of the batch's number (`mark.lua`). When a reply is lost,
+//! the writer connects anew, has the server close the old connection, so that nothing of it can take effect later, and
+//! reads the notes: batches up to the number are in, the others are sent again, in order.
 //!
-//! Events of a bucket keep the order of their calls, although several of its batches are on their way at once: one is
-//! written only right behind the one before it. When one comes back (its stream is gone), so do those that follow; they
-//! are sent again, in order, once none is on its way.
+//! Events of a bucket keep the order of their calls. Several batches of a bucket are on their way at once; what comes
+//! back (its stream is gone) waits until the others have come back too.
 
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
@@ -16,20 +15,22 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::{FuturesOrdered, FuturesUnordered};
-use redis::{RedisError, Value};
+use redis::{Cmd, Pipeline, RedisError, Value};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::super::{Appended, BUCKETS, Bucket, NewEvent, Partition};
-use super::connection::{Connection, Failure, Link, server_error};
+use super::connection::{Connection, Failure, Link};
 use super::keys::{self, Keys};
 use super::{reply, scripts};
 use crate::engine::env::lock;
 use crate::engine::error::{Code, Error, Result};
 
-/// Batches in flight on one connection: enough to keep the server busy while replies travel.
+/// Transactions in flight on one connection: enough to keep the server busy while replies travel.
 const IN_FLIGHT_MAX: usize = 4;
-/// Most bytes a batch, unless a single event is larger: the server does nothing else meanwhile.
+/// Places for notes on batches, used in turn: more than can be in flight.
+const NOTES: u64 = 8;
+/// Most bytes a transaction, unless a single event is larger: the server does nothing else meanwhile.
 const BATCH_BYTES_MAX: usize = 1024 * 1024;
 /// How long the number of a publisher's last batch is kept, s: longer than any publish waits.
 const PRODUCER_TTL_S: u64 = 3600;
@@ -116,11 +117,6 @@ impl Pending {
         self.ticket.fill(self.index, result);
     }
 
-    /// Delayed, or with an idempotency key.
-    fn is_special(&self) -> bool {
-        self.event.delay_ms.is_some() || self.event.idempotency.is_some()
-    }
-
     fn bytes(&self) -> usize {
         self.event.meta.len() + self.event.data.len()
     }
@@ -130,19 +126,19 @@ struct Batch {
     bucket: Bucket,
     number: u64,
     items: Vec<Pending>,
-    /// Number of the one before it, if that is on its way.
-    behind: Option<u64>,
-    /// Its partitions, in the order of their streams' keys.
+    /// Its partitions, in the order of their note.
     partitions: Vec<Partition>,
+    /// Index of each event's reply in the transaction's.
+    replies: Vec<usize>,
 }
 
-type Reply = (Batch, Result<Value, RedisError>);
+type Reply = (Batch, Result<Vec<Value>, RedisError>);
 
 /// What a writer needs to know.
 pub struct Settings {
     /// Names this publisher, unique.
     pub instance: String,
-    /// Most events a batch.
+    /// Most events a transaction.
     pub pipeline_size: usize,
     /// How long an event waits for its reply, or for the server to come back.
     pub timeout: Duration,
@@ -156,8 +152,6 @@ struct Lane {
     number: u64,
     /// Batches on their way.
     in_flight: usize,
-    /// One came back: those on their way will, too, and nothing is sent until they have.
-    broken: bool,
     /// A stream of its is being made: what follows waits too, so that order holds.
     opening: bool,
     /// It has a turn coming.
@@ -179,8 +173,6 @@ pub struct Writer {
     /// Longest ttl noted for a partition by this writer, ms; `None`: "never expires" was noted.
     noted_ttl: HashMap<Partition, Option<u64>>,
     accepted: u64,
-    /// The server should know the script.
-    script_known: bool,
     /// Partitions whose stream was made, or found, by this writer.
     opened: HashSet<Partition>,
     openings: FuturesUnordered<BoxFuture<'static, Openings>>,
@@ -200,7 +192,6 @@ impl Writer {
             ready: VecDeque::new(),
             noted_ttl: HashMap::new(),
             accepted: 0,
-            script_known: false,
             opened: HashSet::new(),
             openings: FuturesUnordered::new(),
         };
@@ -292,18 +283,23 @@ impl Writer {
             let bucket = self.ready.pop_front()?;
             let lane = &mut self.lanes[usize::from(bucket.0)];
             lane.listed = false;
-            lane.broken &= lane.in_flight > 0;
-            if lane.broken {
-                continue;
-            }
             let mut bytes = 0;
             let fitting = lane.queue.iter().take(self.settings.pipeline_size).take_while(|item| {
                 bytes += item.bytes();
                 bytes <= BATCH_BYTES_MAX
             });
             let take = fitting.count().max(1).min(lane.queue.len());
-            let closed: BTreeSet<&Partition> =
-                lane.queue.iter().take(take).map(|item| &item.event.partition).filter(|p| !self.opened.contains(*p)).collect();
+            // Events in a row are mostly of one partition.
+            let mut known: Option<&Partition> = None;
+            let mut closed: BTreeSet<&Partition> = BTreeSet::new();
+            for partition in lane.queue.iter().take(take).map(|item| &item.event.partition) {
+                if known != Some(partition) {
+                    known = Some(partition);
+                    if !self.opened.contains(partition) {
+                        closed.insert(partition);
+                    }
+                }
+            }
             if !closed.is_empty() {
                 // What is on its way comes first: it may have to be sent again, before what would go out then.
                 if lane.in_flight == 0 {
@@ -320,16 +316,15 @@ impl Writer {
                     items.push(item);
                 }
             }
-            if items.is_empty() {
-                self.list(bucket);
-                continue;
-            }
-            let behind = (lane.in_flight > 0).then_some(lane.number);
-            lane.in_flight += 1;
-            lane.number += 1;
-            let number = lane.number;
+            let number = (!items.is_empty()).then(|| {
+                lane.in_flight += 1;
+                lane.number += 1;
+                lane.number
+            });
             self.list(bucket);
-            return Some(Batch { bucket, number, items, behind, partitions: Vec::new() });
+            if let Some(number) = number {
+                return Some(Batch { bucket, number, items, partitions: Vec::new(), replies: Vec::new() });
+            }
         }
     }
 
@@ -401,68 +396,81 @@ impl Writer {
         self.keys.in_bucket(bucket, &format!("producer:{}", self.settings.instance))
     }
 
+    fn note_key(&self, bucket: Bucket, number: u64) -> String {
+        self.keys.in_bucket(bucket, &format!("producer:{}:{}", self.settings.instance, number % NOTES))
+    }
+
     /// Sends the batch; the future must be polled at once, what is sent first is done first.
     fn send(&mut self, connection: &Connection, mut batch: Batch) -> BoxFuture<'static, Reply> {
-        let mut keys = vec![self.producer_key(batch.bucket)];
+        let mut pipeline = Pipeline::with_capacity(batch.items.len() + 2);
+        pipeline.atomic();
+        let mut streams: Vec<String> = Vec::new();
+        let mut script_known = false;
+        // What events in a row share is made once.
+        let mut last: Option<(&NewEvent, usize)> = None;
         for item in &batch.items {
-            if !batch.partitions.contains(&item.event.partition) {
-                keys.push(self.keys.stream(&item.event.partition));
-                batch.partitions.push(item.event.partition.clone());
-            }
-        }
-        let longer: Vec<bool> = batch.items.iter().map(|item| self.notes_ttl(&item.event)).collect();
-        for (item, longer) in batch.items.iter().zip(&longer) {
-            if *longer {
-                keys.push(self.keys.facts(&item.event.partition));
-            }
-            if item.is_special() {
-                keys.extend(self.special_keys(&item.event));
-            }
-        }
-        let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
-        let mut cmd = if self.script_known { scripts::call(&scripts::APPEND, &keys) } else { scripts::eval(&scripts::APPEND, &keys) };
-        self.script_known = true;
-        cmd.arg(batch.number).arg(PRODUCER_TTL_S).arg(optional(batch.behind)).arg(batch.partitions.len());
-        for (item, longer) in batch.items.iter().zip(longer) {
             let event = &item.event;
-            if longer {
-                cmd.arg("t").arg(event.ttl_ms.map_or_else(|| "-1".to_owned(), |ms| ms.to_string()));
+            let same = last.filter(|(last, _)| last.partition == event.partition);
+            let at = same.map(|(_, at)| at).or_else(|| batch.partitions.iter().position(|partition| *partition == event.partition));
+            let at = at.unwrap_or_else(|| {
+                streams.push(self.keys.stream(&event.partition));
+                batch.partitions.push(event.partition.clone());
+                streams.len() - 1
+            });
+            if same.is_none_or(|(last, _)| last.ttl_ms != event.ttl_ms) {
+                self.note_ttl(&mut pipeline, event);
             }
-            let at = batch.partitions.iter().position(|partition| *partition == event.partition).unwrap_or_default();
-            // Streams come after the producer's key; the server counts from 1.
-            let key = at + 2;
-            if item.is_special() {
-                let window = event.idempotency.as_ref().map(|idempotency| idempotency.window_ms);
-                cmd.arg("k").arg(key).arg(&event.meta).arg(&event.data).arg(&*event.id);
-                cmd.arg(optional(event.delay_ms)).arg(optional(window)).arg(keys::member(&event.partition));
+            last = Some((event, at));
+            batch.replies.push(pipeline.len());
+            if event.delay_ms.is_none() && event.idempotency.is_none() {
+                let mut append = Cmd::with_capacity(8, 32 + streams[at].len() + event.meta.len() + event.data.len());
+                append.arg("XADD").arg(&streams[at]).arg("NOMKSTREAM").arg("*").arg("meta").arg(&event.meta).arg("data").arg(&event.data);
+                pipeline.add_command(append);
             } else {
-                cmd.arg(key).arg(&event.meta).arg(&event.data);
+                pipeline.add_command(self.append_script(&streams[at], event, script_known));
+                script_known = true;
             }
         }
+        let (producer, note) = (self.producer_key(batch.bucket), self.note_key(batch.bucket, batch.number));
+        let keys: Vec<&str> = [&producer, &note].into_iter().chain(&streams).map(String::as_str).collect();
+        let mut mark = scripts::eval(&scripts::MARK, &keys);
+        mark.arg(batch.number).arg(PRODUCER_TTL_S);
+        pipeline.add_command(mark);
         let mut connection = connection.inner.clone();
         let link = self.link.clone();
         // Unconstrained: were it put off by the scheduler, a later batch could overtake it.
         Box::pin(tokio::task::unconstrained(async move {
-            let _places = link.occupy(batch.items.len());
-            let result = connection.send_packed_command(&cmd).await;
+            let _places = link.occupy(pipeline.len());
+            let result = connection.send_packed_commands(&pipeline, pipeline.len() + 1, 1).await;
             (batch, result)
         }))
     }
 
-    /// Keys of an event that is delayed or has an idempotency key.
-    fn special_keys(&self, event: &NewEvent) -> [String; 4] {
+    /// `known`: the transaction made the script known before.
+    fn append_script(&self, stream: &str, event: &NewEvent, known: bool) -> Cmd {
         let bucket = event.partition.bucket();
         let member = keys::member(&event.partition);
-        [
-            self.keys.idempotency(&event.partition, event.idempotency.as_ref().map_or("", |idempotency| &idempotency.key)),
-            self.keys.in_bucket(bucket, &format!("delayed:{member}")),
-            self.keys.in_bucket(bucket, &format!("delayed-body:{member}")),
-            self.keys.in_bucket(bucket, "delayed"),
-        ]
+        let optional = |n: Option<u64>| n.map(|n| n.to_string()).unwrap_or_default();
+        let idempotency = event.idempotency.as_ref();
+        let keys = [
+            stream,
+            &self.keys.idempotency(&event.partition, idempotency.map_or("", |i| &i.key)),
+            &self.keys.in_bucket(bucket, &format!("delayed:{member}")),
+            &self.keys.in_bucket(bucket, &format!("delayed-body:{member}")),
+            &self.keys.in_bucket(bucket, "delayed"),
+        ];
+        let mut cmd = if known { scripts::call(&scripts::APPEND, &keys) } else { scripts::eval(&scripts::APPEND, &keys) };
+        cmd.arg(&*event.id)
+            .arg(&event.meta)
+            .arg(&event.data)
+            .arg(optional(event.delay_ms))
+            .arg(optional(idempotency.map(|i| i.window_ms)))
+            .arg(member);
+        cmd
     }
 
-    /// Whether its ttl is to be noted: upkeep removes by the longest of a partition.
-    fn notes_ttl(&mut self, event: &NewEvent) -> bool {
+    /// Upkeep removes by the longest ttl of a partition: note one that is longer than any noted.
+    fn note_ttl(&mut self, pipeline: &mut Pipeline, event: &NewEvent) {
         let longer = match (self.noted_ttl.get(&event.partition), event.ttl_ms) {
             (None, _) | (Some(Some(_)), None) => true,
             (Some(Some(noted)), Some(ttl)) => ttl > *noted,
@@ -470,8 +478,10 @@ impl Writer {
         };
         if longer {
             self.noted_ttl.insert(event.partition.clone(), event.ttl_ms);
+            let mut cmd = scripts::eval(&scripts::FACTS, &[&self.keys.facts(&event.partition)]);
+            cmd.arg(event.ttl_ms.map_or_else(|| "-1".to_owned(), |ms| ms.to_string()));
+            pipeline.add_command(cmd);
         }
-        longer
     }
 
     /// Takes in what came of a batch: answers its events, or puts them back, or adds it to the lost. Answers an error
@@ -479,37 +489,22 @@ impl Writer {
     fn land(&mut self, (batch, result): Reply, lost: &mut Vec<Batch>) -> Option<Error> {
         let bucket = batch.bucket;
         self.lane(bucket).in_flight -= 1;
-        let outcome = match result {
-            Ok(Value::ServerError(error)) => Err(Failure::said(&error)),
-            Ok(value) => outcome(value).map_err(Failure::Refused),
+        let replies = match result.map(|values| values.into_iter().next()) {
+            Ok(Some(Value::ServerError(error))) => Err(Failure::said(&error)),
+            Ok(replies) => reply::list(replies.unwrap_or(Value::Okay)).map_err(Failure::Refused),
             Err(error) => Err(Failure::of(error, &self.link.target)),
         };
-        self.lane(bucket).broken |= !matches!(outcome, Ok(Outcome::Written(_)));
         let mut useless = None;
-        match outcome {
-            Ok(Outcome::Written(others)) => {
-                self.link.up();
-                answer(batch, others);
-            }
-            Ok(Outcome::Behind) => self.put_back(bucket, batch.items),
-            Ok(Outcome::Missing(keys)) => {
-                for partition in keys.into_iter().filter_map(|key| batch.partitions.get(key.checked_sub(2)?)) {
-                    self.opened.remove(partition);
-                }
-                self.put_back(bucket, batch.items);
-            }
-            Err(Failure::Unknown) => {
-                self.script_known = false;
-                self.put_back(bucket, batch.items);
-            }
+        match replies {
+            Ok(replies) => self.answer(batch, replies),
             Err(Failure::Refused(error)) => {
-                self.forget_ttls(&batch.items);
                 for item in batch.items {
                     item.finish(Err(error.clone()));
                 }
             }
             Err(Failure::Later(error)) => {
-                self.put_back(bucket, batch.items);
+                self.noted_ttl.clear();
+                self.requeue(bucket, batch.items);
                 useless = Some(error);
             }
             Err(Failure::Lost(error)) => {
@@ -521,17 +516,34 @@ impl Writer {
         useless
     }
 
-    /// Events that were not written wait to be sent again, unless their time is over.
-    fn put_back(&mut self, bucket: Bucket, items: Vec<Pending>) {
-        self.forget_ttls(&items);
-        self.requeue(bucket, items);
-        let late = self.link.target.unreachable("the event could not be written in time");
-        self.expire_with(&late, self.link.is_closed());
+    /// Answers the events of a batch that the server has executed; puts back those whose stream is gone.
+    fn answer(&mut self, batch: Batch, mut values: Vec<Value>) {
+        self.link.up();
+        let mut again = Vec::new();
+        for (item, at) in batch.items.into_iter().zip(batch.replies) {
+            match values.get_mut(at).map(std::mem::take) {
+                Some(Value::BulkString(_)) => item.finish(Ok(Appended::Stored)),
+                Some(Value::Nil) => again.push(item),
+                Some(Value::Array(parts)) => match script_reply(parts) {
+                    Ok(Some(appended)) => item.finish(Ok(appended)),
+                    Ok(None) => again.push(item),
+                    Err(error) => item.finish(Err(error)),
+                },
+                Some(Value::ServerError(error)) => item.finish(Err(reply::server_error(&error))),
+                _ => item.finish(Err(reply::unexpected("XADD"))),
+            }
+        }
+        if !again.is_empty() {
+            self.close_streams(&again);
+            self.requeue(batch.bucket, again);
+            self.expire_with(&self.late(), self.link.is_closed());
+        }
     }
 
-    /// What was to be noted with them was not.
-    fn forget_ttls(&mut self, items: &[Pending]) {
-        for item in items {
+    /// Streams that went (FLUSHALL) come back with their groups before their events are sent again.
+    fn close_streams(&mut self, of: &[Pending]) {
+        for item in of {
+            self.opened.remove(&item.event.partition);
             self.noted_ttl.remove(&item.event.partition);
         }
     }
@@ -596,6 +608,7 @@ impl Writer {
         };
         for batch in lost.iter() {
             commands.push(get(self.producer_key(batch.bucket)));
+            commands.push(get(self.note_key(batch.bucket, batch.number)));
             let keyed = batch.items.iter().filter_map(|item| item.event.idempotency.as_ref().map(|i| (&item.event.partition, &i.key)));
             commands.extend(keyed.map(|(partition, key)| get(self.keys.idempotency(partition, key))));
         }
@@ -611,31 +624,47 @@ impl Writer {
         let mut found = Vec::with_capacity(lost.len());
         for batch in lost.iter() {
             let done = next()?.and_then(|number| number.parse::<u64>().ok()).is_some_and(|number| batch.number <= number);
+            let note = next()?.unwrap_or_default();
+            let mut note = note.split(' ');
+            let noted = note.next().and_then(|number| number.parse().ok()) == Some(batch.number);
+            let missing: Vec<usize> = note.filter(|_| noted).filter_map(|index| index.parse().ok()).collect();
             let keys = batch.items.iter().filter(|item| item.event.idempotency.is_some()).map(|_| next()).collect::<Result<Vec<_>>>()?;
-            found.push((done, keys));
+            found.push((done, missing, keys));
         }
-        for (batch, (done, keys)) in lost.drain(..).zip(found) {
-            self.recover(batch, done, keys);
+        for (batch, (done, missing, keys)) in lost.drain(..).zip(found) {
+            self.recover(batch, done, &missing, keys);
         }
-        self.script_known = false;
         Ok(connection)
     }
 
-    /// Answers the events of a lost batch if it was written, puts them back otherwise. `keys`: what the idempotency keys
-    /// of its events are now.
-    fn recover(&mut self, batch: Batch, done: bool, keys: Vec<Option<String>>) {
-        if !done {
-            self.forget_ttls(&batch.items);
-            self.requeue(batch.bucket, batch.items);
-            return;
-        }
+    /// Answers the events of a lost batch if it was executed; puts them back otherwise. `missing`: streams that were not
+    /// there; `keys`: what the idempotency keys of its events are now.
+    fn recover(&mut self, batch: Batch, done: bool, missing: &[usize], keys: Vec<Option<String>>) {
         let mut keys = keys.into_iter();
+        let mut again = Vec::new();
         for item in batch.items {
             let first = if item.event.idempotency.is_some() { keys.next().flatten() } else { None };
-            // Without a key, its window is over: sent again it would be written again.
-            let other = first.filter(|first| **first != *item.event.id);
-            item.finish(Ok(other.map_or(Appended::Stored, Appended::Duplicate)));
+            let was_missing = missing.iter().any(|at| batch.partitions.get(*at) == Some(&item.event.partition));
+            match first {
+                _ if !done => again.push(item),
+                _ if was_missing => {
+                    self.close_streams(std::slice::from_ref(&item));
+                    again.push(item);
+                }
+                Some(first) if *first != *item.event.id => item.finish(Ok(Appended::Duplicate(first))),
+                // Also when its window is over: sent again it would be written again.
+                _ => item.finish(Ok(Appended::Stored)),
+            }
         }
+        if !done {
+            // Notes that went with it are made again.
+            self.noted_ttl.clear();
+        }
+        self.requeue(batch.bucket, again);
+    }
+
+    fn late(&self) -> Error {
+        self.link.target.unreachable("the event could not be written in time")
     }
 
     /// Refuses events whose time is over.
@@ -650,46 +679,13 @@ impl Writer {
     }
 }
 
-/// What `append.lua` did with a batch.
-enum Outcome {
-    /// It is in, but for these events, by their place.
-    Written(HashMap<usize, Result<Appended>>),
-    /// The one before it is not: nothing was done.
-    Behind,
-    /// Streams that must be made first, by the place of their key: nothing was done.
-    Missing(Vec<usize>),
-}
-
-fn outcome(value: Value) -> Result<Outcome> {
-    let mut parts = reply::list(value)?.into_iter();
-    let what = parts.next().map(reply::text).transpose()?.unwrap_or_default();
-    let place = |value: &Value| Ok::<_, Error>(usize::try_from(reply::count(value)?).unwrap_or(usize::MAX));
-    match what.as_str() {
-        "ok" => {
-            let mut others = HashMap::new();
-            while let (Some(at), Some(what), Some(text)) = (parts.next(), parts.next(), parts.next()) {
-                let text = reply::text(text)?;
-                let result = if reply::text(what)? == "duplicate" {
-                    Ok(Appended::Duplicate(text))
-                } else {
-                    Err(server_error(text.split(' ').next().unwrap_or_default(), &text))
-                };
-                others.insert(place(&at)?, result);
-            }
-            Ok(Outcome::Written(others))
-        }
-        "behind" => Ok(Outcome::Behind),
-        "missing" => Ok(Outcome::Missing(parts.map(|part| place(&part)).collect::<Result<_>>()?)),
-        _ => Err(reply::unexpected("append.lua")),
+/// `None`: the stream must be opened first.
+fn script_reply(parts: Vec<Value>) -> Result<Option<Appended>> {
+    let mut parts = parts.into_iter();
+    match parts.next().map(reply::text).transpose()?.as_deref() {
+        Some("stored") => Ok(Some(Appended::Stored)),
+        Some("duplicate") => Ok(Some(Appended::Duplicate(reply::text(parts.next().unwrap_or_default())?))),
+        Some("missing") => Ok(None),
+        _ => Err(Error::new(Code::Redis, "the server's reply to a publish has an unexpected form")),
     }
-}
-
-fn answer(batch: Batch, mut others: HashMap<usize, Result<Appended>>) {
-    for (at, item) in batch.items.into_iter().enumerate() {
-        item.finish(others.remove(&at).unwrap_or(Ok(Appended::Stored)));
-    }
-}
-
-fn optional(number: Option<u64>) -> String {
-    number.map(|number| number.to_string()).unwrap_or_default()
 }

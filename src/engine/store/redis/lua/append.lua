@@ -1,91 +1,21 @@
--- Writes one batch of a publisher's events in a bucket: all of it, or nothing.
--- Atomic, and only right behind the batch before it: when one cannot be written, those that follow it come back too, so
--- that the order of the calls holds. The number noted at the end tells a publisher that lost the reply.
--- KEYS 1 number of the publisher's last batch  2… streams, then in the order of the events that need them, for each that
---      is delayed or has an idempotency key: that key, delayed: id → due ms, delayed: id → body, delayed partitions of the
---      bucket; for each noted ttl: facts of the partition
--- ARGV 1 number  2 seconds to keep it  3 number of the batch before, '' = none is on its way  4 how many streams
---      then for each event its stream's place in KEYS, meta, data, or
---        'k', stream, meta, data, event id, delay ms or '', idempotency window ms or '', member T:q
---      and before it where its ttl is the longest so far: 't', ttl ms or -1 = it never expires
--- Reply: {'ok', for each event that was not written its place and 'duplicate', first id or 'error', text}
---      | {'behind'} | {'missing', streams that must be opened first by their place…}
-if ARGV[3] ~= '' and redis.call('GET', KEYS[1]) ~= ARGV[3] then return {'behind'} end
-local missing = {'missing'}
-local k = 2 + ARGV[4]
-for i = 2, k - 1 do
-  if redis.call('TYPE', KEYS[i]).ok ~= 'stream' then missing[#missing + 1] = i end
+-- Writes one event that is delayed or has an idempotency key. Runs inside the publisher's MULTI.
+-- Atomic because key, delayed entry and stream entry must come into being together.
+-- KEYS 1 stream  2 idempotency key  3 delayed: id → due ms  4 delayed: id → body  5 delayed partitions of the bucket
+-- ARGV 1 event id  2 meta  3 data  4 delay ms or ''  5 idempotency window ms or ''  6 member T:q
+-- Reply: 'stored' | 'duplicate' <first id> | 'missing' (the stream must be opened first)
+if redis.call('EXISTS', KEYS[1]) == 0 then return {'missing'} end
+if ARGV[5] ~= '' then
+  local first = redis.call('GET', KEYS[2])
+  if first then return {'duplicate', first} end
+  redis.call('SET', KEYS[2], ARGV[1], 'PX', ARGV[5])
 end
-if #missing > 1 then return missing end
-
-local out = {'ok'}
-local function failed(n, what, text)
-  out[#out + 1] = n
-  out[#out + 1] = what
-  out[#out + 1] = text
+if ARGV[4] ~= '' then
+  local t = redis.call('TIME')
+  local due = t[1] * 1000 + math.floor(t[2] / 1000) + ARGV[4]
+  redis.call('ZADD', KEYS[3], due, ARGV[1])
+  redis.call('HSET', KEYS[4], ARGV[1], cjson.encode({ARGV[2], ARGV[3]}))
+  redis.call('ZADD', KEYS[5], 'LT', due, ARGV[6])
+else
+  redis.call('XADD', KEYS[1], '*', 'meta', ARGV[2], 'data', ARGV[3])
 end
-
--- For an event that waits or has a key. Its keys are of a kind of their own: one of a wrong type concerns it alone.
-local function append(n, at)
-  local key, due_key, body_key, index = KEYS[k], KEYS[k + 1], KEYS[k + 2], KEYS[k + 3]
-  local stream, meta, data, id, delay, window = KEYS[tonumber(ARGV[at])], unpack(ARGV, at + 1, at + 5)
-  local function run(...)
-    local reply = redis.pcall(...)
-    if type(reply) == 'table' and reply.err then error(reply.err, 0) end
-    return reply
-  end
-  local ok, text = pcall(function()
-    if window ~= '' then
-      local first = run('GET', key)
-      if first then return first end
-    end
-    if delay ~= '' then
-      local t = redis.call('TIME')
-      local due = t[1] * 1000 + math.floor(t[2] / 1000) + delay
-      run('ZADD', due_key, due, id)
-      run('HSET', body_key, id, cjson.encode({meta, data}))
-      run('ZADD', index, 'LT', due, ARGV[at + 6])
-    else
-      run('XADD', stream, '*', 'meta', meta, 'data', data)
-    end
-    -- Last: a key without its event would keep the event from ever being written.
-    if window ~= '' then run('SET', key, id, 'PX', window) end
-  end)
-  if not ok then return text end
-  if text then failed(n, 'duplicate', text) end
-end
-
--- Locals and names looked up once: this loop is most of what publishing costs the server.
-local write, args, last, streams = redis.pcall, ARGV, #ARGV, {}
-for at = 2, 1 + ARGV[4] do streams[tostring(at)] = KEYS[at] end
-local i, n = 5, 0
-while i <= last do
-  local first = args[i]
-  if first == 't' then
-    local known = redis.call('HGET', KEYS[k], 'ttl_ms_max')
-    local ttl = ARGV[i + 1]
-    if known ~= '-1' and (ttl == '-1' or not known or tonumber(known) < tonumber(ttl)) then
-      redis.call('HSET', KEYS[k], 'ttl_ms_max', ttl)
-    end
-    i, k = i + 2, k + 1
-  else
-    local problem
-    if first == 'k' then
-      problem = append(n, i + 1)
-      i, k = i + 8, k + 4
-    else
-      local reply = write('XADD', streams[first], '*', 'meta', args[i + 1], 'data', args[i + 2])
-      problem = reply.err
-      i = i + 3
-    end
-    if problem then
-      -- A server that takes no writes says so at the first: nothing was done then. Should the first ones have written
-      -- nothing, it says so again at the end.
-      if n == 0 and not string.find(problem, '^WRONGTYPE') then return redis.error_reply(problem) end
-      failed(n, 'error', problem)
-    end
-    n = n + 1
-  end
-end
-redis.call('SET', KEYS[1], ARGV[1], 'EX', ARGV[2])
-return out
+return {'stored'}
