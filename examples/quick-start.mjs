@@ -31,17 +31,18 @@ const retry = { maxAttempts: 3, initialDelay: 200 };
 const orderId = await eventBus.publish('order.placed', { orderId: 'order-7' }, { retry });
 console.log('Published order.placed:', orderId);
 await new Promise((resolve, reject) => {
+  eventBus.on('event:consumed', ({ eventId }) => eventId === orderId && resolve());
   eventBus
     .subscribe('order.placed', async ({ metadata }) => {
       if (metadata.id !== orderId) return;
       console.log(`Order placed, attempt ${metadata.attempt}`);
       if (metadata.attempt === 1) throw new Error('the warehouse does not answer');
-      resolve();
     })
     .catch(reject);
 });
 
-await eventBus.shutdown();
-await serviceRegistry.close();
 const { eventsPublished, eventsConsumed, eventsFailed } = eventBus.getMetrics();
 console.log('Done:', { eventsPublished, eventsConsumed, eventsFailed });
+
+await eventBus.shutdown();
+await serviceRegistry.close();
