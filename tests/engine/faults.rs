@@ -246,6 +246,18 @@ async fn what_the_store_refuses_for_good_is_said_and_comes_again() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn reads_that_are_refused_are_said_once_and_go_on() {
+    let (bus, faults) = Place::new(11).faulty_bus().await;
+    faults.next("read", &[Fault::Refused, Fault::Refused, Fault::Refused]);
+    bus.subscribe("a", json!({})).await;
+    let said = bus.host.hears(Kind::Error, |_| true).await;
+    assert_eq!((said["code"].as_str(), said["details"]["group"].as_str()), (Some("ERR_REDIS"), Some("default")));
+    bus.publish("a", "x").await;
+    bus.done(&bus.host.next().await);
+    assert_eq!(bus.host.said(Kind::Error).len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn comparing_and_reading_go_on_though_claims_never_end() {
     let (bus, faults) = Place::new(10).faulty_bus().await;
     let again = json!({ "maxAttempts": 100_000, "initialDelay": 1, "backoffMultiplier": 1 });

@@ -144,6 +144,8 @@ pub struct Group {
     pub due_at: Instant,
     /// A look is on its way.
     pub looking: bool,
+    /// The server refuses its reads for good, and that was said.
+    pub refused: bool,
     turn: u32,
     /// The last partition read for its backlog, and the last one looked at: the next one is next.
     last_read: Option<Partition>,
@@ -179,6 +181,7 @@ impl Group {
             compare_wanted: false,
             due_at: Instant::now(),
             looking: false,
+            refused: false,
             turn: 0,
             last_read: None,
             last_looked: None,

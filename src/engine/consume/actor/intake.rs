@@ -40,6 +40,7 @@ impl Actor {
         };
         match result {
             Ok(entries) => {
+                group.refused = false;
                 let mut found: HashMap<&Partition, usize> = HashMap::new();
                 for entry in &entries {
                     *found.entry(&entry.partition).or_default() += 1;
@@ -59,6 +60,12 @@ impl Actor {
             Err(ReadError::NoGroup) => self.restore(id),
             Err(ReadError::Store(error)) => {
                 group.compare_wanted = true;
+                // A server that is away is told by `connection:lost`. One that refuses would go unnoticed: nothing would
+                // arrive, and nothing would say why. Once, until a read succeeds again.
+                if !error.retryable && !group.refused {
+                    group.refused = true;
+                    self.said.push(Lifecycle::error(&error.clone().with("group", &*id.name)));
+                }
                 tracing::debug!(%error, "a read failed");
             }
         }
