@@ -116,6 +116,15 @@ pub struct GroupId {
     pub serial: u64,
 }
 
+/// Comparing what is pending in the store with what is held here.
+#[derive(Default)]
+pub struct Comparison {
+    /// It is due, also while another one runs.
+    pub wanted: bool,
+    /// It runs: nothing else is read or claimed.
+    pub running: bool,
+}
+
 /// A consumer group on this bus.
 pub struct Group {
     /// Who it is.
@@ -136,10 +145,8 @@ pub struct Group {
     pub reading: Option<InRead>,
     /// Claims on their way.
     pub claiming: usize,
-    /// Pending entries are being compared: nothing else is read or claimed.
-    pub comparing: bool,
-    /// The pending entries are to be compared with what is held.
-    pub compare_wanted: bool,
+    /// Of what is pending with what is held.
+    pub comparison: Comparison,
     /// When to look for due redeliveries.
     pub due_at: Instant,
     /// A look is on its way.
@@ -177,8 +184,7 @@ impl Group {
             waker,
             reading: None,
             claiming: 0,
-            comparing: false,
-            compare_wanted: false,
+            comparison: Comparison::default(),
             due_at: Instant::now(),
             looking: false,
             refused: false,
@@ -276,7 +282,7 @@ impl Group {
 
     /// What to read now; `None` while there is no place, or a read is on its way. `wait` is the longest wait.
     pub fn plan(&mut self, consumer: &Arc<str>, batch_size: usize, wait: Duration) -> Option<Plan> {
-        if self.reading.is_some() || self.comparing || self.partitions.is_empty() {
+        if self.reading.is_some() || self.comparison.running || self.partitions.is_empty() {
             return None;
         }
         // Due redeliveries take the next place, so that a backlog of new events cannot hold them off.

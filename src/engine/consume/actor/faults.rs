@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use super::{Actor, Done, READ_PAUSE, consumer_name, same};
 use crate::engine::consume::LEASE;
 use crate::engine::consume::flush::Note;
-use crate::engine::consume::group::GroupId;
+use crate::engine::consume::group::{Comparison, GroupId};
 use crate::engine::consume::held::Key;
 use crate::engine::host::{Kind, Lifecycle};
 use crate::engine::store::{Disposal, EntryId, GroupSpec, Held, Partition, StartFrom};
@@ -24,7 +24,7 @@ impl Actor {
     pub(super) fn restore(&mut self, id: &GroupId) {
         let held = self.held(&id.name);
         let Some(group) = same(&mut self.groups, id) else { return };
-        group.comparing = true;
+        group.comparison.running = true;
         let specs: Vec<GroupSpec> = group.subs.iter().map(|sub| sub.spec(&id.name)).collect();
         // All of them: joining makes what is missing, too, but from the beginning.
         let work: Vec<(Partition, EntryId, EntryId)> = group
@@ -65,7 +65,7 @@ impl Actor {
 
     pub(super) fn restored(&mut self, id: &GroupId) {
         if let Some(group) = same(&mut self.groups, id) {
-            group.comparing = false;
+            group.comparison.running = false;
         }
     }
 
@@ -187,7 +187,7 @@ impl Actor {
     /// nobody knows of.
     pub(super) fn compare(&mut self) {
         let mut ready: Vec<GroupId> = Vec::new();
-        for group in self.groups.values().filter(|group| group.compare_wanted && !group.comparing && group.claiming == 0) {
+        for group in self.groups.values().filter(|group| group.comparison.wanted && !group.comparison.running && group.claiming == 0) {
             if group.reading.is_some() {
                 group.waker.wake();
             } else {
@@ -198,7 +198,7 @@ impl Actor {
             // Nothing is taken until the answer is there: what is held then, was held now.
             let mut held = self.held(&id.name);
             let Some(group) = same(&mut self.groups, &id) else { continue };
-            (group.compare_wanted, group.comparing) = (false, true);
+            group.comparison = Comparison { wanted: false, running: true };
             let partitions: Vec<Partition> = group.partitions.keys().cloned().collect();
             let (store, consumer) = (self.store.clone(), self.consumer.clone());
             self.work.push(Box::pin(async move {
@@ -218,7 +218,7 @@ impl Actor {
 
     pub(super) fn compared(&mut self, id: &GroupId, consumer: &Arc<str>, lost: Vec<Held>) {
         if let Some(group) = same(&mut self.groups, id) {
-            group.comparing = false;
+            group.comparison.running = false;
             if !lost.is_empty() {
                 group.due_at = group.due_at.min(Instant::now() + Duration::from_millis(20));
             }

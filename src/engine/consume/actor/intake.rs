@@ -17,7 +17,7 @@ use crate::engine::store::{Body, DeadReason, Disposal, Entry, Held, Partition, R
 impl Actor {
     pub(super) fn plan_reads(&mut self) {
         for group in self.groups.values_mut() {
-            if group.compare_wanted {
+            if group.comparison.wanted {
                 continue;
             }
             if let Some(plan) = group.plan(&self.consumer, self.settings.batch_size, self.settings.read_wait) {
@@ -59,7 +59,7 @@ impl Actor {
             }
             Err(ReadError::NoGroup) => self.restore(id),
             Err(ReadError::Store(error)) => {
-                group.compare_wanted = true;
+                group.comparison.wanted = true;
                 // A server that is away is told by `connection:lost`. One that refuses would go unnoticed: nothing would
                 // arrive, and nothing would say why. Once, until a read succeeds again.
                 if !error.retryable && !group.refused {

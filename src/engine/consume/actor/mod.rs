@@ -260,7 +260,7 @@ impl Actor {
             Command::TopologyChanged => self.read_types(),
             Command::Reconnected => {
                 self.read_types();
-                self.groups.values_mut().for_each(|group| group.compare_wanted = true);
+                self.groups.values_mut().for_each(|group| group.comparison.wanted = true);
             }
             Command::Lapsed(consumer) => self.heard_lapsed(&consumer),
             Command::Stalled(stalled) => self.set_stalled(stalled),
@@ -319,7 +319,7 @@ impl Actor {
         let now = Instant::now();
         if now >= self.compare_at {
             self.compare_at = now + COMPARE_EVERY;
-            self.groups.values_mut().for_each(|group| group.compare_wanted = true);
+            self.groups.values_mut().for_each(|group| group.comparison.wanted = true);
             self.read_types();
         }
     }

@@ -60,7 +60,7 @@ impl Actor {
         let mut work: Vec<Work> = Vec::new();
         for group in self.groups.values_mut() {
             // What is wanted comes next, so that claims without end do not put it off.
-            if group.comparing || group.compare_wanted {
+            if group.comparison.running || group.comparison.wanted {
                 continue;
             }
             let due: Vec<Partition> = group.partitions.iter().filter(|(_, reading)| reading.due).map(|(at, _)| at.clone()).collect();
@@ -103,7 +103,7 @@ impl Actor {
                 Ok(due) if due.entries.len() >= asked => group.due_at = Instant::now(),
                 Ok(_) => {}
                 // Some may be ours without our knowing.
-                Err(_) => group.compare_wanted = true,
+                Err(_) => group.comparison.wanted = true,
             }
         }
         let Ok(due) = result else { return };

@@ -148,7 +148,7 @@ impl Actor {
         if let Some(group) = same(&mut self.groups, id) {
             (group.plans, group.waker, group.reading) = (plans, waker, None);
             // What it had read is pending, and known to nobody.
-            group.compare_wanted = true;
+            group.comparison.wanted = true;
         }
     }
 
