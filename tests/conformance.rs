@@ -63,6 +63,8 @@ conformance! {
         two_processes_that_move_delayed_events_move_each_once;
     topology:
         an_opened_partition_is_known,
+        the_number_of_partitions_is_decided_once,
+        lanes_of_a_partition_are_streams_of_their_own,
         topology_lists_specs_with_their_options,
         a_new_partition_has_every_durable_group_that_matches_at_its_beginning,
         a_join_answers_the_partitions_its_pattern_matches,

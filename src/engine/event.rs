@@ -3,7 +3,8 @@
 //!
 //! `{"v":1,"id":…,"timestamp":<ms>,"source":…,"version":…,"priority":…}` and, where given, `ttl` (seconds, chosen by
 //! the publisher) or `dttl` (the publisher's default), `target`, `correlationId`, `causationId`, `partitionKey`,
-//! `tags`, `headers`, `retry`. Keys are those of `EventMetadata`; the type is the stream's.
+//! `tags`, `headers`, `retry`; for the bus alone `due`, `ackTo`, `replyTo`. The others are those of `EventMetadata`; the
+//! type is the stream's.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -16,8 +17,8 @@ use super::error::{Error, Result};
 /// Version of the packed form.
 pub const META_VERSION: u8 = 1;
 
-/// `EventPriority`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+/// `EventPriority`, the most urgent first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Priority {
     /// Before everything else.
@@ -32,6 +33,14 @@ pub enum Priority {
 }
 
 impl Priority {
+    /// All of them, the most urgent first.
+    pub const ALL: [Self; 4] = [Self::Critical, Self::High, Self::Normal, Self::Low];
+
+    /// The priority that [`Priority::as_str`] names.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|priority| priority.as_str() == name)
+    }
+
     /// As in the public contract.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -102,6 +111,15 @@ pub struct Extras {
     /// Retry settings of this event.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retry: Option<RetryOverride>,
+    /// When it is due, ms since 1970, where it was published for later.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub due: Option<u64>,
+    /// Inbox that waits for the acknowledgement.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ack_to: Option<String>,
+    /// Inbox that waits for what the handler answers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reply_to: Option<String>,
 }
 
 impl Extras {

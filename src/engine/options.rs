@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::{Map, Value};
+use serde::Serialize;
+use serde_json::{Map, Value, json};
 
 use super::error::{Code, Error, Result};
 use super::event::{Extras, Jitter, Priority, RetryOverride};
@@ -17,6 +18,10 @@ const LABELS_MAX: usize = 100;
 const HEADER_BYTES_MAX: usize = 8192;
 /// Longest time a handler or a delay may take: what a JavaScript number holds as whole ms.
 const MS_MAX: f64 = 9_007_199_254_740_991.0;
+/// Most events of one call of a batch handler.
+const BATCH_SIZE_MAX: usize = 10_000;
+/// Longest time a batch gathers, ms: an hour.
+const BATCH_WAIT_MS_MAX: f64 = 3_600_000.0;
 /// Days an idempotency key may be remembered.
 const DAY_MS: u64 = 86_400_000;
 
@@ -31,6 +36,12 @@ pub struct PublishOptions {
     pub deliver_at_ms: Option<u64>,
     /// See `idempotencyKey`.
     pub idempotency: Option<Idempotency>,
+    /// Its lane, unless it has a partition key; `None`: `defaults.priority`.
+    pub priority: Option<Priority>,
+    /// What the publisher waits for beyond its storing.
+    pub ask: Option<Ask>,
+    /// To the subscribers of this moment; nothing is stored.
+    pub transient: bool,
     /// Who publishes, instead of `SERVICE_NAME`.
     pub source: Option<String>,
     /// Of the data's shape.
@@ -39,6 +50,15 @@ pub struct PublishOptions {
     pub cancellable: bool,
     /// The rest of the metadata.
     pub extras: Extras,
+}
+
+/// What a publisher waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ask {
+    /// That a group acknowledges it, for so many ms from the call.
+    Acknowledgement(u64),
+    /// What a handler answers, for so many ms from the call.
+    Reply(u64),
 }
 
 /// What becomes of an event whose handler failed.
@@ -86,6 +106,40 @@ pub struct SubscribeOptions {
     pub error_strategy: ErrorStrategy,
     /// Retry settings.
     pub retry: RetryOverride,
+    /// Which events its handler sees; the others are acknowledged.
+    pub filter: Option<Filter>,
+    /// Events of one `partitionKey` are handled one at a time, in order.
+    pub ordered: bool,
+    /// The group ends with its last consumer.
+    pub ephemeral: bool,
+    /// The handler gets several events at once.
+    pub batch: Option<Batch>,
+}
+
+/// What an event has to have; all that is given holds.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Filter {
+    /// One of these sources.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub source: Vec<String>,
+    /// One of these tags.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub tags: Vec<String>,
+    /// One of these priorities.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub priority: Vec<Priority>,
+    /// All of these headers.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub headers: BTreeMap<String, String>,
+}
+
+/// How events are gathered for a handler.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Batch {
+    /// Most events of one call.
+    pub size_max: usize,
+    /// How long the first of them waits for others, ms.
+    pub wait_ms_max: u64,
 }
 
 impl SubscribeOptions {
@@ -96,7 +150,20 @@ impl SubscribeOptions {
             Start::Latest => "latest".to_owned(),
             Start::Time(ms) => ms.to_string(),
         };
-        format!(r#"{{"startFrom":"{start}","autoAck":{}}}"#, self.auto_ack)
+        let mut options = json!({ "startFrom": start, "autoAck": self.auto_ack });
+        if let Some(filter) = &self.filter {
+            options["filter"] = json!(filter);
+        }
+        if self.ordered {
+            options["ordered"] = true.into();
+        }
+        if self.ephemeral {
+            options["ephemeral"] = true.into();
+        }
+        if let Some(batch) = self.batch {
+            options["batch"] = json!({ "maxSize": batch.size_max, "maxWaitMs": batch.wait_ms_max });
+        }
+        options.to_string()
     }
 }
 
@@ -219,6 +286,47 @@ impl Fields {
         Ok(Some(retry))
     }
 
+    /// `None` also for a filter that everything passes.
+    fn filter(&mut self, key: &str) -> Result<Option<Filter>> {
+        let Some(value) = self.map.remove(key) else { return Ok(None) };
+        let mut fields = Self::read(value, "options.filter")?;
+        if let Some(Value::String(source)) = fields.map.get("source") {
+            let sources = vec![Value::String(source.clone())];
+            fields.map.insert("source".to_owned(), sources.into());
+        }
+        let filter = Filter {
+            source: fields.tags("source")?.unwrap_or_default(),
+            tags: fields.tags("tags")?.unwrap_or_default(),
+            priority: fields.priorities("priority")?,
+            headers: fields.headers("headers")?.unwrap_or_default(),
+        };
+        fields.end(&["source", "tags", "priority", "headers"])?;
+        Ok((filter != Filter::default()).then_some(filter))
+    }
+
+    fn priorities(&mut self, key: &str) -> Result<Vec<Priority>> {
+        let Some(value) = self.map.remove(key) else { return Ok(Vec::new()) };
+        let named = |value: &Value| value.as_str().and_then(Priority::named);
+        let priorities: Option<Vec<Priority>> = value.as_array().and_then(|list| list.iter().map(named).collect());
+        priorities.ok_or_else(|| self.wrong(key, &value, "an array of 'critical', 'high', 'normal', 'low'"))
+    }
+
+    fn batch(&mut self, key: &str) -> Result<Option<Batch>> {
+        let Some(value) = self.map.remove(key) else { return Ok(None) };
+        let mut fields = Self::read(value, "options.batch")?;
+        let Some(size_max) = fields.count("maxSize", BATCH_SIZE_MAX)? else {
+            return Err(Error::argument(
+                "options.batch.maxSize",
+                format!("is missing; it must be a whole number from 1 to {BATCH_SIZE_MAX}"),
+            ));
+        };
+        let right = "a number of milliseconds from 0 to 3600000";
+        let wait = fields.number("maxWaitMs", 0.0, BATCH_WAIT_MS_MAX, false, right)?.unwrap_or(0.0);
+        fields.end(&["maxSize", "maxWaitMs"])?;
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // in range by the check
+        Ok(Some(Batch { size_max, wait_ms_max: wait.ceil() as u64 }))
+    }
+
     /// Refuses a feature that this version does not have, unless it is switched off.
     fn later(&mut self, key: &str, off: &[Value]) -> Result<()> {
         match self.map.remove(key) {
@@ -285,18 +393,15 @@ impl PublishOptions {
         let off = [Value::Bool(false)];
         fields.later("waitForAck", &off)?;
         fields.later("ackTimeoutMs", &[])?;
-        fields.later("partitionKey", &[])?;
         fields.later("transient", &off)?;
-        let lanes = [("critical", Priority::Critical), ("high", Priority::High), ("normal", Priority::Normal), ("low", Priority::Low)];
-        if let Some(priority) = fields.choice("priority", &lanes)?.filter(|p| *p != Priority::Normal) {
-            fields.map.insert("priority".into(), priority.as_str().into());
-            fields.later("priority", &[])?;
-        }
         let options = Self {
             ttl,
             delay_ms,
             deliver_at_ms,
             idempotency: key.map(|key| Idempotency { key, window_ms: window.unwrap_or(DAY_MS) }),
+            priority: fields.choice("priority", &Priority::ALL.map(|priority| (priority.as_str(), priority)))?,
+            ask: None,
+            transient: false,
             cancellable: fields.flag("signal")?.unwrap_or(false),
             source: fields.text("source")?,
             version: fields.text("version")?,
@@ -304,10 +409,11 @@ impl PublishOptions {
                 target: fields.text("target")?,
                 correlation_id: fields.text("correlationId")?,
                 causation_id: fields.text("causationId")?,
-                partition_key: None,
+                partition_key: fields.text("partitionKey")?,
                 tags: fields.tags("tags")?,
                 headers: fields.headers("headers")?,
                 retry: fields.retry("retry")?,
+                ..Extras::default()
             },
         };
         fields.end(&PUBLISH_KEYS)?;
@@ -351,6 +457,7 @@ impl SubscribeOptions {
         if let Some(group) = &group {
             name::check_group(group)?;
         }
+        let ephemeral = fields.flag("ephemeral")?.unwrap_or(false);
         let from =
             fields.choice("startFrom", &[("beginning", From::Beginning), ("latest", From::Latest), ("timestamp", From::Timestamp)])?;
         let at = fields.ms("startTimestamp", 0.0)?;
@@ -361,18 +468,23 @@ impl SubscribeOptions {
             }
             (_, Some(_)) => return Err(Error::argument("options.startTimestamp", "has no meaning unless startFrom is 'timestamp'")),
             (Some(From::Latest), None) => Start::Latest,
+            (None, None) if ephemeral => Start::Latest,
             (Some(From::Beginning) | None, None) => Start::Beginning,
         };
-        fields.later("filter", &[])?;
-        fields.later("ordered", &[Value::Bool(false)])?;
-        fields.later("ephemeral", &[Value::Bool(false)])?;
-        fields.later("batch", &[])?;
+        let batch = fields.batch("batch")?;
+        let max_unacknowledged = fields.count("maxUnacknowledged", IN_FLIGHT_MAX)?;
+        if let (Some(batch), Some(most)) = (batch, max_unacknowledged)
+            && most < batch.size_max
+        {
+            let message = format!("is {most}, less than batch.maxSize ({}): a batch could never be full", batch.size_max);
+            return Err(Error::argument("options.maxUnacknowledged", message));
+        }
         #[allow(clippy::cast_possible_truncation)] // in range by the check
         let options = Self {
             group,
             start,
             auto_ack: fields.flag("autoAck")?.unwrap_or(true),
-            max_unacknowledged: fields.count("maxUnacknowledged", IN_FLIGHT_MAX)?,
+            max_unacknowledged,
             consumer_timeout_ms: fields.ms("consumerTimeout", 1.0)?,
             concurrency: fields.count("concurrency", IN_FLIGHT_MAX)?,
             priority: fields.number("priority", -1e9, 1e9, true, "a whole number; higher is called first")?.map_or(0, |n| n as i64),
@@ -383,6 +495,10 @@ impl SubscribeOptions {
                 )?
                 .unwrap_or_default(),
             retry: fields.retry("retry")?.unwrap_or_default(),
+            filter: fields.filter("filter")?,
+            ordered: fields.flag("ordered")?.unwrap_or(false),
+            ephemeral,
+            batch,
         };
         fields.end(&SUBSCRIBE_KEYS)?;
         Ok(options)
@@ -452,7 +568,6 @@ mod tests {
             (r#"{"retry":{"tries":1}}"#, "options.retry.tries", Code::InvalidArgument),
             (r#"{"retry":3}"#, "options.retry", Code::InvalidArgument),
             (r#"{"priority":"urgent"}"#, "options.priority", Code::InvalidArgument),
-            (r#"{"priority":"high"}"#, "options.priority", Code::Disabled),
             (r#"{"waitForAck":true}"#, "options.waitForAck", Code::Disabled),
             (r#"{"toString":1}"#, "options.toString", Code::InvalidArgument),
             ("[]", "options", Code::InvalidArgument),
@@ -480,11 +595,39 @@ mod tests {
             (json!({"errorStrategy": "panic"}), "options.errorStrategy"),
             (json!({"retry": {"maxDelay": -1}}), "options.retry.maxDelay"),
             (json!({"qos": 1}), "options.qos"),
+            (json!({"filter": "a"}), "options.filter"),
+            (json!({"filter": {"tags": "a"}}), "options.filter.tags"),
+            (json!({"filter": {"source": 1}}), "options.filter.source"),
+            (json!({"filter": {"priority": ["urgent"]}}), "options.filter.priority"),
+            (json!({"filter": {"headers": {"a": 1}}}), "options.filter.headers"),
+            (json!({"filter": {"type": "a"}}), "options.filter.type"),
+            (json!({"ordered": "yes"}), "options.ordered"),
+            (json!({"ephemeral": 1}), "options.ephemeral"),
+            (json!({"batch": 10}), "options.batch"),
+            (json!({"batch": {}}), "options.batch.maxSize"),
+            (json!({"batch": {"maxSize": 0}}), "options.batch.maxSize"),
+            (json!({"batch": {"maxSize": 5, "maxWaitMs": -1}}), "options.batch.maxWaitMs"),
+            (json!({"batch": {"maxSize": 5, "size": 1}}), "options.batch.size"),
+            (json!({"batch": {"maxSize": 5}, "maxUnacknowledged": 4}), "options.maxUnacknowledged"),
         ] {
             let error = SubscribeOptions::read(value.clone()).unwrap_err();
             assert_eq!(error.details["argument"], path, "{value}");
         }
-        assert_eq!(SubscribeOptions::read(json!({"ordered": true})).unwrap_err().code, Code::Disabled);
         assert!(SubscribeOptions::read(json!({})).unwrap().auto_ack);
+    }
+
+    #[test]
+    fn options_of_the_group_name_what_its_members_must_agree_on() {
+        let of = |value| SubscribeOptions::read(value).unwrap().of_the_group();
+        assert_eq!(of(json!({})), r#"{"startFrom":"beginning","autoAck":true}"#);
+        assert_eq!(of(json!({"filter": {}, "ordered": false, "concurrency": 3})), of(json!({})));
+        assert_eq!(of(json!({"ephemeral": true})), r#"{"startFrom":"latest","autoAck":true,"ephemeral":true}"#);
+        assert_eq!(
+            of(json!({"filter": {"source": "a", "priority": ["low"], "headers": {"h": "1"}}, "ordered": true, "batch": {"maxSize": 3}})),
+            concat!(
+                r#"{"startFrom":"beginning","autoAck":true,"filter":{"source":["a"],"priority":["low"],"headers":{"h":"1"}},"#,
+                r#""ordered":true,"batch":{"maxSize":3,"maxWaitMs":0}}"#
+            )
+        );
     }
 }

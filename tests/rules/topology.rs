@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use ossa::engine::error::Code;
-use ossa::engine::store::{EntryId, GroupSpec, Partition, ReadError, ReadFrom, StartFrom, StoreEvent};
+use ossa::engine::event::Priority;
+use ossa::engine::store::{EntryId, GroupSpec, Partition, Partitioning, ReadError, ReadFrom, StartFrom, StoreEvent, StreamLayout};
 
 use crate::support::events::{
     LONG, acknowledge, event, event_ids, events, group_state, inspect, partition, publish, reader, spec, take, take_one,
@@ -24,6 +25,36 @@ pub async fn an_opened_partition_is_known(world: &World) {
     assert_eq!(topology.partitions, ["known.also:this/one", "known.type"].map(partition));
     let state = inspect(store, &partition("known.type")).await;
     assert_eq!((state.length, state.first, state.last), (0, None, None));
+}
+
+pub async fn the_number_of_partitions_is_decided_once(world: &World) {
+    let (store, other) = (&world.store, world.user().await);
+    assert_eq!(store.layout("plain").await.expect("asked"), StreamLayout::default());
+    let eight = StreamLayout { partitions: 8, partitioning: Partitioning::RoundRobin, keep_count: Some(5), ..StreamLayout::default() };
+    let error = other.create_stream("plain", &eight).await.expect_err("its first event was in one partition");
+    assert_eq!((error.code, error.details["argument"].as_str()), (Code::InvalidArgument, Some("config.partitions")));
+    other.create_stream("wide", &eight).await.expect("made");
+    assert_eq!(store.layout("wide").await.expect("asked"), eight);
+    let longer = StreamLayout { keep_count: Some(9), ..eight.clone() };
+    store.create_stream("wide", &longer).await.expect("what is kept may change");
+    assert_eq!(other.layout("wide").await.expect("asked"), longer);
+    let layouts = other.topology().await.expect("topology").layouts;
+    assert_eq!(layouts.into_iter().collect::<Vec<_>>(), [("wide".to_owned(), longer)], "the default needs no word");
+}
+
+pub async fn lanes_of_a_partition_are_streams_of_their_own(world: &World) {
+    let store = &world.store;
+    store.join(&spec("g", "lanes"), StartFrom::Beginning, "c").await.expect("joined");
+    let lanes = Priority::ALL.map(|lane| partition("lanes").in_lane(lane));
+    for lane in &lanes {
+        publish(store, vec![event(lane, lane.lane.as_str())]).await;
+    }
+    let mut known = store.topology().await.expect("topology").partitions;
+    known.sort();
+    assert_eq!(known, lanes);
+    for lane in &lanes {
+        assert_eq!(event_ids(&take(store, lane, "g", "c", 10).await), [lane.lane.as_str()]);
+    }
 }
 
 pub async fn topology_lists_specs_with_their_options(world: &World) {

@@ -9,8 +9,8 @@ use futures_util::future::BoxFuture;
 use ossa::engine::error::{Code, Error, Result};
 use ossa::engine::store::{
     Appended, Bucket, DeadLetterQuery, Disposal, Due, DueIndex, Entry, EntryId, GroupSpec, Held, Keeping, NewEvent, Partition,
-    PartitionState, ReadError, ReadFrom, Reader, Reaped, Settled, StartFrom, Store, StoreEvent, StoreStatus, StoredDeadLetter, Swept,
-    Topology, Waker,
+    PartitionState, ReadError, ReadFrom, Reader, Reaped, Settled, StartFrom, Store, StoreEvent, StoreStatus, StoredDeadLetter,
+    StreamLayout, Swept, Topology, Waker,
 };
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
@@ -176,6 +176,14 @@ impl Store for Faulty {
 
     async fn topology(&self) -> Result<Topology> {
         self.faults.around("topology", self.inner.topology()).await
+    }
+
+    async fn layout(&self, event_type: &str) -> Result<StreamLayout> {
+        self.faults.around("layout", self.inner.layout(event_type)).await
+    }
+
+    async fn create_stream(&self, event_type: &str, layout: &StreamLayout) -> Result<()> {
+        self.faults.around("create_stream", self.inner.create_stream(event_type, layout)).await
     }
 
     async fn open_partition(&self, partition: &Partition) -> Result<()> {

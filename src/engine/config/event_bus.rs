@@ -8,7 +8,6 @@ use super::env;
 use super::reader::{Environment, Section};
 use super::redis::{RedisConfig, disabled, read_prefix};
 use crate::engine::error::{Error, Result};
-use crate::engine::event::Priority;
 use crate::engine::name::check_group;
 
 /// Keys of the public contract; in the resolved form `serviceName` joins them.
@@ -162,9 +161,6 @@ impl BusConfig {
         let own = || {
             if self.durability.is_some() {
                 return Some(disabled(&format!("{prefix}durability"), "waiting for replicas or the disk"));
-            }
-            if self.defaults.priority != Priority::default() {
-                return Some(disabled(&format!("{prefix}defaults.priority"), "a priority other than 'normal'"));
             }
             let path = format!("{prefix}limits.maxStreamLength");
             self.limits.max_stream_length.map(|_| disabled(&path, "a bound on a stream's length"))

@@ -3,101 +3,22 @@
 //! Two implementations, [`redis`] and [`memory`], answer alike; `tests/conformance.rs` holds both to the
 //! rules written at the methods of [`Store`].
 
+mod place;
+
 pub mod memory;
 pub mod redis;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::{fmt, str::FromStr, time::Duration};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 
 use super::error::{Error, Result};
-
-/// Number of buckets: units of placement. All keys of one partition of a type live in one bucket.
-pub const BUCKETS: u8 = 16;
-
-/// One of [`BUCKETS`] units of placement.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Bucket(pub u8);
-
-impl Bucket {
-    /// All buckets.
-    pub fn all() -> impl Iterator<Item = Self> {
-        (0..BUCKETS).map(Self)
-    }
-}
-
-/// One partition of an event type. Cheap to clone.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Partition {
-    /// The event type, valid by [`super::name::check_event_type`].
-    pub event_type: Arc<str>,
-    /// 0 unless the type was created with several partitions.
-    pub index: u16,
-}
-
-impl Partition {
-    /// Partition `index` of `event_type`.
-    pub fn new(event_type: impl Into<Arc<str>>, index: u16) -> Self {
-        Self { event_type: event_type.into(), index }
-    }
-
-    /// Where the partition lives: FNV-1a over type and index, part of the layout (never to change).
-    pub fn bucket(&self) -> Bucket {
-        let mut hash = 0xcbf2_9ce4_8422_2325_u64;
-        for byte in self.event_type.bytes().chain(self.index.to_le_bytes()) {
-            hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
-        }
-        // The low bits of FNV-1a mix poorly over short inputs; fold the high ones in.
-        Bucket(u8::try_from((hash ^ (hash >> 32)) % u64::from(BUCKETS)).expect("a remainder below 16 fits"))
-    }
-}
-
-impl fmt::Display for Partition {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.event_type, self.index)
-    }
-}
-
-/// Place of an entry in a stream: the server's milliseconds and a sequence number.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct EntryId {
-    /// Server time, ms since 1970.
-    pub ms: u64,
-    /// Sequence within the millisecond.
-    pub seq: u64,
-}
-
-impl EntryId {
-    /// The id just before this one; `0-0` stays.
-    #[must_use]
-    pub fn previous(self) -> Self {
-        match (self.ms, self.seq) {
-            (0, 0) => self,
-            (ms, 0) => Self { ms: ms - 1, seq: u64::MAX },
-            (ms, seq) => Self { ms, seq: seq - 1 },
-        }
-    }
-}
-
-impl fmt::Display for EntryId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}-{}", self.ms, self.seq)
-    }
-}
-
-impl FromStr for EntryId {
-    type Err = Error;
-
-    fn from_str(text: &str) -> Result<Self> {
-        text.split_once('-')
-            .and_then(|(ms, seq)| Some(Self { ms: ms.parse().ok()?, seq: seq.parse().ok()? }))
-            .ok_or_else(|| Error::argument("id", format!("'{text}' is not a stream id (<ms>-<seq>)")))
-    }
-}
+pub use place::{BUCKETS, Bucket, EntryId, Partition, Partitioning, StreamLayout};
 
 /// An event on its way into the store.
 #[derive(Clone, Debug)]
@@ -335,6 +256,8 @@ pub struct Topology {
     pub partitions: Vec<Partition>,
     /// Groups with their patterns.
     pub groups: Vec<GroupSpec>,
+    /// What is noted of types; the rest have the default.
+    pub layouts: BTreeMap<String, StreamLayout>,
 }
 
 /// State of one group on one partition.
@@ -516,6 +439,14 @@ pub trait Store: Send + Sync + 'static {
 
     /// All types, their partitions, and all groups.
     async fn topology(&self) -> Result<Topology>;
+
+    /// What is noted of the type, and the default where nothing was: it is noted then, so that the number of its
+    /// partitions stays, whoever asks next.
+    async fn layout(&self, event_type: &str) -> Result<StreamLayout>;
+
+    /// Notes how the type is kept, and its partitions if nothing is noted yet. `ERR_INVALID_ARGUMENT` for another number
+    /// of partitions than that noted.
+    async fn create_stream(&self, event_type: &str, layout: &StreamLayout) -> Result<()>;
 
     /// Makes the partition's type known and its stream with every group whose pattern matches, at the
     /// beginning. Idempotent, safe against a [`Store::join`] at the same time: one of the two sees the other.

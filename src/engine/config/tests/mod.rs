@@ -192,7 +192,6 @@ fn what_is_not_in_this_version_is_named_with_its_path() {
         (at("redis.url", json!("rediss://h")), "redis.tls"),
         (at("durability.fsync", json!(true)), "durability"),
         (at("limits.maxStreamLength", json!(5)), "limits.maxStreamLength"),
-        (at("defaults.priority", json!("high")), "defaults.priority"),
     ] {
         let error = bus(&argument, &[]).unwrap().unsupported().expect(path);
         assert_eq!((error.code, &error.details["path"]), (Code::Disabled, &json!(path)));

@@ -27,7 +27,8 @@ use self::shared::{Listener, Name, Session, Shared};
 use self::state::State;
 use super::{
     Appended, Body, Bucket, DeadLetterQuery, Disposal, Due, DueIndex, EntryId, GroupSpec, Held, Keeping, NewEvent, Partition,
-    PartitionState, Reader, Reaped, Settled, StartFrom, Store, StoreEvent, StoreStatus, StoredDeadLetter, Swept, Topology, Waker,
+    PartitionState, Reader, Reaped, Settled, StartFrom, Store, StoreEvent, StoreStatus, StoredDeadLetter, StreamLayout, Swept, Topology,
+    Waker,
 };
 use crate::engine::env::{Env, lock};
 use crate::engine::error::{Error, Result};
@@ -170,6 +171,14 @@ impl Store for MemoryStore {
 
     async fn topology(&self) -> Result<Topology> {
         self.with(|state, _| state.topology())
+    }
+
+    async fn layout(&self, event_type: &str) -> Result<StreamLayout> {
+        self.with(|state, _| state.layout(event_type))
+    }
+
+    async fn create_stream(&self, event_type: &str, layout: &StreamLayout) -> Result<()> {
+        self.with_news(|state, _| (state.create_stream(event_type, layout), true))?
     }
 
     async fn open_partition(&self, partition: &Partition) -> Result<()> {

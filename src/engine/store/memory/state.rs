@@ -6,7 +6,7 @@ use std::sync::{Arc, Weak};
 
 use tokio::sync::Notify;
 
-use super::super::{Appended, Bucket, EntryId, GroupSpec, NewEvent, Partition, PartitionState, StartFrom, Topology};
+use super::super::{Appended, Bucket, EntryId, GroupSpec, NewEvent, Partition, PartitionState, StartFrom, StreamLayout, Topology};
 use super::dead_letters::DeadLetters;
 use super::lease::Leases;
 use super::stream::Stream;
@@ -37,6 +37,8 @@ pub(super) struct State {
     buckets: BTreeMap<Bucket, BucketState>,
     /// By group and pattern.
     specs: BTreeMap<(String, String), Spec>,
+    /// By event type.
+    layouts: BTreeMap<String, StreamLayout>,
     /// Wakes the readers of a group; gone with the last of them.
     signals: HashMap<String, Weak<Notify>>,
 }
@@ -92,7 +94,23 @@ impl State {
             pattern: pattern.clone(),
             options: spec.options.clone(),
         });
-        Topology { types, partitions, groups: groups.collect() }
+        let layouts = self.layouts.iter().filter(|(_, layout)| **layout != StreamLayout::default());
+        let layouts = layouts.map(|(event_type, layout)| (event_type.clone(), layout.clone())).collect();
+        Topology { types, partitions, groups: groups.collect(), layouts }
+    }
+
+    /// See [`Store::layout`](super::super::Store::layout).
+    pub(super) fn layout(&mut self, event_type: &str) -> StreamLayout {
+        self.layouts.entry(event_type.to_owned()).or_default().clone()
+    }
+
+    /// See [`Store::create_stream`](super::super::Store::create_stream).
+    pub(super) fn create_stream(&mut self, event_type: &str, layout: &StreamLayout) -> Result<()> {
+        if let Some(noted) = self.layouts.get(event_type).filter(|noted| noted.partitions != layout.partitions) {
+            return Err(StreamLayout::other_partitions(event_type, noted.partitions, layout.partitions));
+        }
+        self.layouts.insert(event_type.to_owned(), layout.clone());
+        Ok(())
     }
 
     /// See [`Store::open_partition`](super::super::Store::open_partition). Answers whether the partition is new.

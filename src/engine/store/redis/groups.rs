@@ -35,12 +35,14 @@ impl Shared {
     pub async fn topology(&self) -> Result<Topology> {
         let mut types = redis::cmd("SMEMBERS");
         types.arg(self.keys.global("types"));
-        let commands: Vec<Cmd> = [types, self.read_groups()].into_iter().chain(Bucket::all().map(|b| self.read_partitions(b))).collect();
+        let shared = [types, self.read_groups(), self.read_layouts()];
+        let commands: Vec<Cmd> = shared.into_iter().chain(Bucket::all().map(|b| self.read_partitions(b))).collect();
         let mut values = self.control.run(&commands).await?.into_iter();
         let types = reply::list(values.next().unwrap_or_default())?;
         let mut topology = Topology {
             types: types.into_iter().map(reply::text).collect::<Result<_>>()?,
             groups: specs(values.next().unwrap_or_default())?,
+            layouts: self.layouts(values.next().unwrap_or_default())?,
             partitions: partitions(values)?,
         };
         topology.types.sort();
@@ -78,7 +80,9 @@ impl Shared {
     pub async fn open_partition(&self, partition: &Partition) -> Result<()> {
         let [note_type, note_partition] = self.note(partition);
         // In this order: a subscriber that does not see the partition had noted its group before.
-        let mut values = self.control.run(&[note_type, note_partition, self.read_groups()]).await?.into_iter();
+        let mut commands = vec![note_type, note_partition, self.read_groups()];
+        commands.extend(self.note_layout(&partition.event_type)?);
+        let mut values = self.control.run(&commands).await?.into_iter();
         reply::int(&values.next().unwrap_or_default())?;
         let new = reply::int(&values.next().unwrap_or_default())? == 1;
         let specs = specs(values.next().unwrap_or_default())?;
@@ -98,7 +102,7 @@ impl Shared {
     }
 
     /// Tells other processes to read the topology again. A lost message is made up for by their regular look.
-    async fn announce(&self) {
+    pub async fn announce(&self) {
         let mut publish = redis::cmd("PUBLISH");
         publish.arg(self.keys.global("changes")).arg("topology");
         if let Err(error) = self.control.query(publish).await {

@@ -3,6 +3,7 @@
 //! `P` is the key prefix. A bucket's tag is its hash tag in Redis Cluster: everything one script touches shares it.
 
 use super::super::{Bucket, EntryId, Partition};
+use crate::engine::event::Priority;
 
 /// Version of the layout, in `P:layout`.
 pub const LAYOUT_VERSION: u32 = 1;
@@ -29,15 +30,20 @@ fn unescape(name: &str) -> String {
     name.replace("%3A", ":")
 }
 
-/// `T:q` as it stands inside keys and index members.
+/// `T:q`, or `T:q:<priority>` for a lane other than the normal one, as it stands inside keys and index members.
 pub fn member(partition: &Partition) -> String {
-    format!("{}:{}", escape(&partition.event_type), partition.index)
+    let event_type = escape(&partition.event_type);
+    match partition.lane {
+        Priority::Normal => format!("{event_type}:{}", partition.index),
+        lane => format!("{event_type}:{}:{}", partition.index, lane.as_str()),
+    }
 }
 
 /// Reads what [`member`] wrote.
 pub fn parse_member(member: &str) -> Option<Partition> {
-    let (event_type, index) = member.rsplit_once(':')?;
-    Some(Partition::new(unescape(event_type), index.parse().ok()?))
+    let mut parts = member.split(':');
+    let partition = Partition::new(unescape(parts.next()?), parts.next()?.parse().ok()?);
+    Some(partition.in_lane(parts.next().map_or(Some(Priority::Normal), Priority::named)?))
 }
 
 impl Keys {
@@ -158,6 +164,10 @@ mod tests {
         let (a, b) = (Partition::new("x:1", 2), Partition::new("x", 1));
         assert_ne!(keys.retry(&a, "g"), keys.retry(&b, "2:g"));
         assert_eq!(parse_member(&member(&a)).unwrap(), a);
+        let lane = a.clone().in_lane(Priority::Low);
+        assert_eq!((member(&lane).as_str(), parse_member(&member(&lane)).unwrap()), ("x%3A1:2:low", lane.clone()));
+        assert_eq!(lane.bucket(), a.bucket());
+        assert_eq!(parse_member("x:1:soon"), None);
         assert_eq!(keys.dead_letters(Bucket(2), "a:b"), "p:{b9}:dlq:a%3Ab");
         assert_eq!(Keys::new("p", Some("my:dead")).dead_letters(Bucket(2), "a"), "my:{b9}:dead:a");
         assert_eq!(parse_dead_letter_id("3.5-1.a.b").unwrap(), (Bucket(3), EntryId { ms: 5, seq: 1 }, "a.b"));

@@ -11,6 +11,7 @@ mod wire;
 mod dead_letters;
 mod groups;
 mod inspect;
+mod layouts;
 mod reader;
 mod settle;
 mod upkeep;
@@ -28,7 +29,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::{
     Appended, Bucket, DeadLetterQuery, Disposal, Due, DueIndex, EntryId, GroupSpec, Held, Keeping, NewEvent, Partition, PartitionState,
-    Reader, Reaped, Settled, StartFrom, Store, StoreEvent, StoreStatus, StoredDeadLetter, Swept, Topology, Waker,
+    Reader, Reaped, Settled, StartFrom, Store, StoreEvent, StoreStatus, StoredDeadLetter, StreamLayout, Swept, Topology, Waker,
 };
 use crate::engine::env::{Env, lock};
 use crate::engine::error::{Code, Error, Result};
@@ -76,6 +77,7 @@ struct Shared {
     /// Server time less ours, ms.
     clock_offset_ms: AtomicI64,
     leases: std::sync::Mutex<upkeep::Leases>,
+    layouts: std::sync::Mutex<layouts::Layouts>,
     reaps: upkeep::Reaps,
 }
 
@@ -177,6 +179,7 @@ impl RedisStore {
             link,
             clock_offset_ms: AtomicI64::new(0),
             leases: std::sync::Mutex::default(),
+            layouts: std::sync::Mutex::default(),
             reaps: upkeep::Reaps::default(),
         });
         Arc::new(Self {
@@ -280,6 +283,14 @@ impl Store for RedisStore {
 
     async fn topology(&self) -> Result<Topology> {
         self.shared.topology().await
+    }
+
+    async fn layout(&self, event_type: &str) -> Result<StreamLayout> {
+        self.shared.layout(event_type).await
+    }
+
+    async fn create_stream(&self, event_type: &str, layout: &StreamLayout) -> Result<()> {
+        self.shared.create_stream(event_type, layout).await
     }
 
     async fn open_partition(&self, partition: &Partition) -> Result<()> {

@@ -42,6 +42,8 @@ scripts! {
     MARK = "mark.lua",
     /// Notes the longest ttl of a partition.
     FACTS = "facts.lua",
+    /// Notes how a type is laid out.
+    CREATE_STREAM = "create_stream.lua",
     /// Makes a stream with its groups.
     OPEN = "open.lua",
     /// Makes a lost group again.

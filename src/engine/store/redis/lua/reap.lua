@@ -14,7 +14,7 @@ local function bury(stream, member, group, id, attempts)
   local f = {}
   for k = 1, #entry[2], 2 do f[entry[2][k]] = entry[2][k + 1] end
   local ours = f.meta and f.data
-  redis.call('XADD', ARGV[4] .. string.match(member, '^(.*):%d+$'), '*', 'group', group, 'reason', 'crashed',
+  redis.call('XADD', ARGV[4] .. string.match(member, '^[^:]*'), '*', 'group', group, 'reason', 'crashed',
     'error', 'the process that handled it ended, ' .. ARGV[2] .. ' times', 'attempts', attempts,
     'entry', member .. ' ' .. (ours and string.match(f.first or '', '^%d+%-%d+$') or id), 'meta', ours and f.meta or '', 'data', ours and f.data or cjson.encode(f))
   crashed[#crashed + 1] = {member, group, ours and f.meta or '', attempts}

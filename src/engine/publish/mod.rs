@@ -1,6 +1,9 @@
 //! Publishing: records in, entries out. One task a bus turns the text of many publishes into events, a call to the
 //! store for each bucket, and the answers into one call to the host.
 
+mod placing;
+
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -21,18 +24,19 @@ use super::error::{Code, Error, Result};
 use super::event::{self, NewMeta, Priority};
 use super::host::{Host, Kind, Lifecycle, Token};
 use super::metrics::Metrics;
-use super::name;
 use super::options::PublishOptions;
-use super::store::{Appended, Bucket, NewEvent, Partition, Store};
-
-/// Event types whose names were found right, remembered to share their text; beyond this they are checked anew.
-const TYPES_KEPT_MAX: usize = 10_000;
+use super::store::{Appended, Bucket, NewEvent, Store, StreamLayout};
+use placing::{Draft, Placer, ask_layout};
 
 /// What a publisher needs to know.
 #[derive(Clone, Debug)]
 pub struct PublishSettings {
     /// `defaults.ttl`, seconds.
     pub ttl_s: f64,
+    /// `defaults.priority`.
+    pub priority: Priority,
+    /// `redis.commandTimeoutMs`: how long an event waits to learn where it goes.
+    pub timeout: Duration,
     /// Source unless given.
     pub source: String,
     /// `limits.maxPayloadBytes`.
@@ -45,6 +49,8 @@ impl From<&BusConfig> for PublishSettings {
     fn from(config: &BusConfig) -> Self {
         Self {
             ttl_s: config.defaults.ttl_s,
+            priority: config.defaults.priority,
+            timeout: Duration::from_millis(config.redis.command_timeout_ms),
             source: config.service_name.clone().unwrap_or_else(|| "ossa-event-bus".to_owned()),
             payload_bytes_max: config.limits.max_payload_bytes,
             pending_max: config.limits.max_pending_publishes,
@@ -97,11 +103,11 @@ impl Publisher {
             alarms,
             pending: pending.clone(),
             cancel: Arc::clone(&cancel),
-            types: HashMap::new(),
-            last_partition: None,
+            placer: Placer::default(),
             plain_tail: None,
             last_options: (String::new(), Arc::default()),
             in_flight: FuturesUnordered::new(),
+            asking: FuturesUnordered::new(),
         };
         tokio::spawn(task.run(receiver));
         Self { sender: std::sync::Mutex::new(Some(sender)), pending, pending_max, cancel, host }
@@ -169,20 +175,31 @@ struct Task {
     alarms: Arc<Alarms>,
     pending: Arc<AtomicUsize>,
     cancel: Arc<std::sync::Mutex<HashMap<Token, Arc<AtomicBool>>>>,
-    types: HashMap<String, Partition>,
-    /// Many events in a row have the same type.
-    last_partition: Option<Partition>,
+    placer: Placer,
     /// The end of the metadata of events without options.
     plain_tail: Option<String>,
     /// Many events in a row come with the same options.
     last_options: (String, Arc<PublishOptions>),
     in_flight: FuturesUnordered<BoxFuture<'static, Finished>>,
+    /// Types whose layout is asked for.
+    asking: FuturesUnordered<BoxFuture<'static, (Arc<str>, Result<StreamLayout>)>>,
+}
+
+/// Events on their way to the store, by bucket.
+type Drafts = BTreeMap<Bucket, Vec<Draft>>;
+
+fn by_bucket(drafts: Vec<Draft>) -> Drafts {
+    let mut buckets = Drafts::new();
+    for draft in drafts {
+        buckets.entry(draft.event.partition.bucket()).or_default().push(draft);
+    }
+    buckets
 }
 
 impl Task {
     async fn run(mut self, mut submissions: mpsc::UnboundedReceiver<Submission>) {
         let mut open = true;
-        while open || !self.in_flight.is_empty() {
+        while open || !self.in_flight.is_empty() || !self.asking.is_empty() {
             tokio::select! {
                 submission = submissions.recv(), if open => match submission {
                     Some(submission) => self.accept_guarded(submission),
@@ -194,6 +211,20 @@ impl Task {
                     }
                     self.answer(finished);
                 }
+                Some((event_type, layout)) = self.asking.next(), if !self.asking.is_empty() => self.asked(&event_type, layout),
+            }
+        }
+    }
+
+    fn asked(&mut self, event_type: &str, layout: Result<StreamLayout>) {
+        match layout {
+            Ok(layout) => {
+                let placed = self.placer.learn(event_type, layout);
+                self.send(by_bucket(placed));
+            }
+            Err(error) => {
+                let waiting = self.placer.give_up(event_type);
+                self.answer(waiting.into_iter().map(|draft| (draft.token, Err(error.clone()))).collect());
             }
         }
     }
@@ -223,20 +254,35 @@ impl Task {
 
     fn accept(&mut self, submission: &Submission) {
         let mut refused = Vec::new();
-        let mut buckets: BTreeMap<Bucket, (Vec<Token>, Vec<NewEvent>)> = BTreeMap::new();
+        let mut drafts = Vec::new();
         for (i, record) in submission.text.split_terminator('\n').enumerate() {
             let token = token(submission.first, i);
-            let event = if i < submission.accepted { self.event(token, record) } else { Err(self.too_many()) };
-            match event {
-                Ok(event) => {
-                    let (tokens, events) = buckets.entry(event.partition.bucket()).or_default();
-                    tokens.push(token);
-                    events.push(event);
-                }
+            match if i < submission.accepted { self.draft(token, record) } else { Err(self.too_many()) } {
+                Ok(draft) => drafts.push(draft),
                 Err(error) => refused.push((token, Err(error))),
             }
         }
-        for (bucket, (tokens, events)) in buckets {
+        // From here on nothing is read any more: each of them is sent, waits, or is refused.
+        let mut placed = Drafts::new();
+        for draft in drafts {
+            let event_type = draft.event.partition.event_type.clone();
+            let (draft, ask) = self.placer.place(draft);
+            if let Some(draft) = draft {
+                placed.entry(draft.event.partition.bucket()).or_default().push(draft);
+            }
+            if ask {
+                self.asking.push(Box::pin(ask_layout(self.store.clone(), event_type, self.settings.timeout)));
+            }
+        }
+        self.send(placed);
+        if !refused.is_empty() {
+            self.answer(refused);
+        }
+    }
+
+    fn send(&mut self, buckets: Drafts) {
+        for (bucket, drafts) in buckets {
+            let (tokens, events): (Vec<Token>, Vec<NewEvent>) = drafts.into_iter().map(|draft| (draft.token, draft.event)).unzip();
             let ids: Vec<Arc<str>> = events.iter().map(|event| event.id.clone()).collect();
             let alarm = events.iter().filter_map(|event| event.delay_ms).min();
             let cancellable = events.iter().any(|event| event.cancelled.is_some());
@@ -274,9 +320,6 @@ impl Task {
                 tokens.into_iter().zip(results.into_iter().zip(ids).map(id)).collect()
             }));
         }
-        if !refused.is_empty() {
-            self.answer(refused);
-        }
     }
 
     fn too_many(&self) -> Error {
@@ -290,7 +333,7 @@ impl Task {
         .with("limit", self.settings.pending_max)
     }
 
-    fn event(&mut self, token: Token, record: &str) -> Result<NewEvent> {
+    fn draft(&mut self, token: Token, record: &str) -> Result<Draft> {
         let mut parts = record.splitn(3, '\t');
         let (Some(event_type), Some(options), Some(data)) = (parts.next(), parts.next(), parts.next()) else {
             return Err(Error::internal("a record of a publish is incomplete"));
@@ -307,14 +350,14 @@ impl Task {
             .with("bytes", data.len())
             .with("limit", self.settings.payload_bytes_max));
         }
-        let partition = self.partition(event_type)?;
+        let partition = self.placer.partition(event_type)?;
         let id: Arc<str> = self.env.new_id().into();
         let mut meta = NewMeta {
             id: &id,
             timestamp_ms: self.env.now_ms(),
             source: &self.settings.source,
             version: "1.0.0",
-            priority: Priority::Normal,
+            priority: self.settings.priority,
             ttl: self.settings.ttl_s,
             ttl_given: false,
             extras: None,
@@ -323,7 +366,8 @@ impl Task {
             let ttl_ms = event::seconds_to_ms(meta.ttl);
             let tail = self.plain_tail.get_or_insert_with(|| event::pack_tail(&meta));
             let meta = event::pack_with(meta.id, meta.timestamp_ms, tail);
-            return Ok(NewEvent { partition, meta, data: data.to_owned(), ttl_ms, id, delay_ms: None, idempotency: None, cancelled: None });
+            let event = NewEvent { partition, meta, data: data.to_owned(), ttl_ms, id, delay_ms: None, idempotency: None, cancelled: None };
+            return Ok(Draft { token, event, key: None, lane: self.settings.priority });
         }
         if self.last_options.0 != options {
             self.last_options = (options.to_owned(), Arc::new(PublishOptions::read(options)?));
@@ -338,14 +382,22 @@ impl Task {
         if let Some(version) = &options.version {
             meta.version = version;
         }
-        meta.extras = Some(&options.extras);
+        if let Some(priority) = options.priority {
+            meta.priority = priority;
+        }
         let delay_ms =
-            options.delay_ms.or_else(|| options.deliver_at_ms.map(|at| at.saturating_sub(self.env.now_ms()))).filter(|ms| *ms > 0);
+            options.delay_ms.or_else(|| options.deliver_at_ms.map(|at| at.saturating_sub(meta.timestamp_ms))).filter(|ms| *ms > 0);
+        let mut extras = Cow::Borrowed(&options.extras);
+        if let Some(delay_ms) = delay_ms {
+            extras.to_mut().due = Some(meta.timestamp_ms.saturating_add(delay_ms));
+        }
+        meta.extras = Some(&extras);
         let cancelled = options.cancellable.then(Arc::<AtomicBool>::default);
         if let Some(flag) = &cancelled {
             lock(&self.cancel).insert(token, flag.clone());
         }
-        Ok(NewEvent {
+        let lane = meta.priority;
+        let event = NewEvent {
             partition,
             ttl_ms: event::seconds_to_ms(meta.ttl),
             meta: event::pack(&meta),
@@ -354,23 +406,7 @@ impl Task {
             delay_ms,
             idempotency: options.idempotency.clone(),
             cancelled,
-        })
-    }
-
-    fn partition(&mut self, event_type: &str) -> Result<Partition> {
-        if let Some(last) = &self.last_partition
-            && *last.event_type == *event_type
-        {
-            return Ok(last.clone());
-        }
-        if let Some(partition) = self.types.get(event_type) {
-            return Ok(self.last_partition.insert(partition.clone()).clone());
-        }
-        name::check_event_type(event_type)?;
-        let partition = Partition::new(event_type, 0);
-        if self.types.len() < TYPES_KEPT_MAX {
-            self.types.insert(event_type.to_owned(), partition.clone());
-        }
-        Ok(partition)
+        };
+        Ok(Draft { token, event, key: options.extras.partition_key.clone(), lane })
     }
 }

@@ -1,0 +1,228 @@
+//! Which partition an event goes to. How a type is laid out is asked once, before its first event: what comes meanwhile
+//! waits, so that the events of a type keep their order.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::Token;
+use crate::engine::error::Result;
+use crate::engine::event::Priority;
+use crate::engine::name;
+use crate::engine::store::{NewEvent, Partition, Partitioning, Store, StreamLayout};
+
+/// Event types remembered, their names found right and their layouts known; beyond this they are asked for anew.
+const TYPES_KEPT_MAX: usize = 10_000;
+/// Pause before a store that is away is asked again.
+const ASK_PAUSE: Duration = Duration::from_millis(50);
+
+/// An event whose partition is not chosen yet.
+pub struct Draft {
+    /// Who waits for it.
+    pub token: Token,
+    /// The event, in partition 0.
+    pub event: NewEvent,
+    /// Events with the same one go to the same partition.
+    pub key: Option<String>,
+    /// Its lane.
+    pub lane: Priority,
+}
+
+struct Route {
+    partition: Partition,
+    /// Unknown until the store has answered.
+    layout: Option<StreamLayout>,
+    /// Events spread in turn so far.
+    turn: u16,
+    waiting: Vec<Draft>,
+}
+
+/// Types and their layouts.
+#[derive(Default)]
+pub struct Placer {
+    types: HashMap<Arc<str>, Route>,
+    /// Many events in a row have the same type.
+    last: Option<Partition>,
+    /// And most types have one partition: nothing is to be looked up then.
+    single: Option<Arc<str>>,
+}
+
+impl Placer {
+    /// Partition 0 of the type. `ERR_INVALID_ARGUMENT` for a name that is none.
+    pub fn partition(&mut self, event_type: &str) -> Result<Partition> {
+        if let Some(last) = &self.last
+            && *last.event_type == *event_type
+        {
+            return Ok(last.clone());
+        }
+        if let Some(route) = self.types.get(event_type) {
+            return Ok(self.last.insert(route.partition.clone()).clone());
+        }
+        name::check_event_type(event_type)?;
+        Ok(self.last.insert(Partition::new(event_type, 0)).clone())
+    }
+
+    /// Chooses the partition, or keeps the event until the layout is known. The flag: it is to be asked for.
+    pub fn place(&mut self, draft: Draft) -> (Option<Draft>, bool) {
+        let partition = &draft.event.partition;
+        if self.single.as_ref().is_some_and(|single| Arc::ptr_eq(single, &partition.event_type)) {
+            return (Some(in_lane(draft)), false);
+        }
+        if !self.types.contains_key(&partition.event_type) {
+            if self.types.len() >= TYPES_KEPT_MAX {
+                self.types.retain(|_, route| route.layout.is_none());
+            }
+            let route = Route { partition: partition.clone(), layout: None, turn: 0, waiting: vec![draft] };
+            self.types.insert(route.partition.event_type.clone(), route);
+            return (None, true);
+        }
+        let Some(route) = self.types.get_mut(&partition.event_type) else { return (None, false) };
+        match &route.layout {
+            Some(layout) => {
+                self.single = (layout.partitions == 1).then(|| partition.event_type.clone());
+                (Some(choose(draft, layout, &mut route.turn)), false)
+            }
+            None => {
+                route.waiting.push(draft);
+                (None, false)
+            }
+        }
+    }
+
+    /// The layout of the type is known: answers what waited for it.
+    pub fn learn(&mut self, event_type: &str, layout: StreamLayout) -> Vec<Draft> {
+        let Some(route) = self.types.get_mut(event_type) else { return Vec::new() };
+        let waiting = std::mem::take(&mut route.waiting);
+        let placed = waiting.into_iter().map(|draft| choose(draft, &layout, &mut route.turn)).collect();
+        route.layout = Some(layout);
+        placed
+    }
+
+    /// The layout could not be had in time: answers what waited for it. The next event asks again.
+    pub fn give_up(&mut self, event_type: &str) -> Vec<Draft> {
+        self.types.remove(event_type).map(|route| route.waiting).unwrap_or_default()
+    }
+}
+
+/// A key keeps its events in one stream: in the normal lane, whatever their priority.
+fn in_lane(mut draft: Draft) -> Draft {
+    if draft.key.is_none() {
+        draft.event.partition.lane = draft.lane;
+    }
+    draft
+}
+
+fn choose(draft: Draft, layout: &StreamLayout, turn: &mut u16) -> Draft {
+    let mut draft = in_lane(draft);
+    let partition = &mut draft.event.partition;
+    if layout.partitions > 1 {
+        // So that a key is seen by all that come with it.
+        let key = draft.key.as_deref().or_else(|| draft.event.idempotency.as_ref().map(|idempotency| idempotency.key.as_str()));
+        partition.index = match (key, layout.partitioning) {
+            (Some(key), _) => layout.partition_of(key),
+            (None, Partitioning::RoundRobin) => {
+                *turn = (*turn + 1) % layout.partitions;
+                *turn
+            }
+            (None, Partitioning::Hash | Partitioning::None) => layout.partition_of(&draft.event.id),
+        };
+    }
+    draft
+}
+
+/// Asks the store how the type is laid out, again and again while it is away, for `timeout`.
+pub async fn ask_layout(store: Arc<dyn Store>, event_type: Arc<str>, timeout: Duration) -> (Arc<str>, Result<StreamLayout>) {
+    let end = Instant::now() + timeout;
+    loop {
+        match store.layout(&event_type).await {
+            Err(error) if error.retryable && Instant::now() + ASK_PAUSE < end => tokio::time::sleep(ASK_PAUSE).await,
+            result => return (event_type, result),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::store::Idempotency;
+
+    fn draft(event_type: &str, id: &str) -> Draft {
+        let event = NewEvent {
+            partition: Partition::new(event_type, 0),
+            id: id.into(),
+            meta: String::new(),
+            data: String::new(),
+            ttl_ms: None,
+            delay_ms: None,
+            idempotency: None,
+            cancelled: None,
+        };
+        Draft { token: 0, event, key: None, lane: Priority::Normal }
+    }
+
+    fn placer(layout: StreamLayout) -> Placer {
+        let mut placer = Placer::default();
+        assert!(matches!(placer.place(draft("t", "first")), (None, true)));
+        placer.learn("t", layout);
+        placer
+    }
+
+    fn place(placer: &mut Placer, draft: Draft) -> Partition {
+        placer.place(draft).0.unwrap().event.partition
+    }
+
+    #[test]
+    fn events_wait_for_the_layout_of_their_type_and_keep_their_order() {
+        let mut placer = Placer::default();
+        assert!(matches!(placer.place(draft("t", "1")), (None, true)));
+        assert!(matches!(placer.place(draft("t", "2")), (None, false)), "it is asked for once");
+        let placed = placer.learn("t", StreamLayout::default());
+        assert_eq!(placed.iter().map(|draft| &*draft.event.id).collect::<Vec<_>>(), ["1", "2"]);
+        assert!(matches!(placer.place(draft("t", "3")), (Some(_), false)));
+    }
+
+    #[test]
+    fn a_layout_that_could_not_be_had_is_asked_for_again() {
+        let mut placer = Placer::default();
+        placer.place(draft("t", "1"));
+        assert_eq!(placer.give_up("t").len(), 1);
+        assert!(matches!(placer.place(draft("t", "2")), (None, true)));
+    }
+
+    #[test]
+    fn priorities_choose_the_lane_and_keys_stay_in_the_normal_one() {
+        let mut placer = placer(StreamLayout::default());
+        assert_eq!(place(&mut placer, Draft { lane: Priority::Low, ..draft("t", "a") }).lane, Priority::Low);
+        let keyed = Draft { lane: Priority::Low, key: Some("k".into()), ..draft("t", "a") };
+        assert_eq!(place(&mut placer, keyed).lane, Priority::Normal);
+    }
+
+    #[test]
+    fn the_same_key_goes_to_the_same_partition_and_events_without_one_are_spread() {
+        for partitioning in [Partitioning::Hash, Partitioning::RoundRobin] {
+            let mut placer = placer(StreamLayout { partitions: 8, partitioning, ..StreamLayout::default() });
+            let keyed = |key: &str| Draft { key: Some(key.into()), ..draft("t", "a") };
+            let first = place(&mut placer, keyed("k"));
+            assert_eq!(place(&mut placer, keyed("k")), first);
+            let mut share = [0; 8];
+            for n in 0..800 {
+                share[usize::from(place(&mut placer, draft("t", &format!("id-{n}"))).index)] += 1;
+            }
+            let even = if partitioning == Partitioning::RoundRobin { 100..=100 } else { 60..=140 };
+            assert!(share.iter().all(|n| even.contains(n)), "{partitioning:?}: {share:?}");
+        }
+    }
+
+    #[test]
+    fn an_idempotency_key_without_a_partition_key_chooses_the_partition() {
+        let mut placer = placer(StreamLayout { partitions: 8, partitioning: Partitioning::RoundRobin, ..StreamLayout::default() });
+        let keyed = |id: &str| {
+            let mut draft = draft("t", id);
+            draft.event.idempotency = Some(Idempotency { key: "once".into(), window_ms: 1 });
+            draft
+        };
+        assert_eq!(place(&mut placer, keyed("a")), place(&mut placer, keyed("b")));
+    }
+}
