@@ -8,6 +8,8 @@ pub mod env;
 
 pub mod event;
 
+pub mod filter;
+
 pub mod retry;
 
 pub mod config;

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use super::error::{Code, Error, Result};
 use super::event::{Extras, Jitter, Priority, RetryOverride};
+use super::filter::Filter;
 use super::name;
 use super::store::Idempotency;
 
@@ -114,23 +114,6 @@ pub struct SubscribeOptions {
     pub ephemeral: bool,
     /// The handler gets several events at once.
     pub batch: Option<Batch>,
-}
-
-/// What an event has to have; all that is given holds.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Filter {
-    /// One of these sources.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub source: Vec<String>,
-    /// One of these tags.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub tags: Vec<String>,
-    /// One of these priorities.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub priority: Vec<Priority>,
-    /// All of these headers.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub headers: BTreeMap<String, String>,
 }
 
 /// How events are gathered for a handler.

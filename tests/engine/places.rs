@@ -196,3 +196,87 @@ async fn a_subscription_without_types_costs_nothing() {
     assert!(faults.calls("due") == 0 && faults.calls("read") == 0);
     assert!(faults.calls("topology") < 100, "{}", faults.calls("topology"));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_critical_event_is_next_over_a_low_backlog_with_one_place() {
+    // Where low ones are held already, the handler that gets free takes one of them while the critical one is read.
+    for (options, before) in [(json!({ "maxUnacknowledged": 1 }), 0), (json!({ "maxUnacknowledged": 20, "concurrency": 1 }), 1)] {
+        let bus = Place::new(11).bus().await;
+        bus.subscribe("p", options.clone()).await;
+        for _ in 0..100 {
+            bus.publish_with("p", "low", &json!({ "priority": "low" })).await;
+        }
+        idle().await;
+        for _ in 0..10 {
+            let low = bus.host.next().await;
+            assert_eq!(data(&low), "low");
+            bus.done(&low);
+        }
+        let running = bus.host.next().await;
+        bus.publish_with("p", "now", &json!({ "priority": "critical" })).await;
+        idle().await;
+        bus.done(&running);
+        for _ in 0..before {
+            let low = bus.host.next().await;
+            idle().await;
+            bus.done(&low);
+        }
+        assert_eq!(data(&bus.host.next().await), "now", "{options}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn priorities_share_the_handlers_eight_to_four_to_two_to_one() {
+    for options in [json!({ "maxUnacknowledged": 1 }), json!({ "maxUnacknowledged": 50, "concurrency": 1 })] {
+        let bus = Place::new(12).bus().await;
+        for _ in 0..400 {
+            for priority in ["critical", "high", "normal", "low"] {
+                bus.publish_with("p", priority, &json!({ "priority": priority })).await;
+            }
+        }
+        bus.subscribe("p", options.clone()).await;
+        let mut seen: HashMap<String, usize> = HashMap::new();
+        for _ in 0..300 {
+            let delivery = bus.host.next().await;
+            *seen.entry(data(&delivery).to_owned()).or_default() += 1;
+            bus.done(&delivery);
+        }
+        for (priority, expected) in [("critical", 160), ("high", 80), ("normal", 40), ("low", 20)] {
+            let share = seen.get(priority).copied().unwrap_or(0);
+            assert!(share.abs_diff(expected) <= 16, "{priority}: {share} of 300, {options}: {seen:?}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn low_events_are_not_starved_by_critical_ones_without_end() {
+    let bus = Place::new(13).bus().await;
+    bus.subscribe("p", json!({ "maxUnacknowledged": 4, "concurrency": 2 })).await;
+    for _ in 0..50 {
+        bus.publish_with("p", "low", &json!({ "priority": "low" })).await;
+    }
+    let mut low = 0;
+    for _ in 0..450 {
+        bus.publish_with("p", "critical", &json!({ "priority": "critical" })).await;
+        let delivery = bus.host.next().await;
+        low += usize::from(data(&delivery) == "low");
+        bus.done(&delivery);
+    }
+    assert!(low >= 40, "{low} low ones in 450");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_filter_does_not_take_is_acknowledged_unseen() {
+    let bus = Place::new(14).bus().await;
+    bus.subscribe("f", json!({ "filter": { "tags": ["yes"] } })).await;
+    bus.publish_with("f", "no", &json!({ "tags": ["no"] })).await;
+    bus.publish_with("f", "yes", &json!({ "tags": ["yes", "too"] })).await;
+    bus.publish("f", "plain").await;
+    let delivery = bus.host.next().await;
+    assert_eq!(data(&delivery), "yes");
+    bus.done(&delivery);
+    idle().await;
+    assert!(bus.host.arrived().is_empty());
+    assert_eq!((bus.pending("f", "default").await, bus.in_flight()), (0, 0));
+    assert_eq!(bus.bus.metrics()["eventsConsumed"], 1, "what was not seen is not counted");
+}

@@ -1,23 +1,19 @@
-//! One consumer group on one bus: its subscriptions, the partitions it reads, and what to read next.
+//! One consumer group on one bus: its subscriptions, and the partitions it reads.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
-use std::ops::Bound;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::held::Key;
+use super::plan::{InRead, Plan, Rotation};
+use super::turns::Turns;
+use super::waiting::Waiting;
 use crate::engine::name;
 use crate::engine::options::SubscribeOptions;
 use crate::engine::retry::RetryPolicy;
-use crate::engine::store::{Bucket, EntryId, GroupSpec, Partition, ReadFrom, Waker};
+use crate::engine::store::{Bucket, EntryId, GroupSpec, Partition, Waker};
 
-/// Streams read at once while there is a backlog: more make the command long, fewer make it unfair.
-const STREAMS_A_READ_MAX: usize = 64;
-/// Of so many reads of streams with a backlog, one looks at the others.
-const READS_BEFORE_LOOKING_ROUND: u32 = 8;
 /// Events whose handlers succeeded in part, remembered for their retry.
 const PARTIAL_MAX: usize = 10_000;
 
@@ -92,19 +88,7 @@ pub struct Reading {
     /// Highest entry seen.
     pub last_seen: EntryId,
     /// Indexes of the subscriptions that match, highest priority first.
-    subs: Vec<usize>,
-}
-
-/// What a reader is asked for.
-pub struct Plan {
-    /// Under this name.
-    pub consumer: Arc<str>,
-    /// From these.
-    pub from: Vec<ReadFrom>,
-    /// Most entries of each.
-    pub count: usize,
-    /// Longest wait.
-    pub wait: Option<Duration>,
+    pub(super) subs: Vec<usize>,
 }
 
 /// Names a [`Group`]: what was begun for one of the same name that ended is not taken for this one's.
@@ -131,10 +115,12 @@ pub struct Group {
     pub id: GroupId,
     /// Its subscriptions, highest priority first.
     pub subs: Vec<Sub>,
+    /// Some subscription has a filter.
+    pub filters: bool,
     /// Partitions that some subscription's pattern matches.
     pub partitions: BTreeMap<Partition, Reading>,
-    /// Entries that wait for a place.
-    pub waiting: VecDeque<Key>,
+    /// Entries that wait for a handler.
+    pub waiting: Waiting,
     /// Subscriptions that succeeded with an event another one failed.
     pub partial: BTreeMap<(EntryId, Partition), HashSet<u32>>,
     /// To the reader.
@@ -153,22 +139,9 @@ pub struct Group {
     pub looking: bool,
     /// The server refuses its reads for good, and that was said.
     pub refused: bool,
-    turn: u32,
-    /// The last partition read for its backlog, and the last one looked at: the next one is next.
-    last_read: Option<Partition>,
-    last_looked: Option<Partition>,
-}
-
-/// A read on its way.
-pub struct InRead {
-    /// It waits when nothing is there.
-    pub waits: bool,
-    /// Partitions had to be left out for want of places.
-    pub left_out: bool,
-    /// Most entries of each partition.
-    pub count: usize,
-    /// What was asked.
-    pub partitions: Vec<Partition>,
+    /// Whose turn it is to be read and claimed.
+    pub turns: Turns,
+    pub(super) rotation: Rotation,
 }
 
 impl Group {
@@ -177,8 +150,9 @@ impl Group {
         Self {
             id,
             subs: Vec::new(),
+            filters: false,
             partitions: BTreeMap::new(),
-            waiting: VecDeque::new(),
+            waiting: Waiting::default(),
             partial: BTreeMap::new(),
             plans,
             waker,
@@ -188,9 +162,8 @@ impl Group {
             due_at: Instant::now(),
             looking: false,
             refused: false,
-            turn: 0,
-            last_read: None,
-            last_looked: None,
+            turns: Turns::default(),
+            rotation: Rotation::default(),
         }
     }
 
@@ -248,6 +221,7 @@ impl Group {
 
     /// Patterns are matched when subscriptions change, not at every read.
     fn match_all(&mut self) {
+        self.filters = self.subs.iter().any(|sub| sub.options.filter.is_some());
         for (partition, reading) in &mut self.partitions {
             reading.subs = matching(&self.subs, partition);
         }
@@ -268,7 +242,7 @@ impl Group {
         self.partitions.get(partition).map_or(0, |reading| self.free_for(reading))
     }
 
-    fn free_for(&self, reading: &Reading) -> usize {
+    pub(super) fn free_for(&self, reading: &Reading) -> usize {
         reading.subs.iter().map(|i| self.subs[*i].free()).min().unwrap_or(0)
     }
 
@@ -279,73 +253,9 @@ impl Group {
             self.partial.pop_first();
         }
     }
-
-    /// What to read now; `None` while there is no place, or a read is on its way. `wait` is the longest wait.
-    pub fn plan(&mut self, consumer: &Arc<str>, batch_size: usize, wait: Duration) -> Option<Plan> {
-        if self.reading.is_some() || self.comparison.running || self.partitions.is_empty() {
-            return None;
-        }
-        // Due redeliveries take the next place, so that a backlog of new events cannot hold them off.
-        let turn = self.turn.wrapping_add(1);
-        let is_open = |reading: &Reading| !reading.due && self.free_for(reading) > 0;
-        let (mut open, mut backlogs) = (0, 0);
-        for reading in self.partitions.values().filter(|reading| is_open(reading)) {
-            open += 1;
-            backlogs += usize::from(reading.backlog);
-        }
-        if open == 0 {
-            return None;
-        }
-        let waits = backlogs == 0;
-        let looks_round = !waits && backlogs < open && turn.is_multiple_of(READS_BEFORE_LOOKING_ROUND);
-        let last = if looks_round { &self.last_looked } else { &self.last_read };
-        // How many of the chosen streams share a subscription's places.
-        let mut sharing: HashMap<usize, usize> = HashMap::new();
-        let mut chosen: Vec<Partition> = Vec::new();
-        for (partition, reading) in after(&self.partitions, last.as_ref()) {
-            if !is_open(reading) || (!waits && reading.backlog == looks_round) {
-                continue;
-            }
-            // A waiting read is answered by the first stream that gets something: it may name them all. Those looked at
-            // are mostly empty.
-            let names_all = waits || looks_round;
-            if names_all || reading.subs.iter().all(|i| sharing.get(i).copied().unwrap_or(0) < self.subs[*i].free()) {
-                reading.subs.iter().for_each(|i| *sharing.entry(*i).or_default() += 1);
-                chosen.push(partition.clone());
-            }
-            if !waits && chosen.len() >= STREAMS_A_READ_MAX {
-                break;
-            }
-        }
-        let share = sharing.iter().map(|(i, n)| self.subs[*i].free() / n).min().unwrap_or(1);
-        let count = share.clamp(1, batch_size);
-        self.turn = turn;
-        let left_out = open < self.partitions.len();
-        let last = if looks_round { &mut self.last_looked } else { &mut self.last_read };
-        last.clone_from(&chosen.last().cloned());
-        let from = chosen.iter().map(|partition| ReadFrom { partition: partition.clone() }).collect();
-        self.reading = Some(InRead { waits, left_out, count, partitions: chosen });
-        Some(Plan { consumer: consumer.clone(), from, count, wait: waits.then_some(wait) })
-    }
-
-    /// Ends a waiting read when it no longer asks for what it could.
-    pub fn wake_if_better(&self) {
-        let Some(reading) = self.reading.as_ref().filter(|reading| reading.waits && reading.left_out) else { return };
-        let asked: HashSet<&Partition> = reading.partitions.iter().collect();
-        if self.partitions.iter().any(|(p, r)| !r.due && self.free_for(r) > 0 && !asked.contains(p)) {
-            self.waker.wake();
-        }
-    }
 }
 
 fn matching(subs: &[Sub], partition: &Partition) -> Vec<usize> {
     let matches = |sub: &Sub| sub.closing.is_none() && name::matches(&sub.pattern, &partition.event_type);
     subs.iter().enumerate().filter(|(_, sub)| matches(sub)).map(|(i, _)| i).collect()
-}
-
-/// All partitions in turn, beginning after `last`.
-fn after<'a>(all: &'a BTreeMap<Partition, Reading>, last: Option<&Partition>) -> impl Iterator<Item = (&'a Partition, &'a Reading)> {
-    let start = last.map_or(Bound::Unbounded, Bound::Excluded);
-    let end = last.map(|last| (Bound::Unbounded, Bound::Included(last)));
-    all.range::<Partition, _>((start, Bound::Unbounded)).chain(end.into_iter().flat_map(|end| all.range::<Partition, _>(end)))
 }

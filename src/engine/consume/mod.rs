@@ -1,7 +1,8 @@
 //! Consuming: one task a bus that owns every delivery in flight, a reader a group beside it.
 //!
-//! Reading order: [`lease`] and [`confirm`], shared with others; [`held`] what is in flight, [`group`] a consumer group and
-//! what it reads next, [`flush`] the way back to the store; then the task itself in [`actor`]. What becomes of a delivery is decided in [`super::settle`].
+//! Reading order: [`lease`] and [`confirm`], shared with others; [`held`] what is in flight, [`turns`] whose turn it is,
+//! [`waiting`] what waits for a handler, [`group`] a consumer group, [`plan`] what it
+//! reads next, [`flush`] the way back to the store; then the task itself in [`actor`]. What becomes of a delivery is decided in [`super::settle`].
 
 mod actor;
 mod confirm;
@@ -9,6 +10,9 @@ mod flush;
 mod group;
 mod held;
 mod lease;
+mod plan;
+mod turns;
+mod waiting;
 
 use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};

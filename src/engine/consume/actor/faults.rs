@@ -151,7 +151,7 @@ impl Actor {
     fn let_go(&mut self) {
         let mut back: Vec<Key> = Vec::new();
         for group in self.groups.values_mut() {
-            back.extend(std::mem::take(&mut group.waiting));
+            back.extend(group.waiting.take_all().map(|(_, key)| key));
             group.waker.wake();
         }
         for key in back {

@@ -7,10 +7,11 @@ use tokio::time::Instant;
 
 use super::{Actor, same};
 use crate::engine::consume::flush::{Lane, Note, Settlement};
-use crate::engine::consume::group::{GroupId, Sub};
+use crate::engine::consume::group::{Group, GroupId, Sub};
 use crate::engine::consume::held::InFlight;
 use crate::engine::error::Result;
 use crate::engine::event::MetaView;
+use crate::engine::filter::Labels;
 use crate::engine::host::{EventText, Lifecycle};
 use crate::engine::store::{Body, DeadReason, Disposal, Entry, Held, Partition, ReadError};
 
@@ -49,6 +50,9 @@ impl Actor {
                     if let Some(reading) = group.partitions.get_mut(partition) {
                         reading.backlog = found.get(partition).is_some_and(|n| *n >= asked.count);
                     }
+                }
+                for (partition, count) in found {
+                    group.turns.took(partition.lane, count);
                 }
                 for entry in &entries {
                     if let Some(reading) = group.partitions.get_mut(&entry.partition) {
@@ -131,8 +135,14 @@ impl Actor {
         if !group.matching(&held.partition).all(|sub| sub.wants() && sub.in_flight < most(sub)) {
             return self.settle_untouched(group_name, consumer, held, Disposal::HandBack, Note::default());
         }
+        let takers = takers(group, &held.partition, &view, &meta);
+        if takers.is_empty() && group.matching(&held.partition).next().is_some() {
+            // What no filter takes is done with.
+            let note = Note { quiet: true, ..Note::default() };
+            return self.settle_untouched(group_name, consumer, held, Disposal::Acknowledge, note);
+        }
         let done = group.partial.get(&(held.id, held.partition.clone()));
-        let matching = group.matching(&held.partition).map(|sub| sub.id);
+        let matching = takers.into_iter();
         let (done, subscriptions): (Vec<u32>, Vec<u32>) = matching.partition(|id| done.is_some_and(|done| done.contains(id)));
         if subscriptions.is_empty() {
             // All that are here succeeded before, and who did not has gone.
@@ -143,6 +153,7 @@ impl Actor {
         for sub in group.subs.iter_mut().filter(|sub| subscriptions.contains(&sub.id)) {
             sub.in_flight += 1;
         }
+        let lane = held.partition.lane;
         let key = self.deliveries.insert(InFlight {
             held,
             group: group_name.clone(),
@@ -158,7 +169,7 @@ impl Actor {
             confirmations: Vec::new(),
             started: Instant::now(),
         });
-        group.waiting.push_back(key);
+        group.waiting.push(lane, key);
     }
 
     pub(super) fn settle_untouched(&mut self, group: &Arc<str>, consumer: &Arc<str>, held: Held, disposal: Disposal, note: Note) {
@@ -194,6 +205,13 @@ impl Actor {
             other => other,
         }
     }
+}
+
+/// Subscriptions whose handlers see the event, highest priority first.
+fn takers(group: &Group, partition: &Partition, view: &MetaView<'_>, meta: &str) -> Vec<u32> {
+    let labels = group.filters.then(|| Labels::read(meta)).unwrap_or_default();
+    let takes = |sub: &&Sub| sub.options.filter.as_ref().is_none_or(|filter| filter.takes(view, &labels));
+    group.matching(partition).filter(takes).map(|sub| sub.id).collect()
 }
 
 fn held(entry: Entry) -> Held {

@@ -7,7 +7,7 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use super::{Actor, Claimed, DUE_POLL, Done, Work, release, same};
-use crate::engine::consume::group::GroupId;
+use crate::engine::consume::group::{GroupId, Reading};
 use crate::engine::error::Result;
 use crate::engine::host::{Kind, Lifecycle};
 use crate::engine::store::{DueIndex, EntryId, Partition};
@@ -63,7 +63,9 @@ impl Actor {
             if group.comparison.running || group.comparison.wanted {
                 continue;
             }
-            let due: Vec<Partition> = group.partitions.iter().filter(|(_, reading)| reading.due).map(|(at, _)| at.clone()).collect();
+            let Some(turn) = group.claimable() else { continue };
+            let is_due = |(partition, reading): &(&Partition, &Reading)| reading.due && partition.lane <= turn;
+            let due: Vec<Partition> = group.partitions.iter().filter(is_due).map(|(at, _)| at.clone()).collect();
             for partition in due {
                 let asked = group.free(&partition).min(self.settings.batch_size);
                 if asked == 0 {
@@ -97,6 +99,9 @@ impl Actor {
                 if let Some(sub) = group.sub_mut(*id) {
                     release(&mut sub.reserved, *n);
                 }
+            }
+            if let Ok(due) = &result {
+                group.turns.took(partition.lane, due.entries.len());
             }
             match &result {
                 // As many as asked for: there may be more, after the others had their turn.

@@ -10,8 +10,9 @@ use tokio::time::Instant;
 
 use super::partitions::take_lease;
 use super::{Actor, Closing, Done, Joining, Lapsed, READ_PAUSE, ReadResult, Unread, release, same};
-use crate::engine::consume::group::{Group, GroupId, Plan, Sub};
+use crate::engine::consume::group::{Group, GroupId, Sub};
 use crate::engine::consume::held::Key;
+use crate::engine::consume::plan::Plan;
 use crate::engine::consume::{Lease, Subscribed};
 use crate::engine::error::{Error, Result};
 use crate::engine::host::{Kind, Lifecycle};
@@ -283,12 +284,11 @@ impl Actor {
     pub(super) fn hand_back_waiting(&mut self) {
         let mut back = Vec::new();
         for group in self.groups.values_mut() {
-            let waiting = std::mem::take(&mut group.waiting);
-            for key in waiting {
+            for (lane, key) in group.waiting.take_all() {
                 let Some(entry) = self.deliveries.get(key) else { continue };
                 let wanted = entry.subscriptions.iter().all(|id| group.subs.iter().any(|sub| sub.id == *id && sub.wants()));
                 if wanted {
-                    group.waiting.push_back(key);
+                    group.waiting.push(lane, key);
                 } else {
                     back.push(key);
                 }

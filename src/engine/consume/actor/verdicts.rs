@@ -1,6 +1,5 @@
 //! Out to handlers, and what their verdicts do.
 
-use std::collections::VecDeque;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -10,6 +9,7 @@ use crate::engine::consume::Verdict;
 use crate::engine::consume::flush::Note;
 use crate::engine::consume::group::Sub;
 use crate::engine::consume::held::{Failed, Key, Late, Overdue};
+use crate::engine::consume::waiting::Waiting;
 use crate::engine::host::{Delivery, Lifecycle, Token};
 use crate::engine::settle::{self, Case, Failure};
 use crate::engine::store::{Disposal, Held};
@@ -21,17 +21,18 @@ impl Actor {
             if group.waiting.is_empty() || !group.subs.iter().any(Sub::can_run) {
                 continue;
             }
-            let mut stay = VecDeque::new();
-            while let Some(key) = group.waiting.pop_front() {
+            let mut stay = Waiting::default();
+            while let Some((lane, key)) = group.waiting.pop() {
                 let Some(entry) = self.deliveries.get(key) else { continue };
                 if !group.subs.iter().filter(|sub| entry.subscriptions.contains(&sub.id)).all(Sub::can_run) {
-                    stay.push_back(key);
+                    stay.push(lane, key);
                     // With one subscription the others behind it cannot run either.
                     if group.subs.len() == 1 {
-                        stay.append(&mut group.waiting);
+                        break;
                     }
                     continue;
                 }
+                group.waiting.called(lane);
                 for sub in &mut group.subs {
                     let Some(entry) = self.deliveries.get(key).filter(|entry| entry.subscriptions.contains(&sub.id)) else { continue };
                     sub.running += 1;
@@ -47,7 +48,7 @@ impl Actor {
                     self.out.push(Delivery { token: self.deliveries.call(key, sub.id), ..delivery });
                 }
             }
-            group.waiting = stay;
+            group.waiting.put_back(stay);
         }
     }
 
