@@ -113,7 +113,9 @@ export class BusCore {
     const call = (handler ?? undefined) as EventHandlerFn | undefined;
     const timeoutMs = typeof rest['consumerTimeout'] === 'number' ? rest['consumerTimeout'] : CONSUMER_TIMEOUT_MS;
     const id = (this.#lastRoute = (this.#lastRoute + 1) >>> 0);
-    const route = new Route(id, eventType, call, timeoutMs, rest['autoAck'] === false);
+    const batched = rest['batch'] !== undefined;
+    if (batched && call === undefined) throw invalidArgument('options.batch', 'needs a handler, which gets an array of events');
+    const route = new Route(id, eventType, call, timeoutMs, rest['autoAck'] === false, batched);
     if (call === undefined) route.iteration = new Iteration(this.dispatcher, route);
     this.dispatcher.add(route);
     this.#keepAlive.hold();

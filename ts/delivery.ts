@@ -1,5 +1,6 @@
 /** One call of one handler, from the moment it is made to its settlement. */
 
+import type { Batch } from './batch';
 import type { Timed, TimedList } from './deadlines';
 import type { OSSAError } from './errors';
 import { closed, invalidArgument, shortened } from './errors';
@@ -9,6 +10,7 @@ import type { DeliveryContext } from './types';
 export interface DeliveryOwner {
   acknowledge(delivery: Delivery): Promise<void>;
   reject(delivery: Delivery, options: object | undefined): Promise<void>;
+  failOne(delivery: Delivery, batch: Batch, index: number, error: unknown): void;
   extend(delivery: Delivery, ms: number): void;
 }
 
@@ -43,6 +45,8 @@ export class Delivery implements Timed {
   /** Why its signal is or would be aborted. */
   abortReason: OSSAError | undefined = undefined;
   controller: AbortController | undefined = undefined;
+  /** All that its handler got, if it is a batch handler. Then token, attempt and stream id are those of the first. */
+  batch: Batch | undefined = undefined;
 
   constructor(
     readonly owner: DeliveryOwner,
@@ -130,11 +134,9 @@ export class Context implements DeliveryContext {
     };
   }
 
-  /** Batch handlers only. */
+  /** Batch handlers: the event `index` of the batch failed, whatever becomes of the others. */
   get fail(): DeliveryContext['fail'] {
-    return () => {
-      throw invalidArgument('fail', "is for batch handlers (subscribe with the option 'batch'); throw, or call nack()");
-    };
+    return (index, error) => failOne(this.#delivery, index, error);
   }
 
   /** What a debugger shows. */
@@ -142,6 +144,18 @@ export class Context implements DeliveryContext {
     const { group, streamId, attempt, redelivered } = this;
     return { group, streamId, attempt, redelivered };
   }
+}
+
+function failOne(delivery: Delivery, index: number, error: unknown): void {
+  const { batch } = delivery;
+  if (batch === undefined) {
+    throw invalidArgument('fail', "is for batch handlers (subscribe with the option 'batch'); throw, or call nack()");
+  }
+  if (!Number.isInteger(index) || index < 0 || index >= batch.tokens.length) {
+    throw invalidArgument('index', `must be the index of an event of the batch, from 0 to ${batch.tokens.length - 1}`);
+  }
+  if (delivery.outcome !== Outcome.Open) throw alreadySettled('fail()', delivery.outcome);
+  delivery.owner.failOne(delivery, batch, index, error);
 }
 
 /** ack(), for a context or an iterated event. */

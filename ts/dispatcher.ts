@@ -2,6 +2,8 @@
  * From deliveries to handlers to settlements. The engine decides what is delivered when, and what becomes of a delivery;
  * here handlers are called, timed and listened to.
  */
+import type { BatchItem } from './batch';
+import { Batch } from './batch';
 import type { Clock } from './clock';
 import { Deadlines } from './deadlines';
 import type { DeliveryOwner } from './delivery';
@@ -13,7 +15,7 @@ import { Row } from './native';
 import { toPayload } from './payload';
 import type { Route } from './route';
 import { runFor } from './running';
-import type { Settlements } from './settlements';
+import type { FailureKind, Settlements } from './settlements';
 import type { EventPayload, EventRetryConfig } from './types';
 
 /** Waits until handlers are done. */
@@ -21,6 +23,17 @@ interface IdleWaiter {
   routes: readonly Route[];
   except: Delivery | undefined;
   resolve: () => void;
+}
+
+/** A batch whose rows are read. */
+interface Gathered {
+  route: Route;
+  items: BatchItem[];
+}
+
+/** An error that says so of itself is not tried again. */
+function permanence(error: unknown): { permanent: true } | undefined {
+  return property(error, 'permanent') === true ? { permanent: true } : undefined;
 }
 
 /** Calls the handlers of one bus. */
@@ -97,14 +110,17 @@ export class Dispatcher implements DeliveryOwner {
   /** NativeCallbacks.onDeliveries */
   receive(text: string, rows: Uint32Array, types: string[]): void {
     let start = 0;
+    let batch: Gathered | undefined;
     for (let row = 0; row + Row.Stride <= rows.length; row += Row.Stride) {
       const middle = start + (rows[row + Row.MetaLength] as number);
       const end = middle + (rows[row + Row.DataLength] as number);
       const route = this.#routes.get(rows[row + Row.Subscription] as number);
       if (route === undefined) this.#giveBack(rows[row + Row.Token] as number);
+      else if (route.batched) batch = this.#gather(batch, route, rows, row, types, text.slice(start, middle), text.slice(middle, end));
       else this.#take(route, rows, row, types, text.slice(start, middle), text.slice(middle, end));
       start = end;
     }
+    if (batch !== undefined) this.#takeBatch(batch);
   }
 
   /** The handler's time starts: it is called, or the event is given to a loop. */
@@ -123,7 +139,7 @@ export class Dispatcher implements DeliveryOwner {
         return;
       }
       delivery.outcome = Outcome.Acknowledged;
-      this.#settlements.done(delivery.token);
+      this.#done(delivery);
     }
     this.#finish(delivery, route);
   }
@@ -136,15 +152,10 @@ export class Dispatcher implements DeliveryOwner {
       this.#log.failure(`A handler of '${route.eventType}' failed after it had settled its event`, error);
     } else if (delivery.gaveUp(error)) {
       delivery.outcome = Outcome.Returned;
-      this.#giveBack(delivery.token);
+      this.#failed(delivery, 'back', '');
     } else {
       delivery.outcome = Outcome.Failed;
-      this.#settlements.failed(
-        delivery.token,
-        'error',
-        describeThrown(error),
-        property(error, 'permanent') === true ? { permanent: true } : undefined,
-      );
+      this.#failed(delivery, 'error', describeThrown(error), permanence(error));
     }
     this.#finish(delivery, route);
   }
@@ -153,22 +164,27 @@ export class Dispatcher implements DeliveryOwner {
   giveBack(delivery: Delivery): void {
     if (delivery.outcome === Outcome.Open) {
       delivery.outcome = Outcome.Returned;
-      this.#giveBack(delivery.token);
+      this.#failed(delivery, 'back', '');
     }
     this.#finish(delivery, delivery.subscription as Route);
   }
 
   /** ack() */
   acknowledge(delivery: Delivery): Promise<void> {
-    this.#settlements.done(delivery.token);
+    this.#done(delivery);
     return this.#settled(delivery);
   }
 
   /** nack() */
   reject(delivery: Delivery, options: object | undefined): Promise<void> {
     const reason = property(options, 'reason');
-    this.#settlements.failed(delivery.token, 'nack', typeof reason === 'string' ? reason : '', options);
+    this.#failed(delivery, 'nack', typeof reason === 'string' ? reason : '', options);
     return this.#settled(delivery);
+  }
+
+  /** context.fail(): told when the others of the batch are settled. */
+  failOne(_delivery: Delivery, batch: Batch, index: number, error: unknown): void {
+    batch.failures.set(index, ['error', describeThrown(error), permanence(error)]);
   }
 
   /** extend() */
@@ -202,6 +218,64 @@ export class Dispatcher implements DeliveryOwner {
     this.#start(delivery, route, types[rows[row + Row.Type] as number] as string, meta, data);
   }
 
+  /** A row of a batch; a row that begins another one ends the one at hand. */
+  #gather(
+    batch: Gathered | undefined,
+    route: Route,
+    rows: Uint32Array,
+    row: number,
+    types: string[],
+    meta: string,
+    data: string,
+  ): Gathered {
+    const flags = rows[row + Row.Flags] as number;
+    let gathered = batch;
+    if (gathered === undefined || (flags & 8) === 0) {
+      if (gathered !== undefined) this.#takeBatch(gathered);
+      gathered = { route, items: [] };
+    }
+    gathered.items.push({
+      token: rows[row + Row.Token] as number,
+      attempt: rows[row + Row.Attempt] as number,
+      redelivered: (flags & 1) === 1,
+      ms: (rows[row + Row.MsHigh] as number) * 0x1_0000_0000 + (rows[row + Row.MsLow] as number),
+      seq: rows[row + Row.Seq] as number,
+      type: types[rows[row + Row.Type] as number] as string,
+      meta,
+      data,
+    });
+    return gathered;
+  }
+
+  #takeBatch(gathered: Gathered): void {
+    const { route, items } = gathered;
+    if (route.state === 'opening') {
+      route.early.push(() => this.#takeBatch(gathered));
+      return;
+    }
+    if (route.state !== 'open') {
+      for (const { token } of items) this.#giveBack(token);
+      return;
+    }
+    const payloads: EventPayload[] = [];
+    const taken = items.filter(({ token, type, attempt, meta, data }) => {
+      try {
+        payloads.push(toPayload(meta, data, type, attempt, this.#retryDefaults));
+        return true;
+      } catch (error) {
+        this.#settlements.failed(token, 'malformed', describeThrown(error));
+        return false;
+      }
+    });
+    const first = taken[0];
+    if (first === undefined) return;
+    const attempt = Math.max(...taken.map((item) => item.attempt));
+    const redelivered = taken.some((item) => item.redelivered);
+    const delivery = new Delivery(this, route, first.token, attempt, redelivered, first.ms, first.seq);
+    delivery.batch = new Batch(taken.map(({ token }) => token));
+    this.#call(delivery, route, payloads);
+  }
+
   #start(delivery: Delivery, route: Route, type: string, meta: string, data: string): void {
     let payload: EventPayload;
     try {
@@ -214,9 +288,14 @@ export class Dispatcher implements DeliveryOwner {
       route.iteration.push(delivery, payload);
       return;
     }
+    this.#call(delivery, route, payload);
+  }
+
+  #call(delivery: Delivery, route: Route, events: EventPayload | EventPayload[]): void {
     this.begin(delivery, route);
     try {
-      const result = runFor(delivery, route.handler as NonNullable<Route['handler']>, payload, new Context(delivery));
+      const handler = route.handler as (events: EventPayload | EventPayload[], context: Context) => unknown;
+      const result = runFor(delivery, handler, events, new Context(delivery));
       if (isThenable(result)) {
         result.then(
           () => this.succeed(delivery),
@@ -234,7 +313,7 @@ export class Dispatcher implements DeliveryOwner {
     const route = delivery.subscription as Route;
     const message = `the handler of '${route.eventType}' took longer than consumerTimeout (${route.timeoutMs} ms)`;
     delivery.timedOut = true;
-    this.#settlements.failed(delivery.token, 'timeout', message);
+    this.#failed(delivery, 'timeout', message);
     // Its place is free and nothing waits for it; it may still succeed or fail.
     route.running.delete(delivery);
     delivery.abort(new OSSAError(message, { code: 'ERR_HANDLER_TIMEOUT', retryable: true, details: { timeoutMs: route.timeoutMs } }));
@@ -246,6 +325,34 @@ export class Dispatcher implements DeliveryOwner {
     this.#deadlines.stop(delivery);
     route.running.delete(delivery);
     if (this.#waiters.length > 0) this.#checkIdle();
+  }
+
+  /** It succeeded; of a batch, all that did not fail on its own. */
+  #done(delivery: Delivery): void {
+    const { batch } = delivery;
+    if (batch === undefined) {
+      this.#settlements.done(delivery.token);
+      return;
+    }
+    batch.tokens.forEach((token, index) => {
+      const failure = batch.failures.get(index);
+      if (failure === undefined) this.#settlements.done(token);
+      else this.#settlements.failed(token, ...failure);
+    });
+  }
+
+  /** It did not succeed; of a batch, none did. */
+  #failed(delivery: Delivery, kind: FailureKind, message: string, options?: object): void {
+    const { batch } = delivery;
+    if (batch === undefined) {
+      this.#settlements.failed(delivery.token, kind, message, options);
+      return;
+    }
+    batch.tokens.forEach((token, index) => {
+      const failure = kind === 'back' ? undefined : batch.failures.get(index);
+      if (failure === undefined) this.#settlements.failed(token, kind, message, options);
+      else this.#settlements.failed(token, ...failure);
+    });
   }
 
   #giveBack(token: number): void {

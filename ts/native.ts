@@ -24,7 +24,7 @@ export const enum Row {
   Token = 1,
   /** 1 at the first delivery */
   Attempt = 2,
-  /** bit 0: redelivered */
+  /** bit 0: redelivered; bit 3: it belongs to the call of the row before, a batch */
   Flags = 3,
   /** stream id: milliseconds / 2^32 */
   MsHigh = 4,

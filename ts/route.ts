@@ -27,5 +27,7 @@ export class Route {
     readonly handler: EventHandlerFn | undefined,
     readonly timeoutMs: number,
     readonly manualAck: boolean,
+    /** The handler gets arrays of events. */
+    readonly batched: boolean,
   ) {}
 }

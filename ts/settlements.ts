@@ -47,7 +47,7 @@ export class Settlements {
   }
 
   /** The delivery `token` did not succeed. */
-  failed(token: number, kind: FailureKind, message: string, options?: object): void {
+  failed(token: number, kind: FailureKind, message: string, options?: object | undefined): void {
     this.#failed.push(options === undefined ? [token, kind, message] : [token, kind, message, options]);
     if (!this.#scheduled) this.#schedule();
   }

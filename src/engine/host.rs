@@ -26,6 +26,8 @@ pub struct Delivery {
     pub partition: Partition,
     /// Its place.
     pub id: EntryId,
+    /// It belongs to the call of the delivery before it: a batch.
+    pub joined: bool,
     /// What it says; shared by the handlers of one event.
     pub text: Arc<EventText>,
 }

@@ -84,6 +84,26 @@ pub fn matches(pattern: &str, event_type: &str) -> bool {
     pattern[p..].iter().all(|part| *part == "**")
 }
 
+/// Whether some event type matches both patterns.
+pub fn overlap(a: &str, b: &str) -> bool {
+    let (a, b): (Vec<&str>, Vec<&str>) = (a.split('.').collect(), b.split('.').collect());
+    // possible[j]: what is left of `a` from the part at hand on, and of `b` from j on, have a type in common.
+    let mut possible: Vec<bool> = (0..=b.len()).map(|j| b[j..].iter().all(|part| *part == "**")).collect();
+    for part in a.iter().rev() {
+        let below = possible.clone();
+        possible[b.len()] = *part == "**" && below[b.len()];
+        for j in (0..b.len()).rev() {
+            possible[j] = if *part == "**" || b[j] == "**" {
+                // It is over, or takes in one more part of the other.
+                below[j] || possible[j + 1]
+            } else {
+                below[j + 1] && (*part == "*" || b[j] == "*" || *part == b[j])
+            };
+        }
+    }
+    possible[0]
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -105,6 +125,26 @@ mod tests {
             for t in no {
                 assert!(!matches(pattern, t), "{pattern} should not match {t}");
             }
+        }
+    }
+
+    #[test]
+    fn patterns_overlap_where_a_type_matches_both() {
+        for (a, b, expected) in [
+            ("a.b", "a.b", true),
+            ("a.b", "a.c", false),
+            ("a.*", "*.b", true),
+            ("a.*", "b.*", false),
+            ("a.*", "a.*.c", false),
+            ("a.**", "**.z", true),
+            ("a.**", "a", true),
+            ("**", "x.y", true),
+            ("a.**.b", "a.c.**", true),
+            ("a.**.b", "c.**.b", false),
+            ("*.*", "**.x", true),
+            ("*", "**.x.y", false),
+        ] {
+            assert_eq!((overlap(a, b), overlap(b, a)), (expected, expected), "{a} and {b}");
         }
     }
 

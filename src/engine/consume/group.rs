@@ -133,6 +133,8 @@ pub struct Group {
     pub claiming: usize,
     /// Of what is pending with what is held.
     pub comparison: Comparison,
+    /// When a batch that is not full is due.
+    pub gathered_at: Option<Instant>,
     /// When to look for due redeliveries.
     pub due_at: Instant,
     /// A look is on its way.
@@ -159,6 +161,7 @@ impl Group {
             reading: None,
             claiming: 0,
             comparison: Comparison::default(),
+            gathered_at: None,
             due_at: Instant::now(),
             looking: false,
             refused: false,

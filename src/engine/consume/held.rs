@@ -76,8 +76,10 @@ impl InFlight {
 
 /// A handler that ran out of time and still runs. A late success may still acknowledge.
 pub struct Overdue {
-    /// Its subscription: it takes one of the places for such.
+    /// Its subscription.
     pub subscription: u32,
+    /// It takes one of the subscription's places for such; of a batch, one of its deliveries does.
+    pub takes_place: bool,
     /// The delivery, which may have ended since.
     pub key: Key,
     /// What its success would mean.
@@ -105,11 +107,34 @@ pub enum Late {
     Nothing,
 }
 
+/// A delivery that a handler was called with.
+struct Called {
+    key: Key,
+    subscription: u32,
+    batch: Option<BatchId>,
+}
+
+/// Names one call of a batch handler.
+pub type BatchId = u64;
+
+/// A delivery whose verdict came.
+pub struct Redeemed {
+    /// Its entry.
+    pub key: Key,
+    /// Its subscription.
+    pub subscription: u32,
+    /// The call of the handler ended with it.
+    pub call_ended: bool,
+}
+
 /// All deliveries in flight on a bus.
 #[derive(Default)]
 pub struct Deliveries {
     entries: HashMap<Key, InFlight>,
-    tokens: HashMap<Token, (Key, u32)>,
+    tokens: HashMap<Token, Called>,
+    /// Deliveries of a batch that wait for their verdict.
+    batches: HashMap<BatchId, usize>,
+    last_batch: BatchId,
     /// Handlers past their time, by token.
     pub overdue: HashMap<Token, Overdue>,
     last_key: Key,
@@ -134,39 +159,43 @@ impl Deliveries {
         self.entries.get(&key)
     }
 
-    /// Waits no more for the calls of one subscription. Answers whether none was made for the entry yet, and how many
-    /// calls of the subscription ran.
-    pub fn abandon(&mut self, key: Key, subscription: u32) -> (bool, usize) {
-        let Some(entry) = self.entries.get_mut(&key) else { return (false, 0) };
+    /// Waits no more for the calls of one subscription. Answers whether none was made for the entry yet, whether one was
+    /// given up, and how many calls ended with it.
+    pub fn abandon(&mut self, key: Key, subscription: u32) -> (bool, bool, usize) {
+        let Some(entry) = self.entries.get_mut(&key) else { return (false, false, 0) };
         if entry.running.is_empty() {
-            return (true, 0);
+            return (true, false, 0);
         }
-        let before = entry.running.len();
-        entry.running.retain(|(token, id)| {
-            let stays = *id != subscription;
-            if !stays {
-                self.tokens.remove(token);
-            }
-            stays
-        });
-        let abandoned = before - entry.running.len();
-        if abandoned > 0 {
+        let (given_up, running) = entry.running.drain(..).partition::<Vec<_>, _>(|(_, id)| *id == subscription);
+        entry.running = running;
+        if !given_up.is_empty() {
             entry.handed_back.push(subscription);
         }
-        (false, abandoned)
+        let ended = given_up.iter().filter(|(token, _)| self.redeem(*token).is_some_and(|redeemed| redeemed.call_ended)).count();
+        (false, !given_up.is_empty(), ended)
     }
 
-    /// Takes it out, with the tokens of handlers that still run: their verdicts will not be known any more.
-    pub fn remove(&mut self, key: Key) -> Option<InFlight> {
+    /// Takes it out, with the tokens of handlers that still run: their verdicts will not be known any more. Answers the
+    /// subscription of each call that ended with it.
+    pub fn remove(&mut self, key: Key) -> Option<(InFlight, Vec<u32>)> {
         let entry = self.entries.remove(&key)?;
-        for (token, _) in &entry.running {
-            self.tokens.remove(token);
-        }
-        Some(entry)
+        let redeemed: Vec<Redeemed> = entry.running.iter().filter_map(|(token, _)| self.redeem(*token)).collect();
+        let ended = redeemed.iter().filter(|redeemed| redeemed.call_ended).map(|redeemed| redeemed.subscription).collect();
+        Some((entry, ended))
     }
 
-    /// A token for a call of a handler of `subscription` for the entry.
-    pub fn call(&mut self, key: Key, subscription: u32) -> Token {
+    /// A name for a call of several deliveries; a single one needs none.
+    pub fn begin_batch(&mut self, deliveries: usize) -> Option<BatchId> {
+        if deliveries < 2 {
+            return None;
+        }
+        self.last_batch += 1;
+        self.batches.insert(self.last_batch, deliveries);
+        Some(self.last_batch)
+    }
+
+    /// A token for a call of a handler of `subscription` for the entry, one of those of `batch`.
+    pub fn call(&mut self, key: Key, subscription: u32, batch: Option<BatchId>) -> Token {
         loop {
             self.last_token = self.last_token.wrapping_add(1);
             if !self.tokens.contains_key(&self.last_token) && !self.overdue.contains_key(&self.last_token) {
@@ -174,7 +203,7 @@ impl Deliveries {
             }
         }
         let token = self.last_token;
-        self.tokens.insert(token, (key, subscription));
+        self.tokens.insert(token, Called { key, subscription, batch });
         if let Some(entry) = self.entries.get_mut(&key) {
             entry.running.push((token, subscription));
             entry.started = Instant::now();
@@ -183,8 +212,19 @@ impl Deliveries {
     }
 
     /// Ends a token: its entry and subscription.
-    pub fn redeem(&mut self, token: Token) -> Option<(Key, u32)> {
-        self.tokens.remove(&token)
+    pub fn redeem(&mut self, token: Token) -> Option<Redeemed> {
+        let Called { key, subscription, batch } = self.tokens.remove(&token)?;
+        let call_ended = batch.is_none_or(|batch| {
+            let left = self.batches.get_mut(&batch).map_or(0, |left| {
+                *left -= 1;
+                *left
+            });
+            if left == 0 {
+                self.batches.remove(&batch);
+            }
+            left == 0
+        });
+        Some(Redeemed { key, subscription, call_ended })
     }
 
     /// The event of this entry is done with: no late success has anything to add.

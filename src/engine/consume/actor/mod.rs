@@ -1,9 +1,11 @@
 //! The task that owns all deliveries of a bus: entries in from readers and claims, out to handlers, their verdicts in,
 //! settlements out. Everything in it happens one after the other; everything slow happens beside it.
 //!
-//! Reading order: [`subscriptions`], [`partitions`]; the way of an entry: [`intake`], [`redeliveries`], [`verdicts`], [`settled`];
+//! Reading order: [`subscriptions`], [`partitions`]; the way of an entry: [`intake`], [`redeliveries`], [`dispatch`], [`verdicts`],
+//! [`settled`];
 //! then [`faults`] and [`shutdown`].
 
+mod dispatch;
 mod faults;
 mod intake;
 mod partitions;
@@ -309,6 +311,7 @@ impl Actor {
         for group in looks {
             next = next.min(group.due_at.max(Instant::now() + Duration::from_millis(1)));
         }
+        next = self.groups.values().filter_map(|group| group.gathered_at).fold(next, Instant::min);
         let deadlines = self.closing.iter().map(|closing| closing.deadline);
         let stop = self.stopping.as_ref().map(|(deadline, _)| *deadline);
         next = deadlines.chain(stop).fold(next, Instant::min);

@@ -16,6 +16,7 @@ use crate::engine::consume::plan::Plan;
 use crate::engine::consume::{Lease, Subscribed};
 use crate::engine::error::{Error, Result};
 use crate::engine::host::{Kind, Lifecycle};
+use crate::engine::name;
 use crate::engine::options::{Start, SubscribeOptions};
 use crate::engine::store::{Disposal, GroupSpec, Partition, Reader, StartFrom, Store, Waker};
 
@@ -27,7 +28,8 @@ impl Actor {
         }
         let group_name: Arc<str> = options.group.clone().unwrap_or_else(|| self.settings.group.clone()).into();
         let policy = self.settings.retry.with(Some(&options.retry));
-        let in_flight_max = options.max_unacknowledged.unwrap_or(self.settings.batch_size);
+        let batch_max = options.batch.map_or(1, |batch| batch.size_max);
+        let in_flight_max = options.max_unacknowledged.unwrap_or(self.settings.batch_size.max(batch_max));
         // Those that run are in flight.
         let concurrency = options.concurrency.map_or(in_flight_max, |n| n.min(in_flight_max));
         let start = match options.start {
@@ -52,8 +54,19 @@ impl Actor {
         let spec = sub.spec(&group_name);
         let others = self.groups.get(&group_name).into_iter().flat_map(|group| &group.subs).filter(|other| other.closing.is_none());
         let coming = self.joining.values().map(|joining| &joining.sub).filter(|other| self.group_of(other) == group_name);
-        for other in others.chain(coming) {
-            let other = other.spec(&group_name);
+        for other_sub in others.chain(coming) {
+            let other = other_sub.spec(&group_name);
+            if other_sub.options.batch != sub.options.batch || other_sub.options.ordered != sub.options.ordered {
+                if name::overlap(&other.pattern, &spec.pattern) {
+                    let message = format!(
+                        "group '{group_name}' is subscribed to '{}' on this bus, which matches some of the types of '{}', with another 'batch' or \
+                         'ordered'. Handlers of one group that can get the same event must agree on these; use another group",
+                        other.pattern, spec.pattern
+                    );
+                    let _ = reply.send(Err(Error::argument("options", message)));
+                    return;
+                }
+            }
             if other.pattern == spec.pattern && other.options != spec.options {
                 let message = format!(
                     "group '{group_name}' on '{}' is subscribed on this bus with other options: {}, here {}. All members of a group must agree; \
@@ -193,13 +206,13 @@ impl Actor {
         let unfinished: Vec<Key> =
             self.deliveries.iter().filter(|(_, entry)| entry.subscriptions.contains(&id)).map(|(key, _)| key).collect();
         for key in unfinished {
-            let (waits, abandoned) = self.deliveries.abandon(key, id);
+            let (waits, given_up, ended) = self.deliveries.abandon(key, id);
             if waits {
                 self.settle_entry(key, Disposal::HandBack);
-            } else if abandoned > 0 {
+            } else if given_up {
                 let group = self.deliveries.get(key).map(|entry| entry.group.clone());
                 if let Some(sub) = group.and_then(|name| self.groups.get_mut(&name)).and_then(|group| group.sub_mut(id)) {
-                    release(&mut sub.running, abandoned);
+                    release(&mut sub.running, ended);
                 }
                 self.ended_if_all(key);
             }

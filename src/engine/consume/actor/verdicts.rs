@@ -1,4 +1,4 @@
-//! Out to handlers, and what their verdicts do.
+//! What the verdicts of handlers do.
 
 use std::time::Duration;
 
@@ -7,51 +7,12 @@ use tokio::time::Instant;
 use super::{Actor, release};
 use crate::engine::consume::Verdict;
 use crate::engine::consume::flush::Note;
-use crate::engine::consume::group::Sub;
-use crate::engine::consume::held::{Failed, Key, Late, Overdue};
-use crate::engine::consume::waiting::Waiting;
-use crate::engine::host::{Delivery, Lifecycle, Token};
+use crate::engine::consume::held::{Failed, Key, Late, Overdue, Redeemed};
+use crate::engine::host::{Lifecycle, Token};
 use crate::engine::settle::{self, Case, Failure};
 use crate::engine::store::{Disposal, Held};
 
 impl Actor {
-    /// Calls handlers for waiting entries, in order, as places allow.
-    pub(super) fn dispatch(&mut self) {
-        for group in self.groups.values_mut() {
-            if group.waiting.is_empty() || !group.subs.iter().any(Sub::can_run) {
-                continue;
-            }
-            let mut stay = Waiting::default();
-            while let Some((lane, key)) = group.waiting.pop() {
-                let Some(entry) = self.deliveries.get(key) else { continue };
-                if !group.subs.iter().filter(|sub| entry.subscriptions.contains(&sub.id)).all(Sub::can_run) {
-                    stay.push(lane, key);
-                    // With one subscription the others behind it cannot run either.
-                    if group.subs.len() == 1 {
-                        break;
-                    }
-                    continue;
-                }
-                group.waiting.called(lane);
-                for sub in &mut group.subs {
-                    let Some(entry) = self.deliveries.get(key).filter(|entry| entry.subscriptions.contains(&sub.id)) else { continue };
-                    sub.running += 1;
-                    let delivery = Delivery {
-                        subscription: sub.id,
-                        token: 0,
-                        attempt: entry.held.deliveries,
-                        redelivered: entry.held.deliveries > 1,
-                        partition: entry.held.partition.clone(),
-                        id: entry.held.id,
-                        text: entry.text.clone(),
-                    };
-                    self.out.push(Delivery { token: self.deliveries.call(key, sub.id), ..delivery });
-                }
-            }
-            group.waiting.put_back(stay);
-        }
-    }
-
     pub(super) fn verdicts(&mut self, verdicts: Vec<(Token, Verdict)>, confirm: u32) {
         // Held open until all are taken in: none of them may answer it alone.
         if confirm != 0 {
@@ -59,9 +20,9 @@ impl Actor {
         }
         for (token, verdict) in verdicts {
             match self.deliveries.redeem(token) {
-                Some((key, subscription)) => {
-                    self.confirm_with(key, confirm);
-                    self.verdict(key, subscription, token, verdict);
+                Some(redeemed) => {
+                    self.confirm_with(redeemed.key, confirm);
+                    self.verdict(redeemed, token, verdict);
                 }
                 None => self.late(token, &verdict, confirm),
             }
@@ -81,7 +42,8 @@ impl Actor {
         }
     }
 
-    fn verdict(&mut self, key: Key, subscription: u32, token: Token, verdict: Verdict) {
+    fn verdict(&mut self, redeemed: Redeemed, token: Token, verdict: Verdict) {
+        let Redeemed { key, subscription, call_ended } = redeemed;
         let Some(entry) = self.deliveries.get_mut(key) else { return };
         entry.running.retain(|(running, _)| *running != token);
         let Some(sub) = self.groups.get_mut(&entry.group).and_then(|group| group.sub_mut(subscription)) else {
@@ -89,7 +51,7 @@ impl Actor {
             entry.handed_back.push(subscription);
             return self.ended_if_all(key);
         };
-        release(&mut sub.running, 1);
+        release(&mut sub.running, usize::from(call_ended));
         match verdict {
             Verdict::Done => {}
             Verdict::HandBack => entry.handed_back.push(subscription),
@@ -105,9 +67,10 @@ impl Actor {
                 let disposal = settle::judge(&failure, &case);
                 entry.failures.push(Failed { subscription, token, error: failure.text().to_owned(), disposal });
                 if matches!(failure, Failure::TimedOut(_)) {
-                    sub.overdue += 1;
+                    sub.overdue += usize::from(call_ended);
                     let overdue = Overdue {
                         subscription,
+                        takes_place: call_ended,
                         key,
                         late: Late::Counts,
                         held: entry.held.clone(),
@@ -116,7 +79,7 @@ impl Actor {
                         event_id: entry.event_id.clone(),
                     };
                     let is_stuck = sub.is_stuck();
-                    if is_stuck {
+                    if is_stuck && call_ended {
                         self.said.push(Lifecycle::warn(format!(
                             "{} handlers of '{}' in group '{}' are past consumerTimeout and still run: no more are called until one ends",
                             sub.overdue, sub.pattern, entry.group
@@ -165,13 +128,13 @@ impl Actor {
 
     /// Sends an entry back to the store and frees its places.
     pub(super) fn settle_entry(&mut self, key: Key, disposal: Disposal) {
-        let Some(entry) = self.deliveries.remove(key) else { return };
+        let Some((entry, abandoned)) = self.deliveries.remove(key) else { return };
         let disposal = self.or_drop(disposal, &entry.held);
         if let Some(group) = self.groups.get_mut(&entry.group) {
             for sub in group.subs.iter_mut().filter(|sub| entry.subscriptions.contains(&sub.id)) {
                 release(&mut sub.in_flight, 1);
                 // Handlers that are not waited for any more.
-                release(&mut sub.running, entry.running.iter().filter(|(_, id)| *id == sub.id).count());
+                release(&mut sub.running, abandoned.iter().filter(|id| **id == sub.id).count());
             }
             if matches!(disposal, Disposal::Acknowledge | Disposal::DeadLetter { .. }) {
                 self.deliveries.done_with(&entry.held.partition, entry.held.id);
@@ -195,7 +158,7 @@ impl Actor {
     fn late(&mut self, token: Token, verdict: &Verdict, confirm: u32) {
         let Some(overdue) = self.deliveries.overdue.remove(&token) else { return };
         if let Some(sub) = self.groups.get_mut(&overdue.group).and_then(|group| group.sub_mut(overdue.subscription)) {
-            release(&mut sub.overdue, 1);
+            release(&mut sub.overdue, usize::from(overdue.takes_place));
         }
         if *verdict != Verdict::Done {
             return;

@@ -1,0 +1,103 @@
+//! Out to handlers: one event a call, or a batch of them.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::Actor;
+use crate::engine::consume::group::{Group, Sub};
+use crate::engine::consume::held::{Deliveries, Key};
+use crate::engine::consume::waiting::Waiting;
+use crate::engine::event::Priority;
+use crate::engine::host::Delivery;
+use crate::engine::options::Batch;
+
+/// Entries that wait for more, by the subscriptions that will get them together.
+type Gathered = BTreeMap<Vec<u32>, Vec<(Priority, Key)>>;
+
+impl Actor {
+    /// Calls handlers for waiting entries, by turns, as places allow.
+    pub(super) fn dispatch(&mut self) {
+        let now = Instant::now();
+        for group in self.groups.values_mut() {
+            group.gathered_at = None;
+            if group.waiting.is_empty() || !group.subs.iter().any(Sub::can_run) {
+                continue;
+            }
+            let mut stay = Waiting::default();
+            let mut gathered = Gathered::new();
+            while let Some((lane, key)) = group.waiting.pop() {
+                let Some(entry) = self.deliveries.get(key) else { continue };
+                if !can_all_run(group, &entry.subscriptions) {
+                    stay.push(lane, key);
+                    // With one subscription the others behind it cannot run either.
+                    if group.subs.len() == 1 {
+                        break;
+                    }
+                    continue;
+                }
+                let Some(batch) = batch_of(group, &entry.subscriptions) else {
+                    call(group, &mut self.deliveries, &mut self.out, &[(lane, key)]);
+                    continue;
+                };
+                let together = gathered.entry(entry.subscriptions.clone()).or_default();
+                together.push((lane, key));
+                if together.len() >= batch.size_max {
+                    call(group, &mut self.deliveries, &mut self.out, &std::mem::take(together));
+                }
+            }
+            for (subscriptions, together) in gathered {
+                let Some(batch) = batch_of(group, &subscriptions).filter(|_| !together.is_empty()) else { continue };
+                let arrived = together.iter().filter_map(|(_, key)| self.deliveries.get(*key)).map(|entry| entry.started).min();
+                let at = arrived.map_or(now, |arrived| arrived + Duration::from_millis(batch.wait_ms_max));
+                // Without a place nothing more can come that it might wait for.
+                let is_full = group.subs.iter().any(|sub| subscriptions.contains(&sub.id) && sub.free() == 0);
+                if can_all_run(group, &subscriptions) && (at <= now || is_full) {
+                    call(group, &mut self.deliveries, &mut self.out, &together);
+                } else {
+                    group.gathered_at = Some(group.gathered_at.map_or(at, |first| first.min(at)));
+                    together.into_iter().for_each(|(lane, key)| stay.push(lane, key));
+                }
+            }
+            group.waiting.put_back(stay);
+        }
+    }
+}
+
+fn can_all_run(group: &Group, subscriptions: &[u32]) -> bool {
+    group.subs.iter().filter(|sub| subscriptions.contains(&sub.id)).all(Sub::can_run)
+}
+
+/// Subscriptions that can get the same event agree on it.
+fn batch_of(group: &Group, subscriptions: &[u32]) -> Option<Batch> {
+    group.subs.iter().find(|sub| subscriptions.contains(&sub.id)).and_then(|sub| sub.options.batch)
+}
+
+/// One call of each of their handlers, with all of the entries.
+fn call(group: &mut Group, deliveries: &mut Deliveries, out: &mut Vec<Delivery>, entries: &[(Priority, Key)]) {
+    for (lane, _) in entries {
+        group.waiting.called(*lane);
+    }
+    let Some(subscriptions) = entries.first().and_then(|(_, key)| deliveries.get(*key)).map(|entry| entry.subscriptions.clone()) else {
+        return;
+    };
+    for sub in group.subs.iter_mut().filter(|sub| subscriptions.contains(&sub.id)) {
+        sub.running += 1;
+        let batch = deliveries.begin_batch(entries.len());
+        for (i, (_, key)) in entries.iter().enumerate() {
+            let token = deliveries.call(*key, sub.id, batch);
+            let Some(entry) = deliveries.get(*key) else { continue };
+            out.push(Delivery {
+                subscription: sub.id,
+                token,
+                attempt: entry.held.deliveries,
+                redelivered: entry.held.deliveries > 1,
+                partition: entry.held.partition.clone(),
+                id: entry.held.id,
+                joined: i > 0,
+                text: entry.text.clone(),
+            });
+        }
+    }
+}

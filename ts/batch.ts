@@ -1,0 +1,25 @@
+/** Deliveries that one call of a batch handler got together. */
+import type { FailureKind } from './settlements';
+
+/** What is said of a delivery that failed: arguments of Settlements.failed behind the token. */
+export type BatchFailure = [kind: FailureKind, message: string, options?: object | undefined];
+
+/** One delivery of a batch as it crossed. */
+export interface BatchItem {
+  token: number;
+  attempt: number;
+  redelivered: boolean;
+  ms: number;
+  seq: number;
+  type: string;
+  meta: string;
+  data: string;
+}
+
+/** The deliveries of a batch, in the order of the handler's events. */
+export class Batch {
+  /** Those that `context.fail()` named. */
+  readonly failures = new Map<number, BatchFailure>();
+
+  constructor(readonly tokens: readonly number[]) {}
+}
