@@ -126,6 +126,15 @@ conformance! {
         waiting_retries_outlive_the_consumer_that_failed,
         two_processes_that_reap_take_each_entry_once,
         foreign_entries_of_a_dead_consumer_are_taken_too;
+    exclusive:
+        one_living_consumer_owns_a_partition,
+        only_the_owner_reads,
+        an_owned_read_waits_for_what_comes,
+        an_owned_read_waits_past_what_the_group_has_behind_it,
+        a_partition_is_not_owned_before_nothing_is_pending_under_others,
+        what_waits_is_known_with_its_key_and_claimed_by_id,
+        entries_of_lost_replies_wait_again_when_the_partition_is_asked_for,
+        members_are_the_living_holders;
     sweeping:
         acknowledged_entries_beyond_the_number_kept_go_oldest_first,
         a_long_stream_is_swept_in_bounded_steps,

@@ -66,7 +66,7 @@ async fn a_waiting_read_ends_at_its_time_and_not_before() {
     prepare(&store, &at, "g", "c").await;
     let start = Instant::now();
     let hour = Duration::from_secs(3600);
-    let read = reader(&store, "g").read("c", &[ReadFrom { partition: at }], 1, Some(hour)).await;
+    let read = reader(&store, "g").read("c", &[ReadFrom::new(at)], 1, Some(hour)).await;
     assert!(read.unwrap().is_empty());
     assert_eq!(start.elapsed(), hour);
 }
@@ -76,7 +76,7 @@ async fn dropping_the_store_ends_waiting_reads() {
     let (store, at) = (private(), partition("a"));
     prepare(&store, &at, "g", "c").await;
     let mut reader = reader(&store, "g");
-    let waits = tokio::spawn(async move { reader.read("c", &[ReadFrom { partition: at }], 1, Some(LONG)).await });
+    let waits = tokio::spawn(async move { reader.read("c", &[ReadFrom::new(at)], 1, Some(LONG)).await });
     tokio::task::yield_now().await;
     drop(store);
     let start = Instant::now();
@@ -90,7 +90,7 @@ async fn a_read_for_a_very_long_time_is_no_overflow() {
     prepare(&store, &at, "g", "c").await;
     let (mut reader, waker) = store.reader("g");
     waker.wake();
-    let read = reader.read("c", &[ReadFrom { partition: at }], 1, Some(Duration::MAX)).await;
+    let read = reader.read("c", &[ReadFrom::new(at)], 1, Some(Duration::MAX)).await;
     assert!(read.unwrap().is_empty());
 }
 

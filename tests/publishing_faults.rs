@@ -347,7 +347,7 @@ async fn scripts_forgotten_by_the_server() {
 
 /// Reads on as a member of the group does, and makes it again where it is gone, until `last` of each partition came.
 async fn consume(store: Arc<dyn Store>, parts: [Partition; 3], last: &str) -> HashMap<Partition, Vec<String>> {
-    let from: Vec<ReadFrom> = parts.iter().map(|partition| ReadFrom { partition: partition.clone() }).collect();
+    let from: Vec<ReadFrom> = parts.iter().map(|partition| ReadFrom::new(partition.clone())).collect();
     let mut reader = reader(&store, GROUP);
     let mut got: HashMap<Partition, Vec<String>> = HashMap::new();
     let mut seen: HashMap<Partition, EntryId> = HashMap::new();

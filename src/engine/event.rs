@@ -206,6 +206,9 @@ pub struct MetaView<'a> {
     /// Its priority.
     #[serde(default)]
     pub priority: Priority,
+    /// Same key, same partition.
+    #[serde(borrow, default)]
+    pub partition_key: Option<Cow<'a, str>>,
     ttl: Option<f64>,
     dttl: Option<f64>,
     /// Retry settings of this event.

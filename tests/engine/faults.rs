@@ -199,7 +199,7 @@ async fn what_somebody_read_in_our_name_is_found_within_seconds() {
     bus.publish("a", "lost").await;
     // Exactly what a reply lost on the wire looks like: pending under a name that never saw it.
     let name = consumers(&bus, "a").await.remove(0);
-    let from = [ReadFrom { partition: partition("a") }];
+    let from = [ReadFrom::new(partition("a"))];
     let read = place.store().reader("default").0.read(&name, &from, 1, None).await.unwrap();
     assert_eq!(read.len(), 1);
     bus.bus.pause(id, false);

@@ -4,6 +4,7 @@
 mod ending;
 mod failing;
 mod faults;
+mod ordered;
 mod places;
 mod property;
 mod servers;

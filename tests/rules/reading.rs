@@ -31,7 +31,7 @@ pub async fn a_read_takes_at_most_count_of_each_partition(world: &World) {
     for at in [&a, &b, &c] {
         prepare(store, at, "g", "me").await;
         publish(store, events(at, "e", 5)).await;
-        from.push(ReadFrom { partition: at.clone() });
+        from.push(ReadFrom::new(at.clone()));
     }
     let entries = reader(store, "g").read("me", &from, 2, Some(LONG)).await.expect("read");
     for at in [&a, &b, &c] {
@@ -54,7 +54,7 @@ pub async fn a_read_that_waits_in_vain_ends_empty(world: &World) {
     let mut reader = reader(store, "g");
     for _ in 0..3 {
         let start = Instant::now();
-        let read = reader.read("c", &[ReadFrom { partition: at.clone() }], 10, Some(Duration::from_millis(60))).await;
+        let read = reader.read("c", &[ReadFrom::new(at.clone())], 10, Some(Duration::from_millis(60))).await;
         assert!(read.expect("read").is_empty());
         assert!(start.elapsed() >= Duration::from_millis(55) && start.elapsed() < Duration::from_secs(5));
     }
@@ -65,7 +65,7 @@ pub async fn a_waiting_read_gets_what_is_published_meanwhile(world: &World) {
     prepare(store, &at, "g", "c").await;
     prepare(store, &other, "g", "c").await;
     let mut reader = reader(store, "g");
-    let from: Vec<ReadFrom> = [&other, &at].map(|at| ReadFrom { partition: at.clone() }).into();
+    let from: Vec<ReadFrom> = [&other, &at].map(|at| ReadFrom::new(at.clone())).into();
     let waits = tokio::spawn(async move { reader.read("c", &from, 10, Some(LONG)).await });
     let publisher = world.user().await;
     let mut count = 0;
@@ -83,7 +83,7 @@ pub async fn a_delayed_event_wakes_a_waiting_read_when_it_moves(world: &World) {
     let (store, at) = (&world.store, partition("read.delayed"));
     prepare(store, &at, "g", "c").await;
     let mut reader = reader(store, "g");
-    let from = [ReadFrom { partition: at.clone() }];
+    let from = [ReadFrom::new(at.clone())];
     let waits = tokio::spawn(async move { reader.read("c", &from, 10, Some(LONG)).await });
     publish(store, vec![NewEvent { delay_ms: Some(50), ..event(&at, "e") }]).await;
     until("the read ends", async || {
@@ -99,7 +99,7 @@ pub async fn a_wake_ends_a_waiting_read(world: &World) {
     prepare(store, &at, "g", "c").await;
     let (mut reader, waker) = store.reader("g");
     waker.wake(); // nobody reads yet: harmless
-    let from = [ReadFrom { partition: at.clone() }];
+    let from = [ReadFrom::new(at.clone())];
     let waits = tokio::spawn(async move {
         let read = reader.read("c", &from, 10, Some(LONG)).await;
         (reader, read)
@@ -113,7 +113,7 @@ pub async fn a_wake_ends_a_waiting_read(world: &World) {
     assert!(read.expect("read").is_empty());
     // It reads on as if nothing had been.
     publish(store, vec![event(&at, "e")]).await;
-    let from = [ReadFrom { partition: at.clone() }];
+    let from = [ReadFrom::new(at.clone())];
     let mut entries = Vec::new();
     until("the event is read", async || {
         entries = reader.read("c", &from, 10, Some(LONG)).await.expect("read");

@@ -245,7 +245,7 @@ pub async fn changes_are_announced_to_others(world: &World) {
 
 pub async fn reading_without_the_group_says_so(world: &World) {
     let (store, at) = (&world.store, partition("no.group"));
-    let from = [ReadFrom { partition: at.clone() }];
+    let from = [ReadFrom::new(at.clone())];
     let missing = reader(store, "g").read("c", &from, 1, None).await;
     assert!(matches!(missing, Err(ReadError::NoGroup)), "{missing:?}");
     store.open_partition(&at).await.expect("opened");
@@ -259,7 +259,7 @@ pub async fn one_missing_group_takes_nothing_from_the_others(world: &World) {
     store.join(&spec("g", "group.here"), StartFrom::Beginning, "c").await.expect("joined");
     publish(store, vec![event(&at, "e")]).await;
     let missing = crate::support::events::neighbour(&at);
-    let from = [ReadFrom { partition: at.clone() }, ReadFrom { partition: missing }];
+    let from = [ReadFrom::new(at.clone()), ReadFrom::new(missing)];
     let read = reader(store, "g").read("c", &from, 1, None).await;
     assert!(matches!(read, Err(ReadError::NoGroup)), "{read:?}");
     assert_eq!(event_ids(&take(store, &at, "g", "c", 10).await), ["e"]);

@@ -26,7 +26,7 @@ pub async fn closing_ends_waiting_reads_in_time(world: &World) {
     let (store, at) = (world.user().await, partition("users.close"));
     prepare(&store, &at, "g", "c").await;
     let (mut reader, waker) = store.reader("g");
-    let from = [ReadFrom { partition: at.clone() }];
+    let from = [ReadFrom::new(at.clone())];
     let waits = tokio::spawn(async move { reader.read("c", &from, 1, Some(LONG)).await.map(|entries| entries.len()) });
     tokio::task::yield_now().await;
     let start = Instant::now();

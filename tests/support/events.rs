@@ -96,7 +96,7 @@ pub fn reader(store: &Arc<dyn Store>, group: &str) -> Box<dyn Reader> {
 
 /// Takes up to `count` new entries of the partition, without waiting.
 pub async fn take(store: &Arc<dyn Store>, at: &Partition, group: &str, consumer: &str, count: usize) -> Vec<Entry> {
-    let from = [ReadFrom { partition: at.clone() }];
+    let from = [ReadFrom::new(at.clone())];
     reader(store, group).read(consumer, &from, count, None).await.expect("read")
 }
 

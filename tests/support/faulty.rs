@@ -8,9 +8,9 @@ use async_trait::async_trait;
 use futures_util::future::BoxFuture;
 use ossa::engine::error::{Code, Error, Result};
 use ossa::engine::store::{
-    Appended, Bucket, DeadLetterQuery, Disposal, Due, DueIndex, Entry, EntryId, GroupSpec, Held, Keeping, NewEvent, Partition,
-    PartitionState, ReadError, ReadFrom, Reader, Reaped, Settled, StartFrom, Store, StoreEvent, StoreStatus, StoredDeadLetter,
-    StreamLayout, Swept, Topology, Waker,
+    Appended, Bucket, DeadLetterQuery, Disposal, Due, DueIndex, Entry, EntryId, Exclusive, GroupSpec, Held, Keeping, NewEvent, Ownership,
+    Parked, Partition, PartitionState, ReadError, ReadFrom, Reader, Reaped, Settled, StartFrom, Store, StoreEvent, StoreStatus,
+    StoredDeadLetter, StreamLayout, Swept, Topology, Waker,
 };
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
@@ -145,6 +145,29 @@ impl Reader for FaultyReader {
         };
         let result = self.faults.around("read", call).await;
         result.map_err(|error| other.unwrap_or(ReadError::Store(error)))
+    }
+}
+
+#[async_trait]
+impl Exclusive for Faulty {
+    async fn own(&self, partition: &Partition, group: &str, consumer: &str, held: &[EntryId]) -> Result<Ownership> {
+        self.faults.around("own", self.inner.own(partition, group, consumer, held)).await
+    }
+
+    async fn disown(&self, partition: &Partition, group: &str, consumer: &str) -> Result<()> {
+        self.faults.around("disown", self.inner.disown(partition, group, consumer)).await
+    }
+
+    async fn parked(&self, partition: &Partition, group: &str) -> Result<Vec<Parked>> {
+        self.faults.around("parked", self.inner.parked(partition, group)).await
+    }
+
+    async fn claim_parked(&self, partition: &Partition, group: &str, consumer: &str, ids: &[EntryId]) -> Result<Option<Due>> {
+        self.faults.around("claim_parked", self.inner.claim_parked(partition, group, consumer, ids)).await
+    }
+
+    async fn members(&self, spec: &GroupSpec) -> Result<usize> {
+        self.inner.members(spec).await
     }
 }
 

@@ -1,11 +1,14 @@
 //! One consumer group on one bus: its subscriptions, and the partitions it reads.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::fmt;
+use std::ops::Deref;
 use std::sync::Arc;
 
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
+use super::ordered::{Line, Lines};
 use super::plan::{InRead, Plan, Rotation};
 use super::turns::Turns;
 use super::waiting::Waiting;
@@ -91,11 +94,44 @@ pub struct Reading {
     pub(super) subs: Vec<usize>,
 }
 
+/// A consumer group on this bus: its ordered subscriptions and the others read apart, they have no type in common.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct GroupName {
+    name: Arc<str>,
+    ordered: bool,
+}
+
+impl GroupName {
+    /// Of subscriptions that are ordered, or are not.
+    pub fn new(name: Arc<str>, ordered: bool) -> Self {
+        Self { name, ordered }
+    }
+
+    /// Whether these are the ordered subscriptions of the group.
+    pub fn is_ordered(&self) -> bool {
+        self.ordered
+    }
+}
+
+impl Deref for GroupName {
+    type Target = Arc<str>;
+
+    fn deref(&self) -> &Arc<str> {
+        &self.name
+    }
+}
+
+impl fmt::Display for GroupName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.name)
+    }
+}
+
 /// Names a [`Group`]: what was begun for one of the same name that ended is not taken for this one's.
 #[derive(Clone, Debug)]
 pub struct GroupId {
     /// Its name.
-    pub name: Arc<str>,
+    pub name: GroupName,
     /// Unique on a bus.
     pub serial: u64,
 }
@@ -119,6 +155,8 @@ pub struct Group {
     pub filters: bool,
     /// Partitions that some subscription's pattern matches.
     pub partitions: BTreeMap<Partition, Reading>,
+    /// Of an ordered group: which of its partitions are read here, and what waits there.
+    pub lines: Option<Lines>,
     /// Entries that wait for a handler.
     pub waiting: Waiting,
     /// Subscriptions that succeeded with an event another one failed.
@@ -149,8 +187,10 @@ pub struct Group {
 impl Group {
     /// A group without subscriptions yet.
     pub fn new(id: GroupId, plans: mpsc::Sender<Plan>, waker: Arc<dyn Waker>) -> Self {
+        let lines = id.name.is_ordered().then(Lines::default);
         Self {
             id,
+            lines,
             subs: Vec::new(),
             filters: false,
             partitions: BTreeMap::new(),
@@ -206,7 +246,8 @@ impl Group {
 
     /// Whether it can look for due redeliveries.
     pub fn looks(&self) -> bool {
-        !self.looking && !self.partitions.is_empty()
+        // What waits in an ordered group is known to whoever reads the partition.
+        !self.looking && self.lines.is_none() && !self.partitions.is_empty()
     }
 
     /// Adds a partition, unless no subscription wants it. Answers whether it is new.
@@ -218,8 +259,37 @@ impl Group {
         if subs.is_empty() {
             return false;
         }
+        if let Some(lines) = &mut self.lines {
+            lines.lines.insert(partition.clone(), Line::new());
+        }
         self.partitions.insert(partition, Reading { subs, ..Reading::default() });
         true
+    }
+
+    /// The partition is not read any more.
+    pub fn shut(&mut self, partition: &Partition) {
+        self.partitions.remove(partition);
+        if let Some(lines) = &mut self.lines {
+            lines.lines.remove(partition);
+        }
+    }
+
+    /// Whether new entries of the partition may be read, as far as order goes.
+    pub fn reads(&self, partition: &Partition) -> bool {
+        self.lines.as_ref().is_none_or(|lines| lines.lines.get(partition).is_some_and(Line::reads))
+    }
+
+    /// Whether handlers may be called for entries of the partition.
+    pub fn calls(&self, partition: &Partition) -> bool {
+        self.lines.as_ref().is_none_or(|lines| lines.lines.get(partition).is_none_or(Line::calls))
+    }
+
+    /// What is pending in the store may not be what is held here.
+    pub fn doubt(&mut self) {
+        match &mut self.lines {
+            Some(lines) => lines.doubt_all(),
+            None => self.comparison.wanted = true,
+        }
     }
 
     /// Patterns are matched when subscriptions change, not at every read.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
+use super::group::GroupName;
 use crate::engine::event::RetryOverride;
 use crate::engine::host::{EventText, Token};
 use crate::engine::store::{Disposal, EntryId, Held, Partition};
@@ -17,7 +18,7 @@ pub struct InFlight {
     /// As the store knows it.
     pub held: Held,
     /// Its group.
-    pub group: Arc<str>,
+    pub group: GroupName,
     /// The consumer name under which it was taken: it may have changed since.
     pub consumer: Arc<str>,
     /// The event's id.
@@ -87,7 +88,7 @@ pub struct Overdue {
     /// The entry, as it was held.
     pub held: Held,
     /// Its group.
-    pub group: Arc<str>,
+    pub group: GroupName,
     /// The consumer then.
     pub consumer: Arc<str>,
     /// The event's id.

@@ -2,7 +2,7 @@
 //!
 //! Reading order: [`lease`] and [`confirm`], shared with others; [`held`] what is in flight, [`turns`] whose turn it is,
 //! [`waiting`] what waits for a handler, [`group`] a consumer group, [`plan`] what it
-//! reads next, [`flush`] the way back to the store; then the task itself in [`actor`]. What becomes of a delivery is decided in [`super::settle`].
+//! reads next, [`ordered`] the partitions of an ordered one, [`flush`] the way back to the store; then the task itself in [`actor`]. What becomes of a delivery is decided in [`super::settle`].
 
 mod actor;
 mod confirm;
@@ -10,6 +10,7 @@ mod flush;
 mod group;
 mod held;
 mod lease;
+mod ordered;
 mod plan;
 mod turns;
 mod waiting;

@@ -95,7 +95,7 @@ impl Group {
                     break;
                 }
                 let has_place = |i: &usize| sharing.get(i).copied().unwrap_or(0) < self.subs[*i].free();
-                if self.is_open(reading) && reading.backlog && partition.lane == lane && reading.subs.iter().all(has_place) {
+                if self.is_open(partition, reading) && reading.backlog && partition.lane == lane && reading.subs.iter().all(has_place) {
                     reading.subs.iter().for_each(|i| *sharing.entry(*i).or_default() += 1);
                     chosen.push(partition.clone());
                 }
@@ -109,7 +109,7 @@ impl Group {
             if chosen.len() >= limit {
                 break;
             }
-            if self.is_open(reading) && !reading.backlog && purpose.looks_at(partition.lane) {
+            if self.is_open(partition, reading) && !reading.backlog && purpose.looks_at(partition.lane) {
                 if backlogged == 0 {
                     reading.subs.iter().for_each(|i| *sharing.entry(*i).or_default() += 1);
                 }
@@ -124,21 +124,26 @@ impl Group {
         self.rotation.reads = reads;
         self.rotation.looked = matches!(purpose, Purpose::LookAhead(_));
         let waits = purpose == Purpose::Wait;
-        let from = chosen.iter().map(|partition| ReadFrom { partition: partition.clone() }).collect();
+        let from = chosen.iter().map(|partition| self.read_from(partition)).collect();
         self.reading = Some(InRead { waits, left_out: survey.open < self.partitions.len(), count, partitions: chosen });
         Some(Plan { consumer: consumer.clone(), from, count, wait: waits.then_some(wait) })
     }
 
+    fn read_from(&self, partition: &Partition) -> ReadFrom {
+        let last_seen = self.partitions.get(partition).map(|reading| reading.last_seen);
+        ReadFrom { partition: partition.clone(), owned_after: last_seen.filter(|_| self.lines.is_some()) }
+    }
+
     /// Due redeliveries take the next place, so that a backlog of new events cannot hold them off.
-    fn is_open(&self, reading: &Reading) -> bool {
-        !reading.due && self.free_for(reading) > 0
+    fn is_open(&self, partition: &Partition, reading: &Reading) -> bool {
+        !reading.due && self.free_for(reading) > 0 && self.reads(partition)
     }
 
     fn survey(&self) -> Survey {
         let mut survey = Survey::default();
         for (partition, reading) in &self.partitions {
-            let free = if reading.due { 0 } else { self.free_for(reading) };
-            if free == 0 {
+            let free = self.free_for(reading);
+            if !self.is_open(partition, reading) {
                 continue;
             }
             survey.open += 1;
@@ -166,7 +171,7 @@ impl Group {
     pub fn wake_if_better(&self) {
         let Some(reading) = self.reading.as_ref().filter(|reading| reading.waits && reading.left_out) else { return };
         let asked: HashSet<&Partition> = reading.partitions.iter().collect();
-        if self.partitions.iter().any(|(p, r)| self.is_open(r) && !asked.contains(p)) {
+        if self.partitions.iter().any(|(p, r)| self.is_open(p, r) && !asked.contains(p)) {
             self.waker.wake();
         }
     }

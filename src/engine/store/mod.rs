@@ -3,6 +3,7 @@
 //! Two implementations, [`redis`] and [`memory`], answer alike; `tests/conformance.rs` holds both to the
 //! rules written at the methods of [`Store`].
 
+mod exclusive;
 mod place;
 
 pub mod memory;
@@ -18,6 +19,7 @@ use futures_util::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 
 use super::error::{Error, Result};
+pub use exclusive::{Exclusive, Ownership, Parked};
 pub use place::{BUCKETS, Bucket, EntryId, Partition, Partitioning, StreamLayout};
 
 /// An event on its way into the store.
@@ -181,6 +183,16 @@ pub enum Settled {
 pub struct ReadFrom {
     /// The stream.
     pub partition: Partition,
+    /// For an ordered group: only while the partition is the consumer's, see [`Exclusive`]; new entries come after this one.
+    /// All partitions of one read are read so, or none.
+    pub owned_after: Option<EntryId>,
+}
+
+impl ReadFrom {
+    /// New entries, whoever else reads them.
+    pub fn new(partition: Partition) -> Self {
+        Self { partition, owned_after: None }
+    }
 }
 
 /// New entries for one group on one bus. Owns what it needs to wait without disturbing others.
@@ -203,12 +215,14 @@ pub trait Waker: Send + Sync {
 pub enum ReadError {
     /// The group is missing on at least one of the partitions (flush, failover): make it again.
     NoGroup,
+    /// At least one partition is not the consumer's any more: nothing was taken.
+    NotOwner,
     /// The connection is lost or the server refuses; the reader reconnects at the next call.
     Store(Error),
 }
 
 /// Entries whose retry is due, now pending under the consumer.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Due {
     /// The entries.
     pub entries: Vec<Entry>,
@@ -418,7 +432,7 @@ pub struct StoreStatus {
 /// A *consumer* is one bus in one process, alive while its lease is renewed. An entry is *pending* under one
 /// consumer of a group, or waits for its retry under nobody. Every change of owner happens in the store.
 #[async_trait]
-pub trait Store: Send + Sync + 'static {
+pub trait Store: Exclusive + Send + Sync + 'static {
     /// Connects and checks the server's version and layout. `ERR_CONNECTION` names the address.
     async fn open(&self) -> Result<()>;
 

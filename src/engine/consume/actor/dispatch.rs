@@ -29,10 +29,10 @@ impl Actor {
             let mut gathered = Gathered::new();
             while let Some((lane, key)) = group.waiting.pop() {
                 let Some(entry) = self.deliveries.get(key) else { continue };
-                if !can_all_run(group, &entry.subscriptions) {
+                if !can_all_run(group, &entry.subscriptions) || !group.calls(&entry.held.partition) {
                     stay.push(lane, key);
                     // With one subscription the others behind it cannot run either.
-                    if group.subs.len() == 1 {
+                    if group.subs.len() == 1 && group.lines.is_none() {
                         break;
                     }
                     continue;

@@ -13,6 +13,7 @@ use crate::engine::consume::LEASE;
 use crate::engine::consume::flush::Note;
 use crate::engine::consume::group::{Comparison, GroupId};
 use crate::engine::consume::held::Key;
+use crate::engine::consume::ordered::Line;
 use crate::engine::host::{Kind, Lifecycle};
 use crate::engine::store::{Disposal, EntryId, GroupSpec, Held, Partition, StartFrom};
 
@@ -43,7 +44,7 @@ impl Actor {
                         let state = store.inspect(&partition).await.ok().flatten().unwrap_or_default();
                         if state.first.is_none_or(|first| first > after) {
                             let about = json!({
-                                "eventType": &*partition.event_type, "group": &*id.name, "after": after.to_string(),
+                                "eventType": &*partition.event_type, "group": &**id.name, "after": after.to_string(),
                                 "lastSeen": last_seen.to_string(), "firstLeft": state.first.map(|id| id.to_string()),
                             });
                             host.lifecycle(vec![Lifecycle(Kind::DataLoss, about)]);
@@ -66,13 +67,16 @@ impl Actor {
     pub(super) fn restored(&mut self, id: &GroupId) {
         if let Some(group) = same(&mut self.groups, id) {
             group.comparison.running = false;
+            if let Some(lines) = &mut group.lines {
+                lines.doubt_all();
+            }
         }
     }
 
     /// Entries of the group that are held here, or on their way to be settled.
-    fn held(&self, group: &str) -> HashMap<Partition, HashSet<EntryId>> {
+    pub(super) fn held(&self, group: &str) -> HashMap<Partition, HashSet<EntryId>> {
         let mut held: HashMap<Partition, HashSet<EntryId>> = HashMap::new();
-        let delivered = self.deliveries.iter().filter(|(_, entry)| *entry.group == *group);
+        let delivered = self.deliveries.iter().filter(|(_, entry)| **entry.group == *group);
         let delivered = delivered.map(|(_, entry)| (&entry.held.partition, entry.held.id));
         for (partition, id) in delivered.chain(self.flusher.entries(group)) {
             held.entry(partition.clone()).or_default().insert(id);
@@ -151,6 +155,8 @@ impl Actor {
     fn let_go(&mut self) {
         let mut back: Vec<Key> = Vec::new();
         for group in self.groups.values_mut() {
+            // What waits here, others may take up by now.
+            group.lines.iter_mut().flat_map(|lines| lines.lines.values_mut()).for_each(Line::forget);
             back.extend(group.waiting.take_all().map(|(_, key)| key));
             group.waker.wake();
         }

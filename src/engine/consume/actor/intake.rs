@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::{Actor, same};
 use crate::engine::consume::flush::{Lane, Note, Settlement};
-use crate::engine::consume::group::{Group, GroupId, Sub};
+use crate::engine::consume::group::{Group, GroupId, GroupName, Sub};
 use crate::engine::consume::held::InFlight;
 use crate::engine::error::Result;
 use crate::engine::event::MetaView;
@@ -59,23 +59,25 @@ impl Actor {
                         reading.last_seen = reading.last_seen.max(entry.id);
                     }
                 }
-                self.take(&id.name, consumer, entries);
+                self.take(&id.name, consumer, entries, true);
             }
             Err(ReadError::NoGroup) => self.restore(id),
+            Err(ReadError::NotOwner) => self.not_owner(id, &asked.partitions),
             Err(ReadError::Store(error)) => {
-                group.comparison.wanted = true;
+                group.doubt();
                 // A server that is away is told by `connection:lost`. One that refuses would go unnoticed: nothing would
                 // arrive, and nothing would say why. Once, until a read succeeds again.
                 if !error.retryable && !group.refused {
                     group.refused = true;
-                    self.said.push(Lifecycle::error(&error.clone().with("group", &*id.name)));
+                    self.said.push(Lifecycle::error(&error.clone().with("group", &**id.name)));
                 }
                 tracing::debug!(%error, "a read failed");
             }
         }
     }
 
-    pub(super) fn take(&mut self, group_name: &Arc<str>, consumer: &Arc<str>, entries: Vec<Entry>) {
+    /// Takes entries in. `fresh`: read, not claimed.
+    pub(super) fn take(&mut self, group_name: &GroupName, consumer: &Arc<str>, entries: Vec<Entry>, fresh: bool) {
         if self.takes() && self.lease.is_stale() {
             // This process was stopped for so long that others may have these by now: theirs, not ours.
             self.lapsed();
@@ -89,14 +91,14 @@ impl Actor {
         }
         let now = self.store.now_ms();
         for entry in entries {
-            self.take_one(group_name, consumer, entry, now);
+            self.take_one(group_name, consumer, entry, now, fresh);
         }
     }
 
-    pub(super) fn take_one(&mut self, group_name: &Arc<str>, consumer: &Arc<str>, entry: Entry, now_ms: u64) {
+    fn take_one(&mut self, group_name: &GroupName, consumer: &Arc<str>, entry: Entry, now_ms: u64, fresh: bool) {
         let held = Held { partition: entry.partition, id: entry.id, deliveries: entry.deliveries };
         let (meta, data) = match entry.body {
-            Body::Event { only_group: Some(group), .. } if *group != **group_name => {
+            Body::Event { only_group: Some(group), .. } if *group != ***group_name => {
                 let note = Note { quiet: true, ..Note::default() };
                 return self.settle_untouched(group_name, consumer, held, Disposal::Acknowledge, note);
             }
@@ -132,7 +134,20 @@ impl Actor {
         };
         // Prefetched entries have a bound; beyond it, or where nobody wants them now, they are for others.
         let most = |sub: &Sub| sub.in_flight_max + self.settings.batch_size;
-        if !group.matching(&held.partition).all(|sub| sub.wants() && sub.in_flight < most(sub)) {
+        let is_wanted = group.matching(&held.partition).all(|sub| sub.wants() && sub.in_flight < most(sub));
+        if let Some(line) = group.lines.as_mut().and_then(|lines| lines.lines.get_mut(&held.partition)).filter(|_| fresh) {
+            let key = view.partition_key.as_deref().unwrap_or_default();
+            let runs = if is_wanted {
+                line.admit(held.id, key)
+            } else {
+                line.park(held.id, key);
+                false
+            };
+            if !runs {
+                return self.settle_untouched(group_name, consumer, held, Disposal::HandBack, Note::default());
+            }
+        }
+        if !is_wanted {
             return self.settle_untouched(group_name, consumer, held, Disposal::HandBack, Note::default());
         }
         let takers = takers(group, &held.partition, &view, &meta);

@@ -1,13 +1,14 @@
 //! The task that owns all deliveries of a bus: entries in from readers and claims, out to handlers, their verdicts in,
 //! settlements out. Everything in it happens one after the other; everything slow happens beside it.
 //!
-//! Reading order: [`subscriptions`], [`partitions`]; the way of an entry: [`intake`], [`redeliveries`], [`dispatch`], [`verdicts`],
+//! Reading order: [`subscriptions`], [`partitions`]; the way of an entry: [`intake`], [`ordered`], [`redeliveries`], [`dispatch`], [`verdicts`],
 //! [`settled`];
 //! then [`faults`] and [`shutdown`].
 
 mod dispatch;
 mod faults;
 mod intake;
+mod ordered;
 mod partitions;
 mod redeliveries;
 mod settled;
@@ -28,7 +29,7 @@ use tokio::time::Instant;
 
 use super::confirm::{Confirmed, Confirms};
 use super::flush::{Flushed, Flusher};
-use super::group::{Group, GroupId, Sub};
+use super::group::{Group, GroupId, GroupName, Sub};
 use super::held::Deliveries;
 use super::{Command, ConsumeSettings, Lease, Subscribed};
 use crate::engine::env::Env;
@@ -36,6 +37,7 @@ use crate::engine::error::{Error, Result};
 use crate::engine::host::{Delivery, Host, Lifecycle};
 use crate::engine::metrics::Metrics;
 use crate::engine::store::{Due, DueIndex, Entry, GroupSpec, Held, Partition, ReadError, Store};
+use ordered::{Asked, ClaimedParked};
 
 /// How often due redeliveries of others are looked for. Own ones are known to the millisecond.
 const DUE_POLL: Duration = Duration::from_millis(500);
@@ -93,7 +95,7 @@ enum Done {
     },
     Types(Result<Vec<Partition>>),
     Ready {
-        group: Arc<str>,
+        group: GroupName,
         partitions: Vec<Partition>,
         lapsed: Lapsed,
     },
@@ -103,6 +105,14 @@ enum Done {
         lost: Vec<Held>,
     },
     Restored(GroupId),
+    Surveyed(GroupId, Vec<(String, usize)>),
+    Asked {
+        group: GroupId,
+        partition: Partition,
+        consumer: Arc<str>,
+        result: Result<Asked>,
+    },
+    ClaimedParked(ClaimedParked),
     Nothing,
 }
 
@@ -119,7 +129,7 @@ struct Joining {
 
 struct Closing {
     id: u32,
-    group: Arc<str>,
+    group: GroupName,
     deadline: Instant,
     reply: oneshot::Sender<Result<()>>,
 }
@@ -152,7 +162,7 @@ pub struct Actor {
     counters: Counters,
     lease: Arc<Lease>,
     consumer: Arc<str>,
-    groups: BTreeMap<Arc<str>, Group>,
+    groups: BTreeMap<GroupName, Group>,
     deliveries: Deliveries,
     flusher: Flusher,
     joining: HashMap<u32, Joining>,
@@ -173,7 +183,7 @@ pub struct Actor {
 }
 
 /// The group, if it still is the same.
-fn same<'a>(groups: &'a mut BTreeMap<Arc<str>, Group>, id: &GroupId) -> Option<&'a mut Group> {
+fn same<'a>(groups: &'a mut BTreeMap<GroupName, Group>, id: &GroupId) -> Option<&'a mut Group> {
     groups.get_mut(&id.name).filter(|group| group.id.serial == id.serial)
 }
 
@@ -262,7 +272,7 @@ impl Actor {
             Command::TopologyChanged => self.read_types(),
             Command::Reconnected => {
                 self.read_types();
-                self.groups.values_mut().for_each(|group| group.comparison.wanted = true);
+                self.groups.values_mut().for_each(Group::doubt);
             }
             Command::Lapsed(consumer) => self.heard_lapsed(&consumer),
             Command::Stalled(stalled) => self.set_stalled(stalled),
@@ -296,6 +306,9 @@ impl Actor {
             Done::Ready { group, partitions, lapsed } => self.ready(&group, partitions, lapsed),
             Done::Compared { group, consumer, lost } => self.compared(&group, &consumer, lost),
             Done::Restored(group) => self.restored(&group),
+            Done::Surveyed(group, counts) => self.surveyed(&group, counts),
+            Done::Asked { group, partition, consumer, result } => self.asked(&group, &partition, &consumer, result),
+            Done::ClaimedParked(claimed) => self.claimed_parked(claimed),
             Done::Nothing => {}
         }
     }
@@ -312,6 +325,11 @@ impl Actor {
             next = next.min(group.due_at.max(Instant::now() + Duration::from_millis(1)));
         }
         next = self.groups.values().filter_map(|group| group.gathered_at).fold(next, Instant::min);
+        if self.takes() {
+            // What is due already waits for a place, not for a time.
+            let due = self.groups.values().filter_map(|group| group.lines.as_ref()?.next_timer()).filter(|at| *at > Instant::now());
+            next = due.fold(next, Instant::min);
+        }
         let deadlines = self.closing.iter().map(|closing| closing.deadline);
         let stop = self.stopping.as_ref().map(|(deadline, _)| *deadline);
         next = deadlines.chain(stop).fold(next, Instant::min);
@@ -322,7 +340,8 @@ impl Actor {
         let now = Instant::now();
         if now >= self.compare_at {
             self.compare_at = now + COMPARE_EVERY;
-            self.groups.values_mut().for_each(|group| group.comparison.wanted = true);
+            // An ordered group doubts what it knows after each failure; there is nothing to compare in between.
+            self.groups.values_mut().filter(|group| group.lines.is_none()).for_each(Group::doubt);
             self.read_types();
         }
     }
@@ -340,6 +359,7 @@ impl Actor {
             self.look_for_due();
             self.compare();
             if self.flusher.len() < UNSETTLED_MAX {
+                self.pump_ordered();
                 self.claim();
                 self.plan_reads();
             }

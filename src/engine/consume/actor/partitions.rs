@@ -5,6 +5,7 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::{Actor, Done, Lapsed};
+use crate::engine::consume::group::GroupName;
 use crate::engine::consume::{LEASE, Lease};
 use crate::engine::error::Result;
 use crate::engine::name;
@@ -46,7 +47,7 @@ impl Actor {
     }
 
     /// Partitions that can be read now.
-    pub(super) fn ready(&mut self, group: &Arc<str>, partitions: Vec<Partition>, lapsed: Lapsed) {
+    pub(super) fn ready(&mut self, group: &GroupName, partitions: Vec<Partition>, lapsed: Lapsed) {
         if let Some(group) = self.groups.get_mut(group) {
             let mut new = false;
             for partition in partitions {

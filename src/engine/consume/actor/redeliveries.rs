@@ -108,15 +108,20 @@ impl Actor {
                 Ok(due) if due.entries.len() >= asked => group.due_at = Instant::now(),
                 Ok(_) => {}
                 // Some may be ours without our knowing.
-                Err(_) => group.comparison.wanted = true,
+                Err(_) => group.doubt(),
             }
         }
         let Ok(due) = result else { return };
-        if !due.lost.is_empty() {
-            let ids: Vec<String> = due.lost.iter().take(100).map(EntryId::to_string).collect();
-            let about = json!({ "eventType": &*partition.event_type, "group": &*id.name, "count": due.lost.len(), "streamIds": ids });
+        self.say_lost(&id, &partition, &due.lost);
+        self.take(&id.name, &consumer, due.entries, false);
+    }
+
+    /// Entries were pending whose content is gone.
+    pub(super) fn say_lost(&mut self, id: &GroupId, partition: &Partition, lost: &[EntryId]) {
+        if !lost.is_empty() {
+            let ids: Vec<String> = lost.iter().take(100).map(EntryId::to_string).collect();
+            let about = json!({ "eventType": &*partition.event_type, "group": &**id.name, "count": lost.len(), "streamIds": ids });
             self.said.push(Lifecycle(Kind::DataLoss, about));
         }
-        self.take(&id.name, &consumer, due.entries);
     }
 }

@@ -19,6 +19,7 @@ impl Actor {
         let (mut acknowledged, mut failed, mut time_us) = (0, 0, 0.0);
         for (settlement, result) in settled {
             let Settlement { held, disposal, note } = settlement;
+            self.settled_in_order(&group, &held.partition, held.id, &disposal, result);
             self.confirmed.extend(note.confirmations.iter().filter_map(|confirm| self.confirms.settled(*confirm, refused.as_ref())));
             if result == Settled::Done && !note.quiet {
                 let counts = !note.expired && !matches!(disposal, Disposal::HandBack);

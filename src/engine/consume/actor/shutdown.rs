@@ -29,9 +29,14 @@ impl Actor {
         while Instant::now() < end && (self.flusher.len() > 0 || self.groups.values().any(|g| g.reading.is_some() || g.claiming > 0)) {
             self.flush();
             let next = end.min(Instant::now() + Duration::from_millis(100));
-            if let Ok(Some(done)) = tokio::time::timeout_at(next, self.work.next()).await {
-                self.done(done);
-                self.hand_back_waiting();
+            match tokio::time::timeout_at(next, self.work.next()).await {
+                Ok(Some(done)) => {
+                    self.done(done);
+                    self.hand_back_waiting();
+                }
+                // Settlements that failed wait for their next attempt.
+                Ok(None) => tokio::time::sleep_until(next).await,
+                Err(_) => {}
             }
         }
         let (store, consumer) = (self.store.clone(), self.consumer.clone());
@@ -56,7 +61,7 @@ impl Actor {
         }
         for group in self.groups.values() {
             for sub in &group.subs {
-                let about = json!({ "eventType": sub.pattern, "group": &*group.id.name, "consumer": &*self.consumer });
+                let about = json!({ "eventType": sub.pattern, "group": &**group.id.name, "consumer": &*self.consumer });
                 self.said.push(Lifecycle(Kind::SubscriptionCancelled, about));
             }
         }

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::partitions::take_lease;
 use super::{Actor, Closing, Done, Joining, Lapsed, READ_PAUSE, ReadResult, Unread, release, same};
-use crate::engine::consume::group::{Group, GroupId, Sub};
+use crate::engine::consume::group::{Group, GroupId, GroupName, Sub};
 use crate::engine::consume::held::Key;
 use crate::engine::consume::plan::Plan;
 use crate::engine::consume::{Lease, Subscribed};
@@ -52,8 +52,9 @@ impl Actor {
             closing: None,
         };
         let spec = sub.spec(&group_name);
-        let others = self.groups.get(&group_name).into_iter().flat_map(|group| &group.subs).filter(|other| other.closing.is_none());
-        let coming = self.joining.values().map(|joining| &joining.sub).filter(|other| self.group_of(other) == group_name);
+        let of_the_group = self.groups.values().filter(|group| *group.id.name == group_name);
+        let others = of_the_group.flat_map(|group| &group.subs).filter(|other| other.closing.is_none());
+        let coming = self.joining.values().map(|joining| &joining.sub).filter(|other| *self.group_of(other) == group_name);
         for other_sub in others.chain(coming) {
             let other = other_sub.spec(&group_name);
             if other_sub.options.batch != sub.options.batch || other_sub.options.ordered != sub.options.ordered {
@@ -86,12 +87,11 @@ impl Actor {
         }));
     }
 
-    pub(super) fn group_of(&self, sub: &Sub) -> Arc<str> {
-        sub.options.group.as_deref().unwrap_or(&self.settings.group).into()
+    pub(super) fn group_of(&self, sub: &Sub) -> GroupName {
+        GroupName::new(sub.options.group.as_deref().unwrap_or(&self.settings.group).into(), sub.options.ordered)
     }
 
     pub(super) fn joined(&mut self, id: u32, spec: GroupSpec, result: Result<(Vec<Partition>, Lapsed)>) {
-        let group_name: Arc<str> = spec.group.as_str().into();
         // Gone when the bus was stopped or the subscription closed in the meantime.
         let Some(Joining { sub, reply }) = self.joining.remove(&id) else {
             self.leave_spec(spec);
@@ -106,6 +106,7 @@ impl Actor {
                 return;
             }
         };
+        let group_name = self.group_of(&sub);
         if !self.groups.contains_key(&group_name) {
             let group = self.open_group(group_name.clone());
             self.groups.insert(group_name.clone(), group);
@@ -117,12 +118,12 @@ impl Actor {
         self.ready(&group_name, partitions, lapsed);
         // Types that appeared while this was joining.
         self.read_types();
-        let about = json!({ "eventType": spec.pattern, "group": &*group_name, "consumer": &*self.consumer });
+        let about = json!({ "eventType": spec.pattern, "group": &**group_name, "consumer": &*self.consumer });
         self.said.push(Lifecycle(Kind::SubscriptionCreated, about));
         let _ = reply.send(Ok((group_name.to_string(), self.consumer.to_string())));
     }
 
-    fn open_group(&mut self, name: Arc<str>) -> Group {
+    fn open_group(&mut self, name: GroupName) -> Group {
         self.serial += 1;
         let id = GroupId { name, serial: self.serial };
         let (plans, waker) = self.open_reader(&id, Duration::ZERO);
@@ -162,7 +163,7 @@ impl Actor {
         if let Some(group) = same(&mut self.groups, id) {
             (group.plans, group.waker, group.reading) = (plans, waker, None);
             // What it had read is pending, and known to nobody.
-            group.comparison.wanted = true;
+            group.doubt();
         }
     }
 
@@ -192,7 +193,7 @@ impl Actor {
             self.abandon(id);
             if let Some(sub) = self.groups.get_mut(&group).and_then(|group| group.remove(id)) {
                 self.counters.subscriptions.fetch_sub(1, Ordering::Relaxed);
-                let about = json!({ "eventType": sub.pattern, "group": &*group, "consumer": &*self.consumer });
+                let about = json!({ "eventType": sub.pattern, "group": &**group, "consumer": &*self.consumer });
                 self.said.push(Lifecycle(Kind::SubscriptionCancelled, about));
                 self.leave(&group, &sub);
             }
@@ -221,12 +222,12 @@ impl Actor {
     }
 
     /// What the group does not read any more is given up, in the store too.
-    fn leave(&mut self, group_name: &Arc<str>, sub: &Sub) {
+    fn leave(&mut self, group_name: &GroupName, sub: &Sub) {
         let Some(group) = self.groups.get_mut(group_name) else { return };
         let id = group.id.clone();
         let unread: Vec<Partition> = group.partitions.keys().filter(|p| group.matching(p).next().is_none()).cloned().collect();
         for partition in &unread {
-            group.partitions.remove(partition);
+            group.shut(partition);
         }
         group.waker.wake();
         if group.subs.is_empty() {
@@ -255,6 +256,11 @@ impl Actor {
             let (store, consumer) = (self.store.clone(), self.consumer.clone());
             self.work.push(Box::pin(async move {
                 for partition in &unread.partitions {
+                    if unread.group.name.is_ordered()
+                        && let Err(error) = store.disown(partition, &unread.group.name, &consumer).await
+                    {
+                        tracing::debug!(%error, "a partition could not be given up");
+                    }
                     // Housekeeping: should the server be away, the end of the lease does the same.
                     if let Err(error) = store.remove_consumer(partition, &unread.group.name, &consumer).await {
                         tracing::debug!(%error, "removing a consumer");
@@ -267,8 +273,8 @@ impl Actor {
 
     /// Gives up a spec, unless another subscription has the same.
     fn leave_spec(&mut self, spec: GroupSpec) {
-        let open = self.groups.get(spec.group.as_str()).into_iter().flat_map(|group| &group.subs);
-        let coming = self.joining.values().map(|joining| &joining.sub).filter(|sub| *self.group_of(sub) == *spec.group);
+        let open = self.groups.values().filter(|group| **group.id.name == *spec.group).flat_map(|group| &group.subs);
+        let coming = self.joining.values().map(|joining| &joining.sub).filter(|sub| **self.group_of(sub) == *spec.group);
         if open.chain(coming).any(|sub| sub.pattern == spec.pattern) {
             return;
         }

@@ -7,6 +7,7 @@
 mod append;
 mod dead_letters;
 mod entries;
+mod exclusive;
 mod lease;
 mod reader;
 mod settle;

@@ -73,7 +73,10 @@ fn take_all(state: &mut State, group: &str, consumer: &str, from: &[ReadFrom], c
         return Err(ReadError::NoGroup);
     }
     let mut taken = Vec::new();
-    for ReadFrom { partition } in from {
+    if from.iter().any(|read| read.owned_after.is_some() && !state.is_owner(&read.partition, group, consumer)) {
+        return Err(ReadError::NotOwner);
+    }
+    for ReadFrom { partition, .. } in from {
         let stream = state.stream_mut(partition).ok_or(ReadError::NoGroup)?;
         taken.extend(stream.take(partition, group, consumer, count).ok_or(ReadError::NoGroup)?);
     }

@@ -24,6 +24,10 @@ pub(super) struct BucketState {
     pub(super) leases: Leases,
 }
 
+fn is_live(buckets: &BTreeMap<Bucket, BucketState>, holder: &str, joined_ms: u64, now_ms: u64) -> bool {
+    joined_ms.saturating_add(JOIN_GRACE_MS) > now_ms || buckets.values().any(|bucket| bucket.leases.is_live(holder, now_ms))
+}
+
 /// A durable subscription and its members, with the time of their joins.
 #[derive(Debug)]
 struct Spec {
@@ -145,19 +149,21 @@ impl State {
         Ok((joined, changed))
     }
 
+    /// See [`Exclusive::members`](super::super::Exclusive::members).
+    pub(super) fn members(&self, spec: &GroupSpec, now_ms: u64) -> usize {
+        let holders = self.specs.get(&(spec.group.clone(), spec.pattern.clone())).map(|spec| &spec.holders);
+        holders.into_iter().flatten().filter(|(holder, joined_ms)| is_live(&self.buckets, holder, **joined_ms, now_ms)).count()
+    }
+
     /// Makes `consumer` a holder of the spec, unless a live one holds it with other options.
     fn hold(&mut self, spec: &GroupSpec, consumer: &str, now_ms: u64) -> Result<bool> {
-        let buckets = &self.buckets;
-        let is_live = |holder: &str, joined_ms: u64| {
-            joined_ms.saturating_add(JOIN_GRACE_MS) > now_ms || buckets.values().any(|bucket| bucket.leases.is_live(holder, now_ms))
-        };
         let key = (spec.group.clone(), spec.pattern.clone());
         let Some(known) = self.specs.get_mut(&key) else {
             let holders = HashMap::from([(consumer.to_owned(), now_ms)]);
             self.specs.insert(key, Spec { options: spec.options.clone(), holders });
             return Ok(true);
         };
-        known.holders.retain(|holder, joined_ms| is_live(holder, *joined_ms));
+        known.holders.retain(|holder, joined_ms| is_live(&self.buckets, holder, *joined_ms, now_ms));
         let changed = known.options != spec.options;
         if changed && known.holders.keys().any(|holder| holder != consumer) {
             return Err(Error::argument(

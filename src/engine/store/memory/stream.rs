@@ -27,6 +27,8 @@ pub(super) struct Group {
     /// Pending entries without an owner, by the time they are due.
     pub(super) waiting: BTreeSet<(u64, EntryId)>,
     pub(super) consumers: BTreeSet<Arc<str>>,
+    /// The one that reads, for an ordered group.
+    pub(super) reader: Option<Arc<str>>,
 }
 
 impl Group {

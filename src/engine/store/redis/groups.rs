@@ -207,11 +207,28 @@ impl Shared {
     }
 
     async fn drop_dead_holders(&self, spec: &GroupSpec) -> Result<()> {
+        let holders = self.holders(spec).await?;
+        let gone = self.without_lease(&holders).await?;
+        self.drop_holders(spec, &gone).await
+    }
+
+    /// See `Exclusive::members`.
+    pub async fn members(&self, spec: &GroupSpec) -> Result<usize> {
+        let holders = self.holders(spec).await?;
+        Ok(holders.len() - self.without_lease(&holders).await?.len())
+    }
+
+    /// Holders of the group on that pattern, dead ones among them, with ms since they joined.
+    async fn holders(&self, spec: &GroupSpec) -> Result<Vec<(String, u64)>> {
         let mut get = redis::cmd("HGET");
         get.arg(self.keys.global("groups")).arg(field(spec));
-        let Ok(stored) = serde_json::from_str::<StoredSpec>(&reply::text(self.control.query(get).await?)?) else { return Ok(()) };
+        let found = self.control.query(get).await?;
+        if found == Value::Nil {
+            return Ok(Vec::new());
+        }
+        let Ok(stored) = serde_json::from_str::<StoredSpec>(&reply::text(found)?) else { return Ok(Vec::new()) };
         let now = self.now_ms();
-        let holders: Vec<(String, u64)> = stored
+        let holders = stored
             .holders
             .as_object()
             .into_iter()
@@ -222,8 +239,7 @@ impl Shared {
                 (holder.clone(), now.saturating_sub(joined))
             })
             .collect();
-        let gone = self.without_lease(&holders).await?;
-        self.drop_holders(spec, &gone).await
+        Ok(holders)
     }
 
     /// Takes consumers off the holders.

@@ -82,6 +82,11 @@ impl Keys {
         self.in_bucket(p.bucket(), &format!("retry:{}:{}", member(p), escape(group)))
     }
 
+    /// The consumer that reads the partition, for an ordered group.
+    pub fn owner(&self, p: &Partition, group: &str) -> String {
+        self.in_bucket(p.bucket(), &format!("owner:{}:{}", member(p), escape(group)))
+    }
+
     /// Crashes and last error of entries of a group that failed: id, `<crashes> <error>`.
     pub fn failed(&self, p: &Partition, group: &str) -> String {
         self.in_bucket(p.bucket(), &format!("failed:{}:{}", member(p), escape(group)))

@@ -9,6 +9,7 @@ mod scripts;
 mod wire;
 
 mod dead_letters;
+mod exclusive;
 mod groups;
 mod inspect;
 mod layouts;

@@ -1,17 +1,19 @@
 //! Reading: a plain connection of its own for each group, because a blocking read stops everything behind it.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use redis::{Cmd, Value};
+use tokio::time::Instant;
 
-use super::super::{Body, Entry, ReadError, ReadFrom, Reader, Waker};
+use super::super::{Body, Bucket, Entry, ReadError, ReadFrom, Reader, Waker};
 use super::connection::{Link, Slot};
 use super::keys::Keys;
-use super::reply;
 use super::wire::{self, Item, Items, Wire};
+use super::{reply, scripts};
 use crate::engine::error::{Error, Result};
 
 /// Reads new entries for one group.
@@ -80,25 +82,23 @@ impl RedisReader {
 #[async_trait]
 impl Reader for RedisReader {
     async fn read(&mut self, consumer: &str, from: &[ReadFrom], count: usize, wait: Option<Duration>) -> Result<Vec<Entry>, ReadError> {
-        let timeout = self.link.target.command_timeout + wait.unwrap_or_default();
-        let (shared, link, keys) = (self.shared.clone(), self.link.clone(), self.keys.clone());
+        let (shared, link) = (self.shared.clone(), self.link.clone());
         self.wire().await.map_err(ReadError::Store)?;
         // Not before the connection is there: a wake from here on knows which read to end.
         let woken = self.shared.wanted.swap(false, Ordering::AcqRel);
-        let command = self.command(consumer, from, count, wait.filter(|_| !woken));
-        let wire = self.wire().await.map_err(ReadError::Store)?;
+        let wait = wait.filter(|_| !woken);
+        let is_owned = from.iter().any(|from| from.owned_after.is_some());
         let result = tokio::select! {
-            reply = wire.ask(&command, timeout) => match reply {
-                Ok(mut items) => entries(&mut items, &keys, from),
-                Err(error) => Err(ReadError::Store(error)),
-            },
+            result = async {
+                if is_owned { self.read_owned(consumer, from, count, wait).await } else { self.read_shared(consumer, from, count, wait).await }
+            } => result,
             // The connection is thrown away with what the read may still bring; the end of the lease gives it back.
             () = link.closed() => Err(ReadError::Store(Error::closed("the store"))),
         };
         shared.wanted.store(false, Ordering::Release);
         match &result {
             Ok(_) => self.link.up(),
-            Err(ReadError::NoGroup) => {}
+            Err(ReadError::NoGroup | ReadError::NotOwner) => {}
             // Whatever it was: a read that failed half-way must not be mixed up with the next.
             Err(ReadError::Store(error)) => self.drop_connection(error),
         }
@@ -106,10 +106,97 @@ impl Reader for RedisReader {
     }
 }
 
+impl RedisReader {
+    async fn read_shared(
+        &mut self,
+        consumer: &str,
+        from: &[ReadFrom],
+        count: usize,
+        wait: Option<Duration>,
+    ) -> Result<Vec<Entry>, ReadError> {
+        let command = self.command(consumer, from, count, wait);
+        self.entries(&command, from, wait.unwrap_or_default()).await
+    }
+
+    /// A script that checks the owner cannot block: what is to be waited for is waited for by a plain XREAD, of which only
+    /// the news is used that something is there.
+    async fn read_owned(
+        &mut self,
+        consumer: &str,
+        from: &[ReadFrom],
+        count: usize,
+        wait: Option<Duration>,
+    ) -> Result<Vec<Entry>, ReadError> {
+        let entries = self.take(consumer, from, count).await?;
+        let Some(wait) = wait.filter(|_| entries.is_empty()) else { return Ok(entries) };
+        let deadline = Instant::now() + wait;
+        let mut from = from.to_vec();
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let mut news = redis::cmd("XREAD");
+            news.arg("COUNT").arg(1).arg("BLOCK").arg(u64::try_from(left.as_millis()).unwrap_or(u64::MAX).max(1)).arg("STREAMS");
+            for from in &from {
+                news.arg(self.keys.stream(&from.partition));
+            }
+            for from in &from {
+                news.arg(from.owned_after.unwrap_or_default().to_string());
+            }
+            let grown = self.entries(&news, &from, left).await?;
+            if grown.is_empty() {
+                return Ok(grown);
+            }
+            let is_grown = |from: &ReadFrom| grown.iter().any(|entry| entry.partition == from.partition);
+            let places: Vec<ReadFrom> = from.iter().filter(|from| is_grown(from)).cloned().collect();
+            let entries = self.take(consumer, &places, count).await?;
+            if !entries.is_empty() || Instant::now() >= deadline {
+                return Ok(entries);
+            }
+            // The group has that one behind it already (it expired): wait for what comes after it.
+            for entry in grown {
+                for from in from.iter_mut().filter(|from| from.partition == entry.partition) {
+                    from.owned_after = from.owned_after.max(Some(entry.id));
+                }
+            }
+        }
+    }
+
+    /// New entries of partitions that are the consumer's, a call for each bucket.
+    async fn take(&mut self, consumer: &str, from: &[ReadFrom], count: usize) -> Result<Vec<Entry>, ReadError> {
+        let mut buckets: BTreeMap<Bucket, Vec<ReadFrom>> = BTreeMap::new();
+        for from in from {
+            buckets.entry(from.partition.bucket()).or_default().push(from.clone());
+        }
+        let mut entries = Vec::new();
+        for from in buckets.values() {
+            let streams = from.iter().map(|from| self.keys.stream(&from.partition));
+            let keys: Vec<String> = streams.chain(from.iter().map(|from| self.keys.owner(&from.partition, &self.group))).collect();
+            let mut take = scripts::eval(&scripts::TAKE, &keys.iter().map(String::as_str).collect::<Vec<_>>());
+            take.arg(&self.group).arg(consumer).arg(count);
+            match self.entries(&take, from, Duration::ZERO).await {
+                Ok(mut taken) => entries.append(&mut taken),
+                // What was taken before is this consumer's; that another bucket is not is told by the next read.
+                Err(ReadError::NotOwner | ReadError::NoGroup) if !entries.is_empty() => break,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(entries)
+    }
+
+    /// Entries that a command answers, waiting `wait` longer than for other commands.
+    async fn entries(&mut self, command: &Cmd, from: &[ReadFrom], wait: Duration) -> Result<Vec<Entry>, ReadError> {
+        let timeout = self.link.target.command_timeout + wait;
+        let keys = self.keys.clone();
+        let wire = self.wire().await.map_err(ReadError::Store)?;
+        let mut items = wire.ask(command, timeout).await.map_err(ReadError::Store)?;
+        entries(&mut items, &keys, from)
+    }
+}
+
 fn refused(error: &str) -> ReadError {
     match error.split(' ').next() {
         // UNBLOCKED: the key was deleted while the read waited on it.
         Some("NOGROUP" | "UNBLOCKED") => ReadError::NoGroup,
+        Some("NOTOWNER") => ReadError::NotOwner,
         _ => ReadError::Store(wire::explain(error)),
     }
 }

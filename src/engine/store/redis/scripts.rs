@@ -58,6 +58,16 @@ scripts! {
     BURY = "bury.lua",
     /// Hands out due entries.
     CLAIM = "claim.lua",
+    /// Makes a consumer the one that reads a partition.
+    OWN = "own.lua",
+    /// Gives a partition up.
+    DISOWN = "disown.lua",
+    /// Reads partitions that are the consumer's.
+    TAKE = "take.lua",
+    /// Reads keys of entries that wait.
+    PARKED_KEYS = "parked_keys.lua",
+    /// Hands out entries of a partition that is the consumer's.
+    CLAIM_PARKED = "claim_parked.lua",
     /// Removes an idle consumer.
     REMOVE_CONSUMER = "remove_consumer.lua",
     /// Chooses the process that looks after a bucket.

@@ -169,19 +169,24 @@ impl Shared {
         ];
         let mut claim = scripts::call(&scripts::CLAIM, &keys.each_ref().map(String::as_str));
         claim.arg(group).arg(consumer).arg(keys::member(partition)).arg(max);
-        let mut parts = reply::list(self.slot(bucket).query(claim).await?)?.into_iter();
-        let entries = reply::list(parts.next().unwrap_or_default())?;
-        let lost = reply::list(parts.next().unwrap_or_default())?;
-        let mut due = Due { entries: Vec::with_capacity(entries.len()), lost: lost.iter().map(reply::entry_id).collect::<Result<_>>()? };
-        for row in entries {
-            let mut row = reply::list(row)?.into_iter();
-            let (Some(id), Some(deliveries), Some(crashes), Some(fields)) = (row.next(), row.next(), row.next(), row.next()) else {
-                return Err(reply::unexpected("claim.lua"));
-            };
-            let number = |value: &Value| Ok::<u32, crate::engine::error::Error>(u32::try_from(reply::count(value)?).unwrap_or(u32::MAX));
-            let (deliveries, crashes) = (number(&deliveries)?, number(&crashes)?);
-            due.entries.extend(reply::entry(partition, Value::Array(vec![id, fields]), deliveries, crashes)?);
-        }
-        Ok(due)
+        read_claimed(partition, self.slot(bucket).query(claim).await?)
     }
+}
+
+/// Reads the reply of the scripts that claim.
+pub fn read_claimed(partition: &Partition, claimed: Value) -> Result<Due> {
+    let mut parts = reply::list(claimed)?.into_iter();
+    let entries = reply::list(parts.next().unwrap_or_default())?;
+    let lost = reply::list(parts.next().unwrap_or_default())?;
+    let mut due = Due { entries: Vec::with_capacity(entries.len()), lost: lost.iter().map(reply::entry_id).collect::<Result<_>>()? };
+    for row in entries {
+        let mut row = reply::list(row)?.into_iter();
+        let (Some(id), Some(deliveries), Some(crashes), Some(fields)) = (row.next(), row.next(), row.next(), row.next()) else {
+            return Err(reply::unexpected("claim.lua"));
+        };
+        let number = |value: &Value| Ok::<u32, crate::engine::error::Error>(u32::try_from(reply::count(value)?).unwrap_or(u32::MAX));
+        let (deliveries, crashes) = (number(&deliveries)?, number(&crashes)?);
+        due.entries.extend(reply::entry(partition, Value::Array(vec![id, fields]), deliveries, crashes)?);
+    }
+    Ok(due)
 }

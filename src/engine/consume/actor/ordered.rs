@@ -1,0 +1,299 @@
+//! Ordered groups: which partitions this bus reads, and what is taken up there in turn.
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use tokio::time::Instant;
+
+use super::{Actor, Done, Work, release, same};
+use crate::engine::consume::group::{Group, GroupId, GroupName};
+use crate::engine::consume::ordered::State;
+use crate::engine::error::Result;
+use crate::engine::store::{Disposal, Due, EntryId, Ownership, Parked, Partition, Settled};
+
+/// How often the members of a group are counted, to share its partitions.
+const SURVEY_EVERY: Duration = Duration::from_secs(1);
+/// Pause before a partition that others have is asked for again.
+const ASK_PAUSE: Duration = Duration::from_millis(500);
+
+/// What came of asking for a partition.
+pub enum Asked {
+    /// It is this consumer's: the last entry handed out, and what waits.
+    Mine(EntryId, Vec<Parked>),
+    /// Others have it.
+    Others,
+    /// The group is missing there.
+    NoGroup,
+}
+
+/// What came of claiming what waited.
+pub struct ClaimedParked {
+    /// The group.
+    pub group: GroupId,
+    /// For whom.
+    pub consumer: Arc<str>,
+    /// Where.
+    pub partition: Partition,
+    /// Places that were kept for it, by subscription.
+    pub reserved: Vec<(u32, usize)>,
+    /// What was asked for.
+    pub ids: Vec<EntryId>,
+    /// The answer; `None`: the partition is another's.
+    pub result: Result<Option<Due>>,
+}
+
+impl Actor {
+    pub(super) fn pump_ordered(&mut self) {
+        let ids: Vec<GroupId> = self.groups.values().filter(|group| group.lines.is_some()).map(|group| group.id.clone()).collect();
+        for id in ids {
+            self.survey(&id);
+            self.share(&id);
+            self.move_on(&id);
+            self.start_parked(&id);
+        }
+    }
+
+    /// Counts the members of the group now and then.
+    fn survey(&mut self, id: &GroupId) {
+        let Some(group) = same(&mut self.groups, id) else { return };
+        let specs: BTreeMap<String, _> = group.subs.iter().map(|sub| (sub.pattern.clone(), sub.spec(&id.name))).collect();
+        let Some(lines) = &mut group.lines else { return };
+        let now = Instant::now();
+        if lines.surveying || lines.survey_at.is_some_and(|at| at > now) {
+            return;
+        }
+        (lines.surveying, lines.survey_at) = (true, Some(now + SURVEY_EVERY));
+        let (store, id) = (self.store.clone(), id.clone());
+        self.work.push(Box::pin(async move {
+            let counts = join_all(specs.into_values().map(|spec| {
+                let store = store.clone();
+                async move { store.members(&spec).await.ok().map(|count| (spec.pattern, count)) }
+            }));
+            Done::Surveyed(id, counts.await.into_iter().flatten().collect())
+        }));
+    }
+
+    pub(super) fn surveyed(&mut self, id: &GroupId, counts: Vec<(String, usize)>) {
+        if let Some(lines) = same(&mut self.groups, id).and_then(|group| group.lines.as_mut()) {
+            lines.surveying = false;
+            lines.members.extend(counts);
+        }
+    }
+
+    /// Asks for partitions up to this bus's share, and gives up what is beyond it.
+    fn share(&mut self, id: &GroupId) {
+        let now = Instant::now();
+        let Some(group) = same(&mut self.groups, id) else { return };
+        for (pattern, partitions) in by_pattern(group) {
+            let Some(lines) = &mut group.lines else { return };
+            let Some(members) = pattern.and_then(|pattern| lines.members.get(&pattern)).filter(|members| **members > 0).copied() else {
+                continue;
+            };
+            let share = partitions.len().div_ceil(members);
+            let mut owned = 0;
+            for partition in &partitions {
+                let Some(line) = lines.lines.get_mut(partition) else { continue };
+                match line.state {
+                    State::Owned | State::Stale if owned >= share => line.state = State::Leaving,
+                    State::Owned | State::Stale | State::Asking => owned += 1,
+                    State::Free(_) | State::Leaving => {}
+                }
+            }
+            for partition in partitions {
+                let Some(line) = lines.lines.get_mut(&partition) else { continue };
+                if owned < share && matches!(line.state, State::Free(at) if at <= now) {
+                    line.state = State::Stale;
+                    owned += 1;
+                }
+            }
+        }
+    }
+
+    /// Asks the store for the partition, and what waits there.
+    fn ask(&mut self, id: &GroupId, partition: Partition) {
+        let held: Vec<EntryId> = self.held(&id.name).remove(&partition).unwrap_or_default().into_iter().collect();
+        let (store, id, consumer) = (self.store.clone(), id.clone(), self.consumer.clone());
+        self.work.push(Box::pin(async move {
+            let result = match store.own(&partition, &id.name, &consumer, &held).await {
+                Ok(Ownership::Mine { last }) => store.parked(&partition, &id.name).await.map(|parked| Asked::Mine(last, parked)),
+                Ok(Ownership::Others) => Ok(Asked::Others),
+                Ok(Ownership::NoGroup) => Ok(Asked::NoGroup),
+                Err(error) => Err(error),
+            };
+            Done::Asked { group: id, partition, consumer, result }
+        }));
+    }
+
+    pub(super) fn asked(&mut self, id: &GroupId, partition: &Partition, consumer: &Arc<str>, result: Result<Asked>) {
+        let held = self.held(&id.name).remove(partition).unwrap_or_default();
+        let is_current = *consumer == self.consumer;
+        let Some(group) = same(&mut self.groups, id) else { return };
+        let Some(line) = group.lines.as_mut().and_then(|lines| lines.lines.get_mut(partition)) else { return };
+        if line.state != State::Asking || !is_current {
+            // Given up in the meantime, with the name under which it was asked for.
+            return;
+        }
+        match result {
+            Ok(Asked::Mine(last, parked)) => {
+                line.load(parked, |id| held.contains(&id));
+                if let Some(reading) = group.partitions.get_mut(partition) {
+                    reading.last_seen = reading.last_seen.max(last);
+                }
+                group.waker.wake();
+            }
+            Ok(Asked::Others) => line.state = State::Free(Instant::now() + ASK_PAUSE),
+            Ok(Asked::NoGroup) => {
+                line.state = State::Free(Instant::now() + ASK_PAUSE);
+                self.restore(id);
+            }
+            Err(error) => {
+                tracing::debug!(%error, "a partition could not be asked for");
+                line.state = State::Free(Instant::now() + ASK_PAUSE);
+            }
+        }
+    }
+
+    /// Asks for partitions, and gives others up, as soon as nothing is on its way there.
+    fn move_on(&mut self, id: &GroupId) {
+        let running: HashSet<Partition> = self.held(&id.name).into_keys().collect();
+        let flushing: HashSet<Partition> = self.flusher.entries(&id.name).map(|(partition, _)| partition.clone()).collect();
+        let mut ask = Vec::new();
+        let mut give_up = Vec::new();
+        let Some(group) = same(&mut self.groups, id) else { return };
+        let is_read = |partition: &Partition| group.reading.as_ref().is_some_and(|reading| reading.partitions.contains(partition));
+        let Some(lines) = &mut group.lines else { return };
+        let mut ends_read = false;
+        for (partition, line) in &mut lines.lines {
+            if !matches!(line.state, State::Stale | State::Leaving) {
+                continue;
+            }
+            if is_read(partition) {
+                ends_read = true;
+            } else if !line.claiming && !flushing.contains(partition) {
+                if line.state == State::Stale {
+                    line.ask();
+                    ask.push(partition.clone());
+                } else if !running.contains(partition) {
+                    line.forget();
+                    line.state = State::Free(Instant::now() + ASK_PAUSE);
+                    give_up.push(partition.clone());
+                }
+            }
+        }
+        if ends_read {
+            group.waker.wake();
+        }
+        for partition in ask {
+            self.ask(id, partition);
+        }
+        for partition in give_up {
+            let (store, id, consumer) = (self.store.clone(), id.clone(), self.consumer.clone());
+            self.work.push(Box::pin(async move {
+                if let Err(error) = store.disown(&partition, &id.name, &consumer).await {
+                    tracing::debug!(%error, "a partition could not be given up");
+                }
+                Done::Nothing
+            }));
+        }
+    }
+
+    /// Claims what waited and may run now, as places allow.
+    fn start_parked(&mut self, id: &GroupId) {
+        let now = Instant::now();
+        let mut work: Vec<Work> = Vec::new();
+        let Some(group) = same(&mut self.groups, id) else { return };
+        let is_due = |at: Option<Instant>| at.is_some_and(|at| at <= now);
+        let lines = group.lines.iter().flat_map(|lines| &lines.lines);
+        let due: Vec<Partition> = lines.filter(|(_, line)| is_due(line.next_due())).map(|(partition, _)| partition.clone()).collect();
+        for partition in due {
+            let places = group.free(&partition).min(self.settings.batch_size);
+            let Some(line) = group.lines.as_mut().and_then(|lines| lines.lines.get_mut(&partition)) else { continue };
+            let ids = line.start(now, places);
+            if ids.is_empty() {
+                continue;
+            }
+            line.claiming = true;
+            let reserved: Vec<(u32, usize)> = group.matching(&partition).map(|sub| (sub.id, ids.len())).collect();
+            for (id, n) in &reserved {
+                if let Some(sub) = group.sub_mut(*id) {
+                    sub.reserved += n;
+                }
+            }
+            group.claiming += 1;
+            let (store, group, consumer) = (self.store.clone(), group.id.clone(), self.consumer.clone());
+            work.push(Box::pin(async move {
+                let result = store.claim_parked(&partition, &group.name, &consumer, &ids).await;
+                Done::ClaimedParked(ClaimedParked { group, consumer, partition, reserved, ids, result })
+            }));
+        }
+        self.work.extend(work);
+    }
+
+    pub(super) fn claimed_parked(&mut self, claimed: ClaimedParked) {
+        let ClaimedParked { group: id, consumer, partition, reserved, ids, result } = claimed;
+        let is_current = consumer == self.consumer;
+        if let Some(group) = same(&mut self.groups, &id) {
+            release(&mut group.claiming, 1);
+            for (id, n) in &reserved {
+                if let Some(sub) = group.sub_mut(*id) {
+                    release(&mut sub.reserved, *n);
+                }
+            }
+            let line = group.lines.as_mut().and_then(|lines| lines.lines.get_mut(&partition));
+            if let Some(line) = line.filter(|_| is_current) {
+                line.claiming = false;
+                match &result {
+                    Ok(Some(due)) => {
+                        // Acknowledged late, or their content is gone: nothing of them runs.
+                        let claimed: HashSet<EntryId> = due.entries.iter().map(|entry| entry.id).collect();
+                        ids.iter().filter(|id| !claimed.contains(id)).for_each(|id| line.settled(*id, None));
+                    }
+                    // Another's; or some may be ours without our knowing.
+                    Ok(None) | Err(_) => line.doubt(),
+                }
+            }
+        }
+        if let Ok(Some(due)) = result {
+            self.say_lost(&id, &partition, &due.lost);
+            self.take(&id.name, &consumer, due.entries, false);
+        }
+    }
+
+    /// Another consumer reads these by now, or nobody does.
+    pub(super) fn not_owner(&mut self, id: &GroupId, partitions: &[Partition]) {
+        if let Some(lines) = same(&mut self.groups, id).and_then(|group| group.lines.as_mut()) {
+            for partition in partitions {
+                if let Some(line) = lines.lines.get_mut(partition) {
+                    line.doubt();
+                }
+            }
+        }
+    }
+
+    /// An entry of an ordered group is settled: what waits behind it may go on.
+    pub(super) fn settled_in_order(&mut self, name: &Arc<str>, partition: &Partition, id: EntryId, disposal: &Disposal, result: Settled) {
+        let group = self.groups.get_mut(&GroupName::new(name.clone(), true));
+        let Some(line) = group.and_then(|group| group.lines.as_mut()).and_then(|lines| lines.lines.get_mut(partition)) else { return };
+        let again = match disposal {
+            Disposal::Retry { delay_ms, .. } => Some(Instant::now() + Duration::from_millis(*delay_ms)),
+            Disposal::HandBack => Some(Instant::now()),
+            Disposal::Acknowledge | Disposal::DeadLetter { .. } => None,
+        };
+        line.settled(id, again);
+        if result == Settled::NotHeld {
+            line.doubt();
+        }
+    }
+}
+
+/// Partitions of the group by the pattern that its share is counted by; `None`: nobody wants them any more.
+fn by_pattern(group: &Group) -> BTreeMap<Option<String>, Vec<Partition>> {
+    let mut out = BTreeMap::<_, Vec<Partition>>::new();
+    for partition in group.partitions.keys() {
+        let pattern = group.matching(partition).next().map(|sub| sub.pattern.clone());
+        out.entry(pattern).or_default().push(partition.clone());
+    }
+    out
+}
