@@ -359,6 +359,7 @@ async fn consume(store: Arc<dyn Store>, parts: [Partition; 3], last: &str) -> Ha
                     got.entry(entry.partition.clone()).or_default().extend(event_ids(&[entry]));
                 }
             }
+            Err(ReadError::NotOwner) => unreachable!("the group is not an ordered one"),
             Err(ReadError::NoGroup) => {
                 for at in &parts {
                     store.restore_group(at, GROUP, seen.get(at).copied().unwrap_or_default()).await.expect("restored");

@@ -260,7 +260,7 @@ impl Group {
             return false;
         }
         if let Some(lines) = &mut self.lines {
-            lines.lines.insert(partition.clone(), Line::new());
+            lines.by_partition.insert(partition.clone(), Line::new());
         }
         self.partitions.insert(partition, Reading { subs, ..Reading::default() });
         true
@@ -270,18 +270,18 @@ impl Group {
     pub fn shut(&mut self, partition: &Partition) {
         self.partitions.remove(partition);
         if let Some(lines) = &mut self.lines {
-            lines.lines.remove(partition);
+            lines.by_partition.remove(partition);
         }
     }
 
     /// Whether new entries of the partition may be read, as far as order goes.
     pub fn reads(&self, partition: &Partition) -> bool {
-        self.lines.as_ref().is_none_or(|lines| lines.lines.get(partition).is_some_and(Line::reads))
+        self.lines.as_ref().is_none_or(|lines| lines.by_partition.get(partition).is_some_and(Line::reads))
     }
 
     /// Whether handlers may be called for entries of the partition.
     pub fn calls(&self, partition: &Partition) -> bool {
-        self.lines.as_ref().is_none_or(|lines| lines.lines.get(partition).is_none_or(Line::calls))
+        self.lines.as_ref().is_none_or(|lines| lines.by_partition.get(partition).is_none_or(Line::calls))
     }
 
     /// What is pending in the store may not be what is held here.

@@ -91,7 +91,7 @@ pub enum Command {
         /// Event type or pattern, checked.
         pattern: String,
         /// Checked.
-        options: SubscribeOptions,
+        options: Box<SubscribeOptions>,
         /// Answered once the group exists and reading begins.
         reply: oneshot::Sender<Subscribed>,
     },
@@ -199,7 +199,7 @@ impl Consumer {
     /// `ERR_INVALID_ARGUMENT` where other members of the group have other options; those of the store; `ERR_CLOSED`.
     pub async fn subscribe(&self, id: u32, pattern: String, options: SubscribeOptions) -> Subscribed {
         let (reply, answer) = oneshot::channel();
-        self.tell(Command::Subscribe { id, pattern, options, reply });
+        self.tell(Command::Subscribe { id, pattern, options: Box::new(options), reply });
         answer.await.unwrap_or_else(|_| Err(self.dropped()))
     }
 

@@ -183,7 +183,9 @@ impl Line {
     pub fn load(&mut self, parked: Vec<Parked>, held: impl Fn(EntryId) -> bool) {
         let now = Instant::now();
         let ended: Vec<EntryId> = self.running.keys().filter(|id| !held(**id)).copied().collect();
-        ended.into_iter().for_each(|id| self.settled(id, None));
+        for id in ended {
+            self.settled(id, None);
+        }
         for Parked { id, due_in_ms, key } in parked {
             self.wait(id, &key.into(), Some(now + Duration::from_millis(due_in_ms)));
         }
@@ -206,8 +208,8 @@ impl Line {
 /// The lines of an ordered group.
 #[derive(Default)]
 pub struct Lines {
-    /// By partition.
-    pub lines: BTreeMap<Partition, Line>,
+    /// One a partition.
+    pub by_partition: BTreeMap<Partition, Line>,
     /// Living members of the group, by pattern; asked for now and then.
     pub members: HashMap<String, usize>,
     /// When to ask for them next.
@@ -219,12 +221,12 @@ pub struct Lines {
 impl Lines {
     /// What waits has to be read again, everywhere.
     pub fn doubt_all(&mut self) {
-        self.lines.values_mut().for_each(Line::doubt);
+        self.by_partition.values_mut().for_each(Line::doubt);
     }
 
     /// When something can be done next.
     pub fn next_timer(&self) -> Option<Instant> {
-        let due = self.lines.values().filter_map(|line| match line.state {
+        let due = self.by_partition.values().filter_map(|line| match line.state {
             State::Free(at) => Some(at),
             _ => line.next_due(),
         });

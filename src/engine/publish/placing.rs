@@ -79,16 +79,12 @@ impl Placer {
             return (None, true);
         }
         let Some(route) = self.types.get_mut(&partition.event_type) else { return (None, false) };
-        match &route.layout {
-            Some(layout) => {
-                self.single = (layout.partitions == 1).then(|| partition.event_type.clone());
-                (Some(choose(draft, layout, &mut route.turn)), false)
-            }
-            None => {
-                route.waiting.push(draft);
-                (None, false)
-            }
-        }
+        let Some(layout) = &route.layout else {
+            route.waiting.push(draft);
+            return (None, false);
+        };
+        self.single = (layout.partitions == 1).then(|| partition.event_type.clone());
+        (Some(choose(draft, layout, &mut route.turn)), false)
     }
 
     /// The layout of the type is known: answers what waited for it.
@@ -178,8 +174,8 @@ mod tests {
         let mut placer = Placer::default();
         assert!(matches!(placer.place(draft("t", "1")), (None, true)));
         assert!(matches!(placer.place(draft("t", "2")), (None, false)), "it is asked for once");
-        let placed = placer.learn("t", StreamLayout::default());
-        assert_eq!(placed.iter().map(|draft| &*draft.event.id).collect::<Vec<_>>(), ["1", "2"]);
+        let waited = placer.learn("t", StreamLayout::default());
+        assert_eq!(waited.iter().map(|draft| &*draft.event.id).collect::<Vec<_>>(), ["1", "2"]);
         assert!(matches!(placer.place(draft("t", "3")), (Some(_), false)));
     }
 

@@ -57,7 +57,9 @@ impl Actor {
                     call(group, &mut self.deliveries, &mut self.out, &together);
                 } else {
                     group.gathered_at = Some(group.gathered_at.map_or(at, |first| first.min(at)));
-                    together.into_iter().for_each(|(lane, key)| stay.push(lane, key));
+                    for (lane, key) in together {
+                        stay.push(lane, key);
+                    }
                 }
             }
             group.waiting.put_back(stay);

@@ -156,7 +156,7 @@ impl Actor {
         let mut back: Vec<Key> = Vec::new();
         for group in self.groups.values_mut() {
             // What waits here, others may take up by now.
-            group.lines.iter_mut().flat_map(|lines| lines.lines.values_mut()).for_each(Line::forget);
+            group.lines.iter_mut().flat_map(|lines| lines.by_partition.values_mut()).for_each(Line::forget);
             back.extend(group.waiting.take_all().map(|(_, key)| key));
             group.waker.wake();
         }

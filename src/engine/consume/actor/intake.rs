@@ -135,7 +135,7 @@ impl Actor {
         // Prefetched entries have a bound; beyond it, or where nobody wants them now, they are for others.
         let most = |sub: &Sub| sub.in_flight_max + self.settings.batch_size;
         let is_wanted = group.matching(&held.partition).all(|sub| sub.wants() && sub.in_flight < most(sub));
-        if let Some(line) = group.lines.as_mut().and_then(|lines| lines.lines.get_mut(&held.partition)).filter(|_| fresh) {
+        if let Some(line) = group.lines.as_mut().and_then(|lines| lines.by_partition.get_mut(&held.partition)).filter(|_| fresh) {
             let key = view.partition_key.as_deref().unwrap_or_default();
             let runs = if is_wanted {
                 line.admit(held.id, key)
@@ -224,7 +224,7 @@ impl Actor {
 
 /// Subscriptions whose handlers see the event, highest priority first.
 fn takers(group: &Group, partition: &Partition, view: &MetaView<'_>, meta: &str) -> Vec<u32> {
-    let labels = group.filters.then(|| Labels::read(meta)).unwrap_or_default();
+    let labels = if group.filters { Labels::read(meta) } else { Labels::default() };
     let takes = |sub: &&Sub| sub.options.filter.as_ref().is_none_or(|filter| filter.takes(view, &labels));
     group.matching(partition).filter(takes).map(|sub| sub.id).collect()
 }

@@ -265,7 +265,7 @@ impl Actor {
 
     fn command(&mut self, command: Command) {
         match command {
-            Command::Subscribe { id, pattern, options, reply } => self.subscribe(id, pattern, options, reply),
+            Command::Subscribe { id, pattern, options, reply } => self.subscribe(id, pattern, *options, reply),
             Command::Unsubscribe { id, deadline, reply } => self.unsubscribe(id, deadline, reply),
             Command::Pause(id, paused) => self.pause(id, paused),
             Command::Settle(verdicts, confirm) => self.verdicts(verdicts, confirm),

@@ -94,7 +94,7 @@ impl Actor {
             let share = partitions.len().div_ceil(members);
             let mut owned = 0;
             for partition in &partitions {
-                let Some(line) = lines.lines.get_mut(partition) else { continue };
+                let Some(line) = lines.by_partition.get_mut(partition) else { continue };
                 match line.state {
                     State::Owned | State::Stale if owned >= share => line.state = State::Leaving,
                     State::Owned | State::Stale | State::Asking => owned += 1,
@@ -102,7 +102,7 @@ impl Actor {
                 }
             }
             for partition in partitions {
-                let Some(line) = lines.lines.get_mut(&partition) else { continue };
+                let Some(line) = lines.by_partition.get_mut(&partition) else { continue };
                 if owned < share && matches!(line.state, State::Free(at) if at <= now) {
                     line.state = State::Stale;
                     owned += 1;
@@ -130,7 +130,7 @@ impl Actor {
         let held = self.held(&id.name).remove(partition).unwrap_or_default();
         let is_current = *consumer == self.consumer;
         let Some(group) = same(&mut self.groups, id) else { return };
-        let Some(line) = group.lines.as_mut().and_then(|lines| lines.lines.get_mut(partition)) else { return };
+        let Some(line) = group.lines.as_mut().and_then(|lines| lines.by_partition.get_mut(partition)) else { return };
         if line.state != State::Asking || !is_current {
             // Given up in the meantime, with the name under which it was asked for.
             return;
@@ -165,7 +165,7 @@ impl Actor {
         let is_read = |partition: &Partition| group.reading.as_ref().is_some_and(|reading| reading.partitions.contains(partition));
         let Some(lines) = &mut group.lines else { return };
         let mut ends_read = false;
-        for (partition, line) in &mut lines.lines {
+        for (partition, line) in &mut lines.by_partition {
             if !matches!(line.state, State::Stale | State::Leaving) {
                 continue;
             }
@@ -205,11 +205,11 @@ impl Actor {
         let mut work: Vec<Work> = Vec::new();
         let Some(group) = same(&mut self.groups, id) else { return };
         let is_due = |at: Option<Instant>| at.is_some_and(|at| at <= now);
-        let lines = group.lines.iter().flat_map(|lines| &lines.lines);
+        let lines = group.lines.iter().flat_map(|lines| &lines.by_partition);
         let due: Vec<Partition> = lines.filter(|(_, line)| is_due(line.next_due())).map(|(partition, _)| partition.clone()).collect();
         for partition in due {
             let places = group.free(&partition).min(self.settings.batch_size);
-            let Some(line) = group.lines.as_mut().and_then(|lines| lines.lines.get_mut(&partition)) else { continue };
+            let Some(line) = group.lines.as_mut().and_then(|lines| lines.by_partition.get_mut(&partition)) else { continue };
             let ids = line.start(now, places);
             if ids.is_empty() {
                 continue;
@@ -241,7 +241,7 @@ impl Actor {
                     release(&mut sub.reserved, *n);
                 }
             }
-            let line = group.lines.as_mut().and_then(|lines| lines.lines.get_mut(&partition));
+            let line = group.lines.as_mut().and_then(|lines| lines.by_partition.get_mut(&partition));
             if let Some(line) = line.filter(|_| is_current) {
                 line.claiming = false;
                 match &result {
@@ -265,7 +265,7 @@ impl Actor {
     pub(super) fn not_owner(&mut self, id: &GroupId, partitions: &[Partition]) {
         if let Some(lines) = same(&mut self.groups, id).and_then(|group| group.lines.as_mut()) {
             for partition in partitions {
-                if let Some(line) = lines.lines.get_mut(partition) {
+                if let Some(line) = lines.by_partition.get_mut(partition) {
                     line.doubt();
                 }
             }
@@ -275,7 +275,9 @@ impl Actor {
     /// An entry of an ordered group is settled: what waits behind it may go on.
     pub(super) fn settled_in_order(&mut self, name: &Arc<str>, partition: &Partition, id: EntryId, disposal: &Disposal, result: Settled) {
         let group = self.groups.get_mut(&GroupName::new(name.clone(), true));
-        let Some(line) = group.and_then(|group| group.lines.as_mut()).and_then(|lines| lines.lines.get_mut(partition)) else { return };
+        let Some(line) = group.and_then(|group| group.lines.as_mut()).and_then(|lines| lines.by_partition.get_mut(partition)) else {
+            return;
+        };
         let again = match disposal {
             Disposal::Retry { delay_ms, .. } => Some(Instant::now() + Duration::from_millis(*delay_ms)),
             Disposal::HandBack => Some(Instant::now()),

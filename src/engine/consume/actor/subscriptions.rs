@@ -57,16 +57,15 @@ impl Actor {
         let coming = self.joining.values().map(|joining| &joining.sub).filter(|other| *self.group_of(other) == group_name);
         for other_sub in others.chain(coming) {
             let other = other_sub.spec(&group_name);
-            if other_sub.options.batch != sub.options.batch || other_sub.options.ordered != sub.options.ordered {
-                if name::overlap(&other.pattern, &spec.pattern) {
-                    let message = format!(
-                        "group '{group_name}' is subscribed to '{}' on this bus, which matches some of the types of '{}', with another 'batch' or \
+            let differs = other_sub.options.batch != sub.options.batch || other_sub.options.ordered != sub.options.ordered;
+            if differs && name::overlap(&other.pattern, &spec.pattern) {
+                let message = format!(
+                    "group '{group_name}' is subscribed to '{}' on this bus, which matches some of the types of '{}', with another 'batch' or \
                          'ordered'. Handlers of one group that can get the same event must agree on these; use another group",
-                        other.pattern, spec.pattern
-                    );
-                    let _ = reply.send(Err(Error::argument("options", message)));
-                    return;
-                }
+                    other.pattern, spec.pattern
+                );
+                let _ = reply.send(Err(Error::argument("options", message)));
+                return;
             }
             if other.pattern == spec.pattern && other.options != spec.options {
                 let message = format!(

@@ -1,5 +1,7 @@
 //! Ordered groups: who reads a partition, and what waits there.
 
+use std::borrow::Cow;
+
 use async_trait::async_trait;
 
 use super::super::{Body, Due, EntryId, Exclusive, GroupSpec, Ownership, Parked, Partition};
@@ -12,7 +14,7 @@ use crate::engine::event::MetaView;
 /// The key of an event, empty without one.
 fn key_of(body: &Body) -> String {
     let Body::Event { meta, .. } = body else { return String::new() };
-    MetaView::read(meta).ok().and_then(|view| view.partition_key.map(|key| key.into_owned())).unwrap_or_default()
+    MetaView::read(meta).ok().and_then(|view| view.partition_key.map(Cow::into_owned)).unwrap_or_default()
 }
 
 impl State {
