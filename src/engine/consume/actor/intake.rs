@@ -34,8 +34,10 @@ impl Actor {
         let group = same(&mut self.groups, id);
         let Some((group, asked)) = group.and_then(|group| group.reading.take().map(|asked| (group, asked))) else {
             // Its group ended while it was on its way.
-            let held = result.into_iter().flatten().map(held);
-            held.for_each(|held| self.settle_untouched(&id.name, consumer, held, Disposal::HandBack, Note::default()));
+            for entry in result.into_iter().flatten() {
+                let note = note(&entry);
+                self.settle_untouched(&id.name, consumer, held(entry), Disposal::HandBack, note);
+            }
             return;
         };
         match result {
@@ -79,7 +81,8 @@ impl Actor {
         if self.stalled || *consumer != self.consumer {
             // Taken under a name that has no lease any more. What nobody else has yet, goes on at once.
             for entry in entries {
-                self.settle_untouched(group_name, consumer, held(entry), Disposal::HandBack, Note::default());
+                let note = note(&entry);
+                self.settle_untouched(group_name, consumer, held(entry), Disposal::HandBack, note);
             }
             return;
         }
@@ -129,7 +132,7 @@ impl Actor {
         // Prefetched entries have a bound; beyond it, or where nobody wants them now, they are for others.
         let most = |sub: &Sub| sub.in_flight_max + self.settings.batch_size;
         if !group.matching(&held.partition).all(|sub| sub.wants() && sub.in_flight < most(sub)) {
-            return self.settle_untouched(group_name, consumer, held, Disposal::HandBack, Note::default());
+            return self.settle_untouched(group_name, consumer, held, Disposal::HandBack, Note { event_id, ..Note::default() });
         }
         let done = group.partial.get(&(held.id, held.partition.clone()));
         let matching = group.matching(&held.partition).map(|sub| sub.id);
@@ -143,6 +146,7 @@ impl Actor {
         for sub in group.subs.iter_mut().filter(|sub| subscriptions.contains(&sub.id)) {
             sub.in_flight += 1;
         }
+        self.said.extend(self.settings.journal.delivered(&event_id, group_name, consumer, &held));
         let key = self.deliveries.insert(InFlight {
             held,
             group: group_name.clone(),
@@ -194,6 +198,15 @@ impl Actor {
             other => other,
         }
     }
+}
+
+/// Names the event, as far as it can be read.
+fn note(entry: &Entry) -> Note {
+    let view = match &entry.body {
+        Body::Event { meta, .. } => MetaView::read(meta).ok(),
+        Body::Foreign(_) => None,
+    };
+    Note { event_id: view.map(|view| view.id.into_owned()).unwrap_or_default(), ..Note::default() }
 }
 
 fn held(entry: Entry) -> Held {
