@@ -178,7 +178,15 @@ export interface EventBusConfig {
     connectionPoolSize: number;
     pipelineSize: number;     // most commands sent in one pipeline
   };
-  monitoring: { enabled: boolean; metricsInterval: number; tracing: boolean | { enabled: boolean; samplingRate?: number }; healthCheckInterval: number };
+  monitoring: {
+    enabled: boolean; metricsInterval: number; healthCheckInterval: number;
+    /**
+     * Debug mode: with a samplingRate (0 to 1) what that share of the events goes through is logged, one line a step, with
+     * level debug: to `logger`, or to console.debug where there is none. The event's id decides, so that all processes with
+     * one rate log the same events. `true` and an object without a samplingRate log nothing.
+     */
+    tracing: boolean | { enabled: boolean; samplingRate?: number };
+  };
   defaults: { ttl: number; retry: EventRetryConfig; priority: EventPriority };
   deadLetterQueue: { enabled: boolean; keyPattern?: string /* default <keyPrefix>:dlq */; retention: number /* seconds */ };
   limits?: {
