@@ -68,6 +68,11 @@ impl Journal {
         })
     }
 
+    /// No filter of this group takes it: it is done with, and no handler sees it.
+    pub fn filtered(self, id: &str, group: &str, held: &Held) -> Option<Lifecycle> {
+        self.takes(id).then(|| Of { id, group, held }.line("filtered", format_args!("")))
+    }
+
     /// What became of a delivery, once the store has it: one line, or two where a failure led to it.
     pub fn ended(self, id: &str, group: &str, held: &Held, end: &End<'_>) -> Vec<Lifecycle> {
         if !self.takes(id) {
@@ -284,6 +289,7 @@ mod tests {
         assert_eq!(text(&delivered), format!("{start}delivered group=g consumer=c-1 attempt=2 entry=7-1"));
 
         let about = "group=g attempt=2 entry=7-1";
+        assert_eq!(text(&ALL.filtered(ID, "g", &held()).unwrap()), format!("{start}filtered {about}"));
         let said = |disposal: &Disposal, error| texts(&ALL.ended(ID, "g", &held(), &end(disposal, error)));
         assert_eq!(said(&Disposal::Acknowledge, None), [format!("{start}acknowledged {about} ms=1.3")]);
         assert_eq!(said(&Disposal::HandBack, None), [format!("{start}handed-back {about}")]);
