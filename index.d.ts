@@ -15,9 +15,10 @@ import type { EventEmitter } from 'node:events';
 
 /**
  * Event type → type of its data. On a bus with a map of its own, wrong data in publish and a wrong handler type in
- * subscribe do not compile, and names that are neither in the map nor built in are refused. A bus without a map takes any
- * name: `publish<T>` and `subscribe<T>` say the type of the data. The built-in events ({@link BuiltInEvents}) are typed
- * on every bus.
+ * subscribe do not compile, and names that are neither in the map nor built in are refused; the same holds for publishBatch,
+ * request, replay and messages between projects. Patterns stay possible: `subscribe<T>` says what their events hold. A bus
+ * without a map takes any name: `publish<T>` and `subscribe<T>` say the type of the data. The built-in events
+ * ({@link BuiltInEvents}) are typed on every bus.
  */
 export type EventMap = Record<string, any>;
 
@@ -27,11 +28,26 @@ export interface AnyEvents extends BuiltInEvents { [eventType: string]: any }
 /** `string` for a bus without a map of its own, else `never`. */
 export type UnlistedName<E> = string extends keyof E ? string : never;
 
+/** Names that a bus with the map `E` knows: those of the map and the built-in ones; any on a bus without a map. */
+export type EventName<E> = (keyof E & string) | keyof BuiltInEvents;
+
+/** Names whose data's type a bus with the map `E` knows. */
+export type ListedName<E> = string extends keyof E ? keyof BuiltInEvents : EventName<E>;
+
 /** What a pattern looks like: it holds a wildcard. */
 export type EventPattern = `${string}*${string}`;
 
 /** Data of the event named `K` on a bus with the map `E`: the map's type, else the built-in one. */
 export type DataOf<E, K> = K extends keyof E ? E[K] : K extends keyof BuiltInEvents ? BuiltInEvents[K] : never;
+
+/** Data of an event whose name need not be listed: the built-in type of a built-in event, else `T`. */
+export type UnlistedData<K, T> = K extends keyof BuiltInEvents ? BuiltInEvents[K] : T;
+
+/** One event for publishBatch. */
+export interface AnyBatchEvent { eventType: string; data: unknown; options?: PublishOptions }
+
+/** Data of the event named `K` in publishBatch: of any type where the name is not known when compiling. */
+export type BatchData<E, K> = string extends K ? unknown : DataOf<E, K>;
 
 /** Order among waiting events; low ones keep a share. */
 export declare enum EventPriority { CRITICAL = 'critical', HIGH = 'high', NORMAL = 'normal', LOW = 'low' }
@@ -104,6 +120,12 @@ export interface SubscriptionOptions {
   signal?: AbortSignal;       // aborting closes the subscription
 }
 
+/** Options of request(): `timeoutMs` is how long the answer is waited for, default 30000. */
+export type RequestOptions = PublishOptions & { timeoutMs?: number };
+
+/** What replay() reads: events published within these times, at most `limit`. */
+export interface ReplayQuery { from?: Date; to?: Date; limit?: number }
+
 /** second argument of every handler */
 export interface DeliveryContext {
   readonly group: string; readonly streamId: string; readonly attempt: number; readonly redelivered: boolean;
@@ -115,6 +137,16 @@ export interface DeliveryContext {
 }
 /** Succeeds when it returns or its promise resolves; what it throws fails the delivery. `error.permanent === true` means: do not retry. */
 export type EventHandlerFn<T = any> = (payload: EventPayload<T>, context: DeliveryContext) => unknown | Promise<unknown>;
+
+/** With `options.batch`: the events of one delivery. It throws: all failed; `context.fail(i, error)`: that one. */
+export type BatchHandlerFn<T = any> = (events: EventPayload<T>[], context: DeliveryContext) => unknown | Promise<unknown>;
+
+/** Options of a subscription whose handler gets several events at once. */
+export type BatchSubscriptionOptions = SubscriptionOptions & { batch: NonNullable<SubscriptionOptions['batch']> };
+
+/** Refuses, in options of type `O`, keys that do not exist, and `batch` beside a handler of single events. */
+export type OneAtATime<O> = string extends keyof O ? unknown
+  : { [Key in Exclude<keyof O, keyof SubscriptionOptions>]: never } & (O extends { batch: object } ? { batch: never } : unknown);
 
 /** One handler on one type or pattern. */
 export interface Subscription extends AsyncDisposable {
@@ -146,7 +178,15 @@ export interface EventBusConfig {
     connectionPoolSize: number;
     pipelineSize: number;     // most commands sent in one pipeline
   };
-  monitoring: { enabled: boolean; metricsInterval: number; tracing: boolean | { enabled: boolean; samplingRate?: number }; healthCheckInterval: number };
+  monitoring: {
+    enabled: boolean; metricsInterval: number; healthCheckInterval: number;
+    /**
+     * Debug mode: with a samplingRate (0 to 1) what that share of the events goes through is logged, one line a step, with
+     * level debug: to `logger`, or to console.debug where there is none. The event's id decides, so that all processes with
+     * one rate log the same events. `true` and an object without a samplingRate log nothing.
+     */
+    tracing: boolean | { enabled: boolean; samplingRate?: number };
+  };
   defaults: { ttl: number; retry: EventRetryConfig; priority: EventPriority };
   deadLetterQueue: { enabled: boolean; keyPattern?: string /* default <keyPrefix>:dlq */; retention: number /* seconds */ };
   limits?: {
@@ -219,26 +259,36 @@ export declare abstract class EventBus<E extends EventMap = AnyEvents> extends E
   /** Resolves with the event's id once the store has it. `undefined` is stored as null, a Date as its ISO string. */
   publish<K extends keyof E & string>(eventType: K, data: E[K], options?: PublishOptions): Promise<string>;
   publish<K extends keyof BuiltInEvents>(eventType: K, data: DataOf<E, K>, options?: PublishOptions): Promise<string>;
-  publish<T = any, N extends string = string>(eventType: N & UnlistedName<E>,
-    data: N extends keyof BuiltInEvents ? BuiltInEvents[N] : T, options?: PublishOptions): Promise<string>;
+  publish<T = any, N extends string = string>(eventType: N & UnlistedName<E>, data: UnlistedData<N, T>, options?: PublishOptions): Promise<string>;
   /** All ids in the order of `events`; or an error whose `details.results` holds `{ id }` or `{ error }` for each. */
-  publishBatch(events: Array<{ eventType: string; data: unknown; options?: PublishOptions }>): Promise<string[]>;
+  publishBatch<const Names extends readonly string[]>(events: readonly AnyBatchEvent[] &
+    { [I in keyof Names]: { eventType: Names[I] & EventName<E>; data: BatchData<E, Names[I]>; options?: PublishOptions } }): Promise<string[]>;
   /** eventType may hold wildcards: `*` one dot-separated part, `**` any number; types first seen later are joined too.
-   *  Without a handler the subscription is an async iterator. */
-  subscribe<K extends keyof E & string>(eventType: K, handler: EventHandlerFn<E[K]>, options?: SubscriptionOptions): Promise<Subscription>;
-  subscribe<K extends keyof BuiltInEvents>(eventType: K, handler: EventHandlerFn<DataOf<E, K>>, options?: SubscriptionOptions): Promise<Subscription>;
+   *  With `options.batch` the handler gets several events at once. Without a handler the subscription is an async iterator. */
+  subscribe<K extends keyof E & string>(eventType: K, handler: BatchHandlerFn<E[K]>, options: BatchSubscriptionOptions): Promise<Subscription>;
+  subscribe<K extends keyof BuiltInEvents>(eventType: K, handler: BatchHandlerFn<DataOf<E, K>>, options: BatchSubscriptionOptions): Promise<Subscription>;
   subscribe<T = any, N extends string = string>(eventType: N & (UnlistedName<E> | EventPattern),
-    handler?: EventHandlerFn<N extends keyof BuiltInEvents ? BuiltInEvents[N] : T> | null, options?: SubscriptionOptions): Promise<Subscription>;
-  subscribe(eventType: (keyof E & string) | keyof BuiltInEvents, handler?: null, options?: SubscriptionOptions): Promise<Subscription>;
+    handler: BatchHandlerFn<UnlistedData<N, T>>, options: BatchSubscriptionOptions): Promise<Subscription>;
+  subscribe<K extends keyof E & string, O extends SubscriptionOptions = SubscriptionOptions>(eventType: K,
+    handler?: EventHandlerFn<E[K]> | null, options?: O & OneAtATime<O>): Promise<Subscription>;
+  subscribe<K extends keyof BuiltInEvents, O extends SubscriptionOptions = SubscriptionOptions>(eventType: K,
+    handler?: EventHandlerFn<DataOf<E, K>> | null, options?: O & OneAtATime<O>): Promise<Subscription>;
+  subscribe<T = any, N extends string = string, O extends SubscriptionOptions = SubscriptionOptions>(eventType: N & (UnlistedName<E> | EventPattern),
+    handler?: EventHandlerFn<UnlistedData<N, T>> | null, options?: O & OneAtATime<O>): Promise<Subscription>;
+  subscribe(eventType: EventName<E> | EventPattern, handler?: null, options?: SubscriptionOptions): Promise<Subscription>;
   /** Closes this bus's subscriptions of that very type or pattern; with a handler, those of that handler only. */
   unsubscribe(eventType: string, handler?: Function): Promise<void>;
   /** request/reply: resolves with what the handler returned; ERR_REQUEST_TIMEOUT, ERR_REMOTE */
-  request<R = any>(eventType: string, data: unknown, options?: PublishOptions & { timeoutMs?: number }): Promise<R>;
+  request<R = any>(...request: { [K in ListedName<E>]: [eventType: K, data: DataOf<E, K>, options?: RequestOptions] }[ListedName<E>]): Promise<R>;
+  request<R = any, N extends string = string>(eventType: N & UnlistedName<E>, data: UnlistedData<N, unknown>, options?: RequestOptions): Promise<R>;
+  request<R = any, K extends keyof E & string = never>(eventType: K, data: E[K], options?: RequestOptions): Promise<R>;
   createStream(name: string, config: StreamConfig): Promise<EventStream>;
   getStream(name: string): Promise<EventStream | null>;      // config: the defaults where createStream was not called
   deleteGroup(eventTypeOrPattern: string, group: string): Promise<boolean>;   // ERR_INVALID_ARGUMENT while it has live consumers
   /** reads history without consuming it */
-  replay<T = any>(eventType: string, q?: { from?: Date; to?: Date; limit?: number }): AsyncIterable<EventPayload<T>>;
+  replay<K extends keyof E & string>(eventType: K, q?: ReplayQuery): AsyncIterable<EventPayload<E[K]>>;
+  replay<K extends keyof BuiltInEvents>(eventType: K, q?: ReplayQuery): AsyncIterable<EventPayload<DataOf<E, K>>>;
+  replay<T = any, N extends string = string>(eventType: N & UnlistedName<E>, q?: ReplayQuery): AsyncIterable<EventPayload<UnlistedData<N, T>>>;
   readonly deadLetters: DeadLetters;
   /** everything known of one event: where it is, per group who holds it, attempts, next retry, acknowledged, dead-lettered and why */
   explain(eventType: string, eventId: string): Promise<EventExplanation | null>;
@@ -278,11 +328,18 @@ export declare class OSSAEventBus<E extends EventMap = AnyEvents> extends EventB
   registerContract(contract: CrossProjectEventContract): Promise<void>;
   registerRoute(route: MessageRoute): Promise<void>;
   /** from a process that registered the source project with its secret, else ERR_NOT_PERMITTED */
-  sendCrossProjectMessage<T>(source: string, target: string | string[] | '*', eventType: string, data: T,
-    options?: Pick<PublishOptions, 'correlationId' | 'priority' | 'ttl' | 'delayMs' | 'partitionKey' | 'idempotencyKey'>): Promise<string>;
-  setupCrossProjectHandler<T>(projectId: string, eventType: string,
-    handler: (message: CrossProjectMessage<T>, context: DeliveryContext) => unknown | Promise<unknown>,
-    options?: { requireSignatureValidation?: boolean } & SubscriptionOptions): Promise<Subscription>;
+  sendCrossProjectMessage<K extends keyof E & string>(source: string, target: string | string[] | '*', eventType: K, data: E[K],
+    options?: CrossProjectOptions): Promise<string>;
+  sendCrossProjectMessage<K extends keyof BuiltInEvents>(source: string, target: string | string[] | '*', eventType: K, data: DataOf<E, K>,
+    options?: CrossProjectOptions): Promise<string>;
+  sendCrossProjectMessage<T = any, N extends string = string>(source: string, target: string | string[] | '*', eventType: N & UnlistedName<E>,
+    data: UnlistedData<N, T>, options?: CrossProjectOptions): Promise<string>;
+  setupCrossProjectHandler<K extends keyof E & string>(projectId: string, eventType: K,
+    handler: CrossProjectHandlerFn<E[K]>, options?: CrossProjectHandlerOptions): Promise<Subscription>;
+  setupCrossProjectHandler<K extends keyof BuiltInEvents>(projectId: string, eventType: K,
+    handler: CrossProjectHandlerFn<DataOf<E, K>>, options?: CrossProjectHandlerOptions): Promise<Subscription>;
+  setupCrossProjectHandler<T = any, N extends string = string>(projectId: string, eventType: N & (UnlistedName<E> | EventPattern),
+    handler: CrossProjectHandlerFn<UnlistedData<N, T>>, options?: CrossProjectHandlerOptions): Promise<Subscription>;
   getAvailableContracts(projectId: string): CrossProjectEventContract[];
   validateProjectSetup(projectId: string): Promise<{ isValid: boolean; errors: string[]; warnings: string[]; recommendations: string[] }>;
   getCrossProjectStats(projectId?: string): Promise<CrossProjectStats>;
@@ -337,6 +394,12 @@ export interface CrossProjectMessage<T = any> {
   payload: EventPayload<T>;
   security: { signature: string; timestamp: number; nonce: string; keyId?: string };
 }
+/** Options of sendCrossProjectMessage(). */
+export type CrossProjectOptions = Pick<PublishOptions, 'correlationId' | 'priority' | 'ttl' | 'delayMs' | 'partitionKey' | 'idempotencyKey'>;
+/** Options of setupCrossProjectHandler(). */
+export type CrossProjectHandlerOptions = { requireSignatureValidation?: boolean } & SubscriptionOptions;
+/** Handler of messages between projects. */
+export type CrossProjectHandlerFn<T = any> = (message: CrossProjectMessage<T>, context: DeliveryContext) => unknown | Promise<unknown>;
 /** Sends copies of matching messages to more projects. */
 export interface MessageRoute {
   name: string;

@@ -1,7 +1,7 @@
 /** The core bus end to end, on the built package. */
-import { DEFAULT_EVENT_BUS_CONFIG, EventBus, OSSAError, RedisEventBus } from '@bluefly/ossa';
+import { DEFAULT_EVENT_BUS_CONFIG, EventBus, type EventPayload, OSSAError, RedisEventBus } from '@bluefly/ossa';
 import * as services from '@bluefly/ossa/services/EventBus';
-import { until } from './support/wait';
+import { gate, until } from './support/wait';
 import { freshPrefix, refusal, stores, useWorld } from './support/world';
 
 describe.each(stores)('on %s', (kind) => {
@@ -21,8 +21,15 @@ describe.each(stores)('on %s', (kind) => {
     const [a, b] = [await world.bus(), await world.bus()];
     const shared: Array<[string, number]> = [];
     const own: number[] = [];
-    await a.subscribe('t', (event) => void shared.push(['a', event.data]), { group: 'g1', maxUnacknowledged: 5 });
-    await b.subscribe('t', (event) => void shared.push(['b', event.data]), { group: 'g1', maxUnacknowledged: 5 });
+    // Neither goes on before both have some: with five places, one alone cannot take them all.
+    const { opened, open } = gate();
+    const share = (name: string) => (event: EventPayload) => {
+      shared.push([name, event.data]);
+      if (new Set(shared.map(([who]) => who)).size === 2) open();
+      return opened;
+    };
+    await a.subscribe('t', share('a'), { group: 'g1', maxUnacknowledged: 5 });
+    await b.subscribe('t', share('b'), { group: 'g1', maxUnacknowledged: 5 });
     await b.subscribe('t', (event) => void own.push(event.data), { group: 'g2' });
     const all = Array.from({ length: 300 }, (_, n) => n);
     for (const n of all) await a.publish('t', n);
@@ -121,7 +128,13 @@ describe.each(stores)('on %s', (kind) => {
       },
       { errorStrategy: 'dlq' },
     );
-    await until(() => bus.getMetrics().eventsConsumed === 9 && bus.getMetrics().eventsFailed === 1, { show: () => bus.getMetrics() });
+    await until(
+      () => {
+        const { eventsConsumed, eventsFailed, eventsInDLQ } = bus.getMetrics();
+        return eventsConsumed === 9 && eventsFailed === 1 && eventsInDLQ === 1;
+      },
+      { show: () => bus.getMetrics() },
+    );
     const metrics = bus.getMetrics();
     expect(metrics).toMatchObject({ eventsPublished: 10, eventsInFlight: 0, eventsInDLQ: 1, errorRate: 10 });
     expect(metrics.peakEventsPerSecond).toBeGreaterThan(0);

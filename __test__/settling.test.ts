@@ -46,16 +46,16 @@ describe.each(stores)('on %s', (kind) => {
 
     test('backs off: delays grow by the multiplier up to maxDelay', async () => {
       const bus = await world.bus();
+      const delays: number[] = [];
+      bus.on('event:retried', ({ delayMs }) => void delays.push(delayMs));
       const calls = await failing(bus, 4, {
         retry: { maxAttempts: 4, initialDelay: 50, backoffMultiplier: 3, maxDelay: 300, jitter: 'none' },
       });
       await bus.publish('t', 1);
-      await until(() => calls.length === 5);
+      await until(() => calls.length === 5 && delays.length === 4);
+      expect(delays).toEqual([50, 150, 300, 300]);
       const gaps = calls.slice(1).map((call, i) => call.at - calls[i].at);
-      [50, 150, 300, 300].forEach((wanted, i) => {
-        expect(gaps[i]).toBeGreaterThanOrEqual(wanted - 5);
-        expect(gaps[i]).toBeLessThan(wanted + 1500);
-      });
+      for (const [i, wanted] of delays.entries()) expect(gaps[i]).toBeGreaterThanOrEqual(wanted - 5);
     });
 
     test("'equal' jitter keeps at least half of the delay", async () => {
@@ -125,6 +125,7 @@ describe.each(stores)('on %s', (kind) => {
       await bus.subscribe('t', (event) => void calls.push(event.metadata.attempt), { group: 'good' });
       await bus.publish('t', 1);
       expect((await letters(bus))[0].group).toBe('bad');
+      await until(async () => calls.length > 0 && (await pendingOf(bus, 'good')) === 0);
       expect(calls).toEqual([1]);
     });
 
@@ -137,26 +138,28 @@ describe.each(stores)('on %s', (kind) => {
           if (event.data === 'bad' && event.metadata.attempt === 1) throw new Error('once');
           got.push(event.data);
         },
-        { maxUnacknowledged: 1, retry: quick(1, 400) },
+        { group: 'g', maxUnacknowledged: 1, retry: quick(1, 3_600_000) },
       );
       await bus.publish('t', 'bad');
       for (let n = 0; n < 20; n++) await bus.publish('t', n);
-      await until(() => got.length === 21);
-      expect(got.at(-1)).toBe('bad');
+      await until(() => got.length >= 20);
+      expect(got).toEqual(Array.from({ length: 20 }, (_, n) => n));
+      // It still waits.
+      await until(async () => (await pendingOf(bus)) === 1);
     });
 
     test('retries outlive their bus: another one takes them over', async () => {
       const first = await world.bus();
       const calls = await failing(first, 99, { retry: quick(9, 150) });
       await first.publish('t', 1);
-      await until(() => calls.length === 1);
-      await until(() => first.getMetrics().eventsFailed === 1);
+      await until(() => first.getMetrics().eventsFailed >= 1);
       const second = await world.bus();
       await first.disconnect();
       const attempts: number[] = [];
       await second.subscribe('t', (event) => void attempts.push(event.metadata.attempt), { group: 'g', retry: quick(9, 150) });
       await until(() => attempts.length === 1);
-      expect(attempts).toEqual([2]);
+      // On a slow machine the first bus may have tried more than once.
+      expect(attempts).toEqual([calls.length + 1]);
     });
 
     test.each<[string, unknown, string | RegExp]>([
@@ -328,7 +331,7 @@ describe.each(stores)('on %s', (kind) => {
           seen.push({ data: event.data, attempt: event.metadata.attempt, context });
           if (event.data === 'hangs' && event.metadata.attempt === 1) await opened;
         },
-        { group: 'g', concurrency: 1, maxUnacknowledged: 1, consumerTimeout: 80, retry: quick(3, 100) },
+        { group: 'g', concurrency: 1, maxUnacknowledged: 1, consumerTimeout: 80, retry: quick(3, 1000) },
       );
       await bus.publish('t', 'hangs');
       await bus.publish('t', 'behind it');
@@ -361,11 +364,11 @@ describe.each(stores)('on %s', (kind) => {
           attempts.push(event.metadata.attempt);
           await pause(200);
         },
-        { group: 'g', consumerTimeout: 50, retry: quick(3, 600) },
+        { group: 'g', consumerTimeout: 50, retry: quick(3, 2000) },
       );
       await bus.publish('t', 1);
       await until(async () => attempts.length === 1 && (await pendingOf(bus)) === 0);
-      await pause(700);
+      await pause(2100);
       expect(attempts).toEqual([1]);
     });
 
@@ -375,13 +378,14 @@ describe.each(stores)('on %s', (kind) => {
       await bus.subscribe(
         't',
         async (event, context) => {
-          for (let n = 0; n < 4; n++) {
-            context.extend(150);
-            await pause(50);
+          // Six times 250 ms is more than any one extension gives.
+          for (let n = 0; n < 6; n++) {
+            context.extend(1000);
+            await pause(250);
           }
           seen.push([event.metadata.attempt, context.signal.aborted]);
         },
-        { group: 'g', consumerTimeout: 100, retry: quick(3) },
+        { group: 'g', consumerTimeout: 300, retry: quick(3) },
       );
       await bus.publish('t', 1);
       await until(() => seen.length === 1);
@@ -396,9 +400,9 @@ describe.each(stores)('on %s', (kind) => {
         't',
         async (event) => {
           attempts.push(event.metadata.attempt);
-          await pause(60);
+          await pause(150);
         },
-        { group: 'g', concurrency: 1, maxUnacknowledged: 10, consumerTimeout: 250, retry: quick(3) },
+        { group: 'g', concurrency: 1, maxUnacknowledged: 10, consumerTimeout: 1000, retry: quick(3) },
       );
       for (let n = 0; n < 8; n++) await bus.publish('t', n);
       await until(async () => attempts.length >= 8 && (await pendingOf(bus)) === 0);
@@ -420,7 +424,8 @@ describe.each(stores)('on %s', (kind) => {
       await until(async () => calls === 1 && (await bus.deadLetters.count()) === 1);
       const start = Date.now();
       await bus.disconnect();
-      expect(Date.now() - start).toBeLessThan(3000);
+      // Not the ten seconds that handlers have which still count.
+      expect(Date.now() - start).toBeLessThan(9000);
     });
   });
 
@@ -560,6 +565,7 @@ describe.each(stores)('on %s', (kind) => {
       await bus.subscribe('t', (event) => void calls.push(['good', event.metadata.attempt]), { group: 'good' });
       const id = await bus.publish('t', { k: 1 });
       const [letter] = await letters(bus);
+      await until(async () => calls.some(([group]) => group === 'good') && (await pendingOf(bus, 'good')) === 0);
       works = true;
       calls.length = 0;
       expect(await bus.deadLetters.redrive({ ids: [letter.id] })).toBe(1);

@@ -5,6 +5,8 @@ import { DeadLetterQueue } from './deadLetters';
 import { invalidArgument } from './errors';
 import { notYet } from './later';
 import type {
+  AnyBatchEvent,
+  BatchHandlerFn,
   DeadLetters,
   EventBusMetrics,
   EventExplanation,
@@ -51,12 +53,12 @@ export abstract class EventBus extends EventEmitter {
   }
 
   /** All ids in the order of `events`; or an error whose `details.results` holds `{ id }` or `{ error }` for each. */
-  publishBatch(events: Array<{ eventType: string; data: unknown; options?: PublishOptions }>): Promise<string[]> {
+  publishBatch(events: readonly AnyBatchEvent[]): Promise<string[]> {
     return this[CORE].publisher.publishBatch(events);
   }
 
   /** Calls `handler` for each event of a type, or of all types that match a pattern; without a handler, see {@link Subscription}. */
-  subscribe(eventType: string, handler?: EventHandlerFn | null, options?: SubscriptionOptions): Promise<Subscription> {
+  subscribe(eventType: string, handler?: EventHandlerFn | BatchHandlerFn | null, options?: SubscriptionOptions): Promise<Subscription> {
     return this[CORE].subscribe(eventType, handler, options);
   }
 

@@ -42,6 +42,11 @@ export function resolveServiceRegistryConfig(argument: unknown): ServiceRegistry
   return resolve<ServiceRegistryConfig>('serviceRegistry', argument);
 }
 
+/** Whether what events go through is logged: a sampling rate was given, and it is not 0. */
+export function isDebugMode({ monitoring: { tracing } }: EventBusConfig): boolean {
+  return typeof tracing === 'object' && tracing.enabled && (tracing.samplingRate ?? 0) > 0;
+}
+
 function resolve<T>(kind: string, argument: unknown): T {
   if (argument !== undefined && (typeof argument !== 'object' || argument === null || Array.isArray(argument))) {
     throw invalidConfig('config', 'must be an object, or left out');

@@ -4,7 +4,7 @@
  */
 import { addon } from './addon';
 import { systemClock } from './clock';
-import type { ResolvedEventBus } from './config';
+import { isDebugMode, type ResolvedEventBus } from './config';
 import { DEFAULT_EVENT_BUS_CONFIG } from './defaults';
 import { closingReason } from './delivery';
 import { Dispatcher } from './dispatcher';
@@ -54,7 +54,7 @@ export class BusCore {
   #lastCall = 0;
 
   constructor({ config, logger }: ResolvedEventBus, names: BusNames) {
-    const log = new Log(logger);
+    const log = new Log(logger, isDebugMode(config));
     collected.register(this, this.#keepAlive);
     this.#names = names;
     this.#config = JSON.stringify(config);

@@ -7,7 +7,9 @@ import type * as api from '../index';
 export type {
   AgentView,
   AlertEvent,
+  AnyBatchEvent,
   AuditRecord,
+  BatchHandlerFn,
   BuiltInEvents,
   CrossProjectEventContract,
   CrossProjectMessage,

@@ -20,7 +20,7 @@ async function turns() {
 const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
 /** Waits until `condition` holds. */
-async function until(condition, ms = 3000) {
+async function until(condition, ms = 20_000) {
   const end = Date.now() + ms;
   while (!condition()) {
     if (Date.now() > end) throw new Error(`never held: ${condition}`);

@@ -14,6 +14,7 @@ const DEFAULTS = {
     retry: { maxAttempts: 3, initialDelay: 1000, backoffMultiplier: 2, maxDelay: 30000, jitter: 'equal' },
   },
   limits: { maxPayloadBytes: 1048576 },
+  monitoring: { enabled: true, metricsInterval: 30000, tracing: true, healthCheckInterval: 15000 },
 };
 
 const buses = [];

@@ -73,6 +73,7 @@ test(`${EVENTS} events of ${TYPES} types, three consumers of which one is killed
   // What a killed process held may be handled twice; no more than that.
   expect([...handled.values()].filter((times) => times > 1).length).toBeLessThanOrEqual(KILLS * 100);
 
+  await until(() => consumers.every((program) => program.lines.some((line) => line.ready)));
   for (const program of consumers) program.kill('SIGTERM');
   for (const program of consumers) expect(await program.ended).toEqual({ code: 0, signal: null });
 });

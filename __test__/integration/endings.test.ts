@@ -23,7 +23,7 @@ describe.each(['memory', 'redis'])('a program on %s', (kind) => {
     ['wrong everywhere', 0],
   ])('%s: ends by itself with code %i', async (how, code) => {
     const program = run(how);
-    expect(await within(15_000, how, program.ended)).toEqual({ code, signal: null });
+    expect(await within(30_000, how, program.ended)).toEqual({ code, signal: null });
     expect(program.lines.some((line) => line.done)).toBe(code === 0);
     if (how === 'publishes without await' && kind === 'redis') {
       expect((await (await world.bus()).getStream('t'))?.stats.messageCount).toBe(1000);
@@ -48,7 +48,7 @@ describe.each(['memory', 'redis'])('a program on %s', (kind) => {
 
   test('another realm: dates, errors, arrays and promises are those of the realm that uses the package', async () => {
     const program = run('another realm');
-    expect(await within(15_000, 'the program', program.ended)).toEqual({ code: 0, signal: null });
+    expect(await within(30_000, 'the program', program.ended)).toEqual({ code: 0, signal: null });
     expect(program.lines[0]).toEqual({ date: true, list: true, data: true, error: true, promise: true, status: true });
   });
 });

@@ -46,17 +46,22 @@ test('connections are killed again and again while 20,000 events are published: 
   const publisher = await bus();
   let over = false;
   let kills = 0;
+  let answered = 0;
   const killing = (async () => {
     while (!over) {
+      const before = answered;
       await killAll(client);
       kills++;
       await pause(150);
+      // On a slow machine it takes longer to connect again: publishing is to be disturbed, not kept from happening.
+      await until(() => over || answered > before);
     }
   })();
+  const publish = (n: number) => publisher.publish('t', n).finally(() => answered++);
   const resolved: string[] = [];
   const rejected: unknown[] = [];
   for (let round = 0; round < 100; round++) {
-    const settled = await Promise.allSettled(Array.from({ length: 200 }, (_, n) => publisher.publish('t', round * 200 + n)));
+    const settled = await Promise.allSettled(Array.from({ length: 200 }, (_, n) => publish(round * 200 + n)));
     for (const item of settled) {
       if (item.status === 'fulfilled') resolved.push(item.value);
       else rejected.push(item.reason);
@@ -107,7 +112,8 @@ test('connections are killed while events are consumed: each is handled, none is
 
 test('Redis is restarted with its data on disk: publishing and consuming go on by themselves, nothing is lost', async () => {
   await serve(['--appendonly', 'yes', '--appendfsync', 'always']);
-  const one = await bus();
+  // Starting a server may take a while.
+  const one = await bus({ redis: { commandTimeoutMs: 20_000 } });
   const heard: string[] = [];
   for (const name of ['connection:lost', 'connection:restored', 'data:loss']) one.on(name, () => void heard.push(name));
   const seen = new Set<number>();
@@ -122,7 +128,7 @@ test('Redis is restarted with its data on disk: publishing and consuming go on b
     const waiting = publishSome(50);
     await pause(300);
     await server.start();
-    await within(15_000, 'publishing again', waiting);
+    await within(25_000, 'publishing again', waiting);
     await publishSome(50);
   }
   await until(() => seen.size === n, { timeoutMs: 20_000, show: () => [seen.size, n] });
@@ -143,15 +149,15 @@ test('Redis is restarted empty: events published afterwards arrive', async () =>
   await server.kill();
   await server.start();
   await until(() =>
-    one.publish('t', 'after').then(
+    one.publish('t', 't').then(
       () => true,
       () => false,
     ),
   );
-  await one.publish('w.1', 'after');
-  await one.publish('w.2', 'after');
-  await until(() => seen.length >= 5, { timeoutMs: 20_000, show: () => seen });
-  expect(seen.slice(2)).toEqual(['after', 'after', 'after']);
+  await one.publish('w.1', 'w.1');
+  await one.publish('w.2', 'w.2');
+  // A publish that failed may have been stored all the same.
+  await until(() => ['t', 'w.1', 'w.2'].every((data) => seen.includes(data)), { show: () => seen });
 });
 
 test('FLUSHALL under a subscription: events published afterwards arrive, and data:loss says that something was lost', async () => {
@@ -257,7 +263,7 @@ describe('while Redis is away', () => {
     await pause(100);
     await refusal('ERR_BACKPRESSURE', () => one.publish('t', 1));
     await one.disconnect({ drainTimeoutMs: 100 });
-    for (const code of await within(5000, 'the answers', Promise.all(waiting))) expect(code).toMatch(/^ERR_/);
+    for (const code of await within(20_000, 'the answers', Promise.all(waiting))) expect(code).toMatch(/^ERR_/);
   });
 
   test('closing and disconnecting end in time', async () => {

@@ -3,14 +3,20 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { type AddressInfo, createServer, type Server, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import Redis from 'ioredis';
 import { until } from './wait';
 
 const BINARY = process.env['OSSA_REDIS_SERVER'] ?? 'redis-server';
 
-/** The shell ends the server when its input ends: at stop(), or with the test process, however that ends. */
-const GUARD = '"$@" >/dev/null 2>&1 & server=$!; cat >/dev/null; kill -KILL $server 2>/dev/null; wait $server';
+/**
+ * The shell ends the server when its input ends: at stop(), or with the test process, however that ends. It ends with the
+ * server.
+ */
+const GUARD = 'exec 3<&0; "$@" >/dev/null 2>&1 3<&- & server=$!; (cat <&3 >/dev/null; kill -KILL $server 2>/dev/null) & wait $server';
+
+/** Below the range from which systems give ports to outgoing connections: a server that is started again finds its port free. */
+const PORTS = { first: 20_000, count: 12_000 };
 
 /** A redis-server of a test's own. */
 export class TestServer {
@@ -18,7 +24,7 @@ export class TestServer {
   #guard: ChildProcess | undefined;
 
   private constructor(
-    readonly port: number,
+    private at: number,
     private readonly args: string[],
     private readonly password: string | undefined,
   ) {}
@@ -26,8 +32,16 @@ export class TestServer {
   /** Starts one; resolves when it answers. */
   static async start(args: string[] = [], { password }: { password?: string } = {}): Promise<TestServer> {
     const server = new TestServer(await freePort(), password === undefined ? args : [...args, '--requirepass', password], password);
-    await server.start();
+    // Between finding a port and taking it somebody else may: then another one is tried.
+    for (let attempt = 1; !(await server.#run()); attempt++) {
+      if (attempt === 5) throw new Error(`${BINARY} did not start on any of ${attempt} free ports`);
+      server.at = await freePort();
+    }
     return server;
+  }
+
+  get port(): number {
+    return this.at;
   }
 
   get url(): string {
@@ -36,16 +50,33 @@ export class TestServer {
 
   /** Starts it again, on the same port. */
   async start(): Promise<void> {
+    if (!(await this.#run())) throw new Error(`${BINARY} did not start again on port ${this.port}`);
+  }
+
+  /** Whether it answers; false: it ended instead. */
+  async #run(): Promise<boolean> {
     const settings = ['--port', String(this.port), '--bind', '127.0.0.1', '--dir', this.#folder, '--save', '', '--appendonly', 'no'];
-    this.#guard = spawn('sh', ['-c', GUARD, 'sh', BINARY, ...settings, ...this.args], { stdio: ['pipe', 'ignore', 'ignore'] });
+    const guard = spawn('sh', ['-c', GUARD, 'sh', BINARY, ...settings, ...this.args], { stdio: ['pipe', 'ignore', 'ignore'] });
+    this.#guard = guard;
+    let ended = false;
+    guard.once('exit', () => {
+      ended = true;
+      guard.stdin?.end();
+    });
     const client = this.client();
-    await until(() =>
-      client.ping().then(
-        () => true,
+    // Another server that has the port is not this one: its folder is another.
+    const answers = () =>
+      client.config('GET', 'dir').then(
+        (reply) => String(reply).includes(basename(this.#folder)),
         () => false,
-      ),
-    );
-    client.disconnect();
+      );
+    try {
+      await until(async () => ended || (await answers()));
+    } finally {
+      client.disconnect();
+    }
+    if (ended) this.#guard = undefined;
+    return !ended;
   }
 
   /** Kills it: what was not on disk is gone. */
@@ -77,15 +108,23 @@ export function connectTo(url: string, password?: string): Redis {
   return client;
 }
 
+// Test processes that run side by side begin at different places.
+let next = process.pid * 97;
+
 /** A port on which nobody listens. */
-export function freePort(): Promise<number> {
-  return new Promise((resolve, reject) => {
+export async function freePort(): Promise<number> {
+  for (let tried = 0; tried < PORTS.count; tried++) {
+    const port = PORTS.first + (next++ % PORTS.count);
+    if (await isFree(port)) return port;
+  }
+  throw new Error('no port is free');
+}
+
+function isFree(port: number): Promise<boolean> {
+  return new Promise((resolve) => {
     const probe = createServer();
-    probe.once('error', reject);
-    probe.listen(0, '127.0.0.1', () => {
-      const { port } = probe.address() as AddressInfo;
-      probe.close(() => resolve(port));
-    });
+    probe.once('error', () => resolve(false));
+    probe.listen(port, '127.0.0.1', () => probe.close(() => resolve(true)));
   });
 }
 

@@ -3,7 +3,7 @@
 /** Waits until `condition` holds and answers what it answered; fails with its text, and what `show` says, when it never does. */
 export async function until<T>(
   condition: () => T | Promise<T>,
-  { timeoutMs = 10_000, everyMs = 10, show }: { timeoutMs?: number; everyMs?: number; show?: () => unknown } = {},
+  { timeoutMs = 20_000, everyMs = 10, show }: { timeoutMs?: number; everyMs?: number; show?: () => unknown } = {},
 ): Promise<T> {
   for (const end = Date.now() + timeoutMs; ; ) {
     const value = await condition();

@@ -109,6 +109,11 @@ impl Lifecycle {
         Self(Kind::Error, error.to_json())
     }
 
+    /// A line for those who look for a fault in the program.
+    pub fn debug(message: impl Into<String>) -> Self {
+        Self(Kind::Log, json!({ "level": "debug", "message": message.into() }))
+    }
+
     /// A warning for the program's log.
     pub fn warn(message: impl Into<String>) -> Self {
         Self(Kind::Log, json!({ "level": "warn", "message": message.into() }))

@@ -18,6 +18,7 @@ use super::env::Env;
 use super::error::Error;
 use super::event;
 use super::host::{Host, Kind, Lifecycle};
+use super::journal::Journal;
 use super::metrics::Metrics;
 use super::store::{Bucket, DeadLetterQuery, Keeping, Partition, Store};
 
@@ -47,6 +48,8 @@ pub struct KeepSettings {
     pub stall_timeout: Duration,
     /// `monitoring.metricsInterval`; `None` where monitoring is off.
     pub metrics_every: Option<Duration>,
+    /// Debug mode.
+    pub journal: Journal,
 }
 
 impl From<&BusConfig> for KeepSettings {
@@ -60,6 +63,7 @@ impl From<&BusConfig> for KeepSettings {
             },
             stall_timeout: Duration::from_millis(config.limits.stall_timeout_ms),
             metrics_every: config.monitoring.enabled.then(|| Duration::from_millis(config.monitoring.metrics_interval_ms)),
+            journal: config.into(),
         }
     }
 }
@@ -92,6 +96,7 @@ impl Keeper {
             host: host.clone(),
             lease: consumer.lease.clone(),
             keeping: settings.keeping,
+            journal: settings.journal,
             alarms,
             kept: Vec::new(),
             sweeps: HashMap::new(),
@@ -168,6 +173,7 @@ struct Upkeep {
     /// Of the consumer beside.
     lease: Arc<Lease>,
     keeping: Keeping,
+    journal: Journal,
     alarms: Arc<Alarms>,
     /// Buckets that this process looks after.
     kept: Vec<Bucket>,
@@ -229,12 +235,13 @@ impl Upkeep {
                     let events = reaped
                         .crashed
                         .into_iter()
-                        .map(|c| {
+                        .flat_map(|c| {
+                            let line = self.journal.crashed(&c.event_id, &c.partition.event_type, &c.group, c.attempts);
                             let about = json!({
                                 "eventType": &*c.partition.event_type, "eventId": c.event_id, "group": c.group, "attempt": c.attempts,
                                 "reason": "crashed", "error": "the process that handled it ended",
                             });
-                            Lifecycle(Kind::DeadLettered, about)
+                            [Some(Lifecycle(Kind::DeadLettered, about)), line].into_iter().flatten()
                         })
                         .collect::<Vec<_>>();
                     if !events.is_empty() {
@@ -285,6 +292,7 @@ impl Upkeep {
                 .expired
                 .into_iter()
                 .flat_map(|e| {
+                    let line = self.journal.expired(&e.event_id, &e.event_type, &e.group, e.dead_lettered);
                     let about = json!({
                         "eventType": &*e.event_type, "eventId": e.event_id, "group": e.group, "attempt": 0, "deadLettered": e.dead_lettered,
                     });
@@ -293,7 +301,7 @@ impl Upkeep {
                         about["reason"] = "expired".into();
                         Lifecycle(Kind::DeadLettered, about)
                     });
-                    [Some(Lifecycle(Kind::Expired, about)), dead].into_iter().flatten()
+                    [Some(Lifecycle(Kind::Expired, about)), dead, line].into_iter().flatten()
                 })
                 .collect();
             if !events.is_empty() {

@@ -18,6 +18,8 @@ pub mod store;
 
 pub mod host;
 
+pub mod journal;
+
 pub mod metrics;
 
 pub mod options;

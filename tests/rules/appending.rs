@@ -154,10 +154,10 @@ pub async fn a_delayed_event_is_no_entry_before_it_is_due(world: &World) {
     prepare(store, &at, "g", "c").await;
     let before_ms = store.now_ms();
     let later = |id: &str, delay_ms| NewEvent { delay_ms: Some(delay_ms), ..event(&at, id) };
-    publish(store, vec![later("late", 60_000), later("second", 850), later("first", 800), event(&at, "now")]).await;
+    publish(store, vec![later("late", 60_000), later("second", 1550), later("first", 1500), event(&at, "now")]).await;
     let (moved, next_in_ms) = store.move_delayed(at.bucket()).await.expect("moved");
     assert_eq!(moved, 0);
-    assert!(next_in_ms.is_some_and(|ms| ms <= 850), "{next_in_ms:?}");
+    assert!(next_in_ms.is_some_and(|ms| ms <= 1550), "{next_in_ms:?}");
     assert_eq!(event_ids(&take(store, &at, "g", "c", 10).await), ["now"]);
 
     let mut moved = 0;
@@ -169,7 +169,7 @@ pub async fn a_delayed_event_is_no_entry_before_it_is_due(world: &World) {
     let entries = take(store, &at, "g", "c", 10).await;
     assert_eq!(event_ids(&entries), ["first", "second"]);
     // ttl counts from then.
-    assert!(entries[0].id.ms >= before_ms + 795, "{} before {before_ms} + 800", entries[0].id);
+    assert!(entries[0].id.ms >= before_ms + 1495, "{} before {before_ms} + 1500", entries[0].id);
     let (moved, next_in_ms) = store.move_delayed(at.bucket()).await.expect("moved");
     assert_eq!(moved, 0);
     assert!(next_in_ms.is_some_and(|ms| ms > 10_000 && ms <= 60_000), "{next_in_ms:?}");

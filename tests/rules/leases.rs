@@ -77,7 +77,7 @@ pub async fn what_is_held_after_a_release_is_taken_too(world: &World) {
 
 pub async fn one_process_looks_after_a_bucket(world: &World) {
     let (store, other, at) = (&world.store, world.user().await, partition("lease.keeper"));
-    let lease = Duration::from_secs(1);
+    let lease = Duration::from_secs(2);
     assert!(store.look_after(at.bucket(), "one", LONG).await.expect("taken"));
     assert!(!other.look_after(at.bucket(), "two", LONG).await.expect("refused"));
     assert!(other.look_after(stranger(&at).bucket(), "two", LONG).await.expect("another bucket"));

@@ -171,7 +171,7 @@ pub async fn an_event_that_expires_undelivered_becomes_a_dead_letter(world: &Wor
     let (store, at) = (&world.store, partition("sweep.expired"));
     prepare(store, &at, "there", "c").await;
     prepare(store, &at, "away", "c").await;
-    publish(store, with_default_ttl(&at, "short", 3, 0.8)).await;
+    publish(store, with_default_ttl(&at, "short", 3, 1.5)).await;
     publish(store, vec![event(&at, "long")]).await;
     assert_eq!(sweep(store, &at, &keeping()).await, Swept::default());
     let entries = take(store, &at, "there", "c", 3).await;
@@ -242,9 +242,9 @@ pub async fn without_dead_letters_expiry_is_only_reported(world: &World) {
 pub async fn without_a_group_entries_go_quietly_when_their_ttl_passed(world: &World) {
     let (store, at) = (&world.store, partition("sweep.nobody"));
     store.open_partition(&at).await.expect("opened");
-    publish(store, with_default_ttl(&at, "e", 120, 0.8)).await;
-    assert_eq!(sweep(store, &at, &Keeping { keep_acknowledged: 0, ..live(800) }).await.removed, 0, "keepAcknowledged does not apply");
-    let swept = sweep_to(store, &at, &live(800), 0).await;
+    publish(store, with_default_ttl(&at, "e", 120, 1.5)).await;
+    assert_eq!(sweep(store, &at, &Keeping { keep_acknowledged: 0, ..live(1500) }).await.removed, 0, "keepAcknowledged does not apply");
+    let swept = sweep_to(store, &at, &live(1500), 0).await;
     assert_eq!((swept.removed, swept.expired), (120, vec![]));
     assert_eq!(dead_letters(store, &of_type(&at), 10).await, []);
 }

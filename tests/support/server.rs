@@ -3,6 +3,7 @@
 use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::Stdio;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -11,6 +12,8 @@ use tokio::process::{Child, Command};
 
 use super::wait::until;
 
+/// Ports of servers.
+const PORTS: std::ops::Range<u16> = 20_000..32_000;
 /// Ports are taken by others between choosing and binding: so often another one is tried.
 const START_TRIES_MAX: u32 = 5;
 
@@ -154,9 +157,15 @@ fn spawn(program: &str, options: &[&str], port: u16, dir: &PathBuf) -> Child {
         })
 }
 
+/// Below the range from which systems give ports to outgoing connections: a server that is started again finds its port
+/// still free.
 fn free_port() -> u16 {
-    let listener = TcpListener::bind(("127.0.0.1", 0)).expect("loopback has a free port");
-    listener.local_addr().expect("a bound socket has an address").port()
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    // Processes that run side by side begin at different places.
+    let candidates = std::iter::repeat_with(|| NEXT.fetch_add(1, Ordering::Relaxed).wrapping_add(std::process::id().wrapping_mul(97)));
+    let mut ports =
+        candidates.take(PORTS.len()).map(|n| PORTS.start + u16::try_from(n % u32::from(PORTS.end - PORTS.start)).expect("small"));
+    ports.find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok()).expect("loopback has a free port")
 }
 
 async fn request(port: u16, arguments: &[&[u8]]) -> std::io::Result<Vec<u8>> {

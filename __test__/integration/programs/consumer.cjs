@@ -56,6 +56,6 @@ async function handle(bus, event) {
   const bus = new RedisEventBus({ redis });
   await bus.connect();
   const subscription = await bus.subscribe(pattern, (event) => handle(bus, event), options);
-  print({ ready: true, consumer: subscription.consumer });
   process.on('SIGTERM', () => void bus.disconnect());
+  print({ ready: true, consumer: subscription.consumer });
 })();

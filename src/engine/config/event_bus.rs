@@ -23,9 +23,6 @@ const MISPLACED: [(&str, &str); 6] = [
     ("keyPrefix", "redis.keyPrefix"),
 ];
 
-/// Share of traces that are recorded where nothing is said.
-const SAMPLING_RATE_DEFAULT: f64 = 0.1;
-
 /// Everything a bus is told.
 #[derive(Clone, Debug, PartialEq)]
 pub struct BusConfig {
@@ -80,8 +77,8 @@ pub struct BusMonitoring {
 pub struct Tracing {
     /// Whether events carry and make spans.
     pub enabled: bool,
-    /// Share of traces that are recorded, 0 to 1.
-    pub sampling_rate: f64,
+    /// Share of the events that debug mode writes down, 0 to 1; `None`: not said, and debug mode is off.
+    pub sampling_rate: Option<f64>,
 }
 
 /// `deadLetterQueue`.
@@ -240,27 +237,25 @@ impl BusMonitoring {
 impl Tracing {
     fn read(parent: &Section<'_>) -> Result<Self> {
         let Some(found) = parent.argument("tracing") else {
-            return Ok(Self { enabled: true, sampling_rate: SAMPLING_RATE_DEFAULT });
+            return Ok(Self { enabled: true, sampling_rate: None });
         };
         match parent.value("tracing") {
             Some(Value::Object(_)) => {
                 let section = parent.child("tracing", &["enabled", "samplingRate"])?;
+                let rate = section.argument("samplingRate");
                 Ok(Self {
                     enabled: section.flag("enabled", true)?,
-                    sampling_rate: section.number("samplingRate", &bounds::SAMPLING_RATE, SAMPLING_RATE_DEFAULT)?,
+                    sampling_rate: rate.map(|found| found.number(&bounds::SAMPLING_RATE)).transpose()?,
                 })
             }
-            Some(Value::Bool(enabled)) => Ok(Self { enabled: *enabled, sampling_rate: SAMPLING_RATE_DEFAULT }),
+            Some(Value::Bool(enabled)) => Ok(Self { enabled: *enabled, sampling_rate: None }),
             _ => Err(found.wrong("true, false, or an object with enabled and samplingRate")),
         }
     }
 
     /// A plain flag where nothing else was said, as in the public defaults.
     fn to_json(&self) -> Value {
-        if number(self.sampling_rate) == number(SAMPLING_RATE_DEFAULT) {
-            return Value::Bool(self.enabled);
-        }
-        json!({ "enabled": self.enabled, "samplingRate": number(self.sampling_rate) })
+        self.sampling_rate.map_or(Value::Bool(self.enabled), |rate| json!({ "enabled": self.enabled, "samplingRate": number(rate) }))
     }
 }
 

@@ -28,6 +28,7 @@ use super::config::BusConfig;
 use super::env::Env;
 use super::error::{Error, Result};
 use super::host::{Host, Lifecycle, Token};
+use super::journal::Journal;
 use super::metrics::Metrics;
 use super::options::SubscribeOptions;
 use super::retry::RetryPolicy;
@@ -63,6 +64,8 @@ pub struct ConsumeSettings {
     pub retry: RetryPolicy,
     /// Dead letters are written.
     pub dead_letters: bool,
+    /// Debug mode.
+    pub journal: Journal,
 }
 
 impl From<&BusConfig> for ConsumeSettings {
@@ -75,6 +78,7 @@ impl From<&BusConfig> for ConsumeSettings {
             read_wait: Duration::from_millis(config.performance.batch_timeout_ms),
             retry: config.defaults.retry.clone(),
             dead_letters: config.dead_letter_queue.enabled,
+            journal: config.into(),
         }
     }
 }

@@ -77,23 +77,19 @@ impl Line {
         self.parking.is_empty()
     }
 
-    /// Whether a new entry may run now; if not, it waits, and is to be handed back to the store.
-    pub fn admit(&mut self, id: EntryId, key: &str) -> bool {
-        let line = self.keys.entry(key.into()).or_default();
-        if self.state == State::Owned && line.running.is_none() && line.waiting.is_empty() {
-            line.running = Some(id);
-            self.running.insert(id, key.into());
-            return true;
-        }
-        self.park(id, key);
-        false
-    }
-
-    /// A new entry waits, whatever else there is of its key: it is handed back to the store.
-    pub fn park(&mut self, id: EntryId, key: &str) {
+    /// Whether a new entry may run now; if not, or if it is not wanted now, it waits, and is to be handed back to the store.
+    pub fn admit(&mut self, id: EntryId, key: &str, wanted: bool) -> bool {
         let key: Arc<str> = key.into();
-        self.wait(id, &key, None);
-        self.parking.insert(id, key);
+        let line = self.keys.entry(key.clone()).or_default();
+        let runs = wanted && self.state == State::Owned && line.running.is_none() && line.waiting.is_empty();
+        if runs {
+            line.running = Some(id);
+            self.running.insert(id, key);
+        } else {
+            self.wait(id, &key, None);
+            self.parking.insert(id, key);
+        }
+        runs
     }
 
     fn wait(&mut self, id: EntryId, key: &Arc<str>, due: Option<Instant>) {
@@ -251,8 +247,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn of_a_key_one_runs_and_the_others_wait_in_order() {
         let mut line = owned();
-        assert!(line.admit(id(1), "a") && line.admit(id(2), "b"));
-        assert!(!line.admit(id(3), "a") && !line.admit(id(4), "a"));
+        assert!(line.admit(id(1), "a", true) && line.admit(id(2), "b", true));
+        assert!(!line.admit(id(3), "a", true) && !line.admit(id(4), "a", true));
         assert!(!line.calls(), "until they are back in the store");
         line.settled(id(1), None);
         assert!(line.start(Instant::now(), 10).is_empty(), "what is not there cannot be claimed");
@@ -265,18 +261,18 @@ mod tests {
         line.settled(id(3), None);
         assert_eq!(line.start(Instant::now(), 10), [id(4)]);
         line.settled(id(4), None);
-        assert!(line.admit(id(5), "a"));
+        assert!(line.admit(id(5), "a", true));
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_retry_holds_back_its_key_only() {
         let mut line = owned();
-        assert!(line.admit(id(1), "a"));
-        assert!(!line.admit(id(2), "a"));
+        assert!(line.admit(id(1), "a", true));
+        assert!(!line.admit(id(2), "a", true));
         let later = Instant::now() + Duration::from_secs(5);
         line.settled(id(2), Some(Instant::now()));
         line.settled(id(1), Some(later));
-        assert!(line.admit(id(3), "b"));
+        assert!(line.admit(id(3), "b", true));
         assert!(line.start(Instant::now(), 10).is_empty());
         assert_eq!(line.next_due(), Some(later));
         tokio::time::advance(Duration::from_secs(5)).await;
@@ -286,7 +282,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn what_waits_is_taken_from_the_store_and_what_runs_is_kept() {
         let mut line = owned();
-        assert!(line.admit(id(1), "a") && line.admit(id(2), "b"));
+        assert!(line.admit(id(1), "a", true) && line.admit(id(2), "b", true));
         line.doubt();
         assert!(!line.reads());
         line.ask();
@@ -300,7 +296,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn what_fails_while_the_store_is_asked_is_not_forgotten() {
         let mut line = owned();
-        assert!(line.admit(id(1), "a"));
+        assert!(line.admit(id(1), "a", true));
         line.doubt();
         line.ask();
         line.settled(id(1), Some(Instant::now()));
@@ -311,10 +307,10 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn reading_stops_at_the_bound_of_what_waits() {
         let mut line = owned();
-        assert!(line.admit(id(0), "a"));
+        assert!(line.admit(id(0), "a", true));
         for seq in 1..=PARKED_MAX as u64 {
             assert!(line.reads());
-            line.admit(id(seq), "a");
+            line.admit(id(seq), "a", true);
         }
         assert!(!line.reads());
     }

@@ -23,6 +23,7 @@ use super::env::{Env, lock};
 use super::error::{Code, Error, Result};
 use super::event::{self, NewMeta, Priority};
 use super::host::{Host, Kind, Lifecycle, Token};
+use super::journal::Journal;
 use super::metrics::Metrics;
 use super::options::PublishOptions;
 use super::store::{Appended, Bucket, NewEvent, Store, StreamLayout};
@@ -43,6 +44,8 @@ pub struct PublishSettings {
     pub payload_bytes_max: usize,
     /// `limits.maxPendingPublishes`.
     pub pending_max: usize,
+    /// Debug mode.
+    pub journal: Journal,
 }
 
 impl From<&BusConfig> for PublishSettings {
@@ -54,6 +57,7 @@ impl From<&BusConfig> for PublishSettings {
             source: config.service_name.clone().unwrap_or_else(|| "ossa-event-bus".to_owned()),
             payload_bytes_max: config.limits.max_payload_bytes,
             pending_max: config.limits.max_pending_publishes,
+            journal: config.into(),
         }
     }
 }
@@ -289,6 +293,7 @@ impl Task {
             // Told only to those who listen: it costs an object an event.
             let types: Option<Vec<Arc<str>>> =
                 self.host.listens(Kind::Published).then(|| events.iter().map(|event| event.partition.event_type.clone()).collect());
+            let journaled = self.settings.journal.begin(&events);
             let host = self.host.clone();
             let appended = self.store.append(bucket, events);
             let (metrics, cancel, alarms) = (self.metrics.clone(), self.cancel.clone(), self.alarms.clone());
@@ -312,6 +317,9 @@ impl Task {
                     let stored = results.iter().zip(ids.iter().zip(types)).filter(|(result, _)| matches!(result, Ok(Appended::Stored)));
                     let about = |(id, event_type): (&Arc<str>, Arc<str>)| json!({ "eventType": &*event_type, "eventId": &**id });
                     host.lifecycle(stored.map(|(_, event)| Lifecycle(Kind::Published, about(event))).collect());
+                }
+                if let Some(journaled) = journaled {
+                    host.lifecycle(journaled.stored(&results));
                 }
                 let id = |(result, id): (Result<Appended>, Arc<str>)| match result? {
                     Appended::Stored => Ok(id.as_ref().to_owned()),

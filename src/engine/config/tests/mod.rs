@@ -179,7 +179,10 @@ fn the_samples_of_the_documentation_are_valid() {
 
     let debug = json!({ "monitoring": { "tracing": { "enabled": true, "samplingRate": 1.0 } } });
     let tracing = bus(&debug, &[]).unwrap().monitoring.tracing;
-    assert_eq!(tracing, Tracing { enabled: true, sampling_rate: 1.0 });
+    assert_eq!(tracing, Tracing { enabled: true, sampling_rate: Some(1.0) });
+    // Without a rate there is no debug mode, and none comes of the way through the resolved form.
+    let without = bus(&json!({ "monitoring": { "tracing": { "enabled": true } } }), &[]).unwrap();
+    assert_eq!(BusConfig::from_resolved(&without.to_json()).unwrap().monitoring.tracing, Tracing { enabled: true, sampling_rate: None });
 }
 
 #[test]

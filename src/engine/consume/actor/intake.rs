@@ -35,8 +35,10 @@ impl Actor {
         let group = same(&mut self.groups, id);
         let Some((group, asked)) = group.and_then(|group| group.reading.take().map(|asked| (group, asked))) else {
             // Its group ended while it was on its way.
-            let held = result.into_iter().flatten().map(held);
-            held.for_each(|held| self.settle_untouched(&id.name, consumer, held, Disposal::HandBack, Note::default()));
+            for entry in result.into_iter().flatten() {
+                let note = note(&entry);
+                self.settle_untouched(&id.name, consumer, held(entry), Disposal::HandBack, note);
+            }
             return;
         };
         match result {
@@ -85,7 +87,8 @@ impl Actor {
         if self.stalled || *consumer != self.consumer {
             // Taken under a name that has no lease any more. What nobody else has yet, goes on at once.
             for entry in entries {
-                self.settle_untouched(group_name, consumer, held(entry), Disposal::HandBack, Note::default());
+                let note = note(&entry);
+                self.settle_untouched(group_name, consumer, held(entry), Disposal::HandBack, note);
             }
             return;
         }
@@ -132,29 +135,20 @@ impl Actor {
         let Some(group) = self.groups.get_mut(group_name) else {
             return self.settle_untouched(group_name, consumer, held, Disposal::HandBack, Note { event_id, ..Note::default() });
         };
-        // Prefetched entries have a bound; beyond it, or where nobody wants them now, they are for others.
-        let most = |sub: &Sub| sub.in_flight_max + self.settings.batch_size;
-        let is_wanted = group.matching(&held.partition).all(|sub| sub.wants() && sub.in_flight < most(sub));
-        if let Some(line) = group.lines.as_mut().and_then(|lines| lines.by_partition.get_mut(&held.partition)).filter(|_| fresh) {
-            let key = view.partition_key.as_deref().unwrap_or_default();
-            let runs = if is_wanted {
-                line.admit(held.id, key)
-            } else {
-                line.park(held.id, key);
-                false
-            };
-            if !runs {
-                return self.settle_untouched(group_name, consumer, held, Disposal::HandBack, Note::default());
-            }
-        }
-        if !is_wanted {
-            return self.settle_untouched(group_name, consumer, held, Disposal::HandBack, Note::default());
-        }
         let takers = takers(group, &held.partition, &view, &meta);
         if takers.is_empty() && group.matching(&held.partition).next().is_some() {
             // What no filter takes is done with.
+            self.said.extend(self.settings.journal.filtered(&event_id, group_name, &held));
             let note = Note { quiet: true, ..Note::default() };
             return self.settle_untouched(group_name, consumer, held, Disposal::Acknowledge, note);
+        }
+        // Prefetched entries have a bound; beyond it, or where nobody wants them now, they are for others.
+        let most = |sub: &Sub| sub.in_flight_max + self.settings.batch_size;
+        let is_wanted = group.matching(&held.partition).all(|sub| sub.wants() && sub.in_flight < most(sub));
+        let line = group.lines.as_mut().and_then(|lines| lines.by_partition.get_mut(&held.partition)).filter(|_| fresh);
+        let runs = line.is_none_or(|line| line.admit(held.id, view.partition_key.as_deref().unwrap_or_default(), is_wanted));
+        if !runs || !is_wanted {
+            return self.settle_untouched(group_name, consumer, held, Disposal::HandBack, Note { event_id, ..Note::default() });
         }
         let done = group.partial.get(&(held.id, held.partition.clone()));
         let matching = takers.into_iter();
@@ -169,6 +163,7 @@ impl Actor {
             sub.in_flight += 1;
         }
         let lane = held.partition.lane;
+        self.said.extend(self.settings.journal.delivered(&event_id, group_name, consumer, &held));
         let key = self.deliveries.insert(InFlight {
             held,
             group: group_name.clone(),
@@ -227,6 +222,15 @@ fn takers(group: &Group, partition: &Partition, view: &MetaView<'_>, meta: &str)
     let labels = if group.filters { Labels::read(meta) } else { Labels::default() };
     let takes = |sub: &&Sub| sub.options.filter.as_ref().is_none_or(|filter| filter.takes(view, &labels));
     group.matching(partition).filter(takes).map(|sub| sub.id).collect()
+}
+
+/// Names the event, as far as it can be read.
+fn note(entry: &Entry) -> Note {
+    let view = match &entry.body {
+        Body::Event { meta, .. } => MetaView::read(meta).ok(),
+        Body::Foreign(_) => None,
+    };
+    Note { event_id: view.map(|view| view.id.into_owned()).unwrap_or_default(), ..Note::default() }
 }
 
 fn held(entry: Entry) -> Held {

@@ -7,6 +7,7 @@ use serde_json::json;
 use super::Actor;
 use crate::engine::consume::flush::{Flushed, Note, Settlement};
 use crate::engine::host::{Kind, Lifecycle};
+use crate::engine::journal::End;
 use crate::engine::store::{Disposal, Held, Settled};
 
 impl Actor {
@@ -21,6 +22,17 @@ impl Actor {
             let Settlement { held, disposal, note } = settlement;
             self.settled_in_order(&group, &held.partition, held.id, &disposal, result);
             self.confirmed.extend(note.confirmations.iter().filter_map(|confirm| self.confirms.settled(*confirm, refused.as_ref())));
+            if !note.quiet {
+                let end = End {
+                    disposal: &disposal,
+                    settled: result,
+                    refused: refused.as_ref().map(|error| error.message.as_str()),
+                    error: note.error.as_deref(),
+                    duration_ms: note.duration_ms,
+                    expired: note.expired,
+                };
+                self.said.extend(self.settings.journal.ended(&note.event_id, &group, &held, &end));
+            }
             if result == Settled::Done && !note.quiet {
                 let counts = !note.expired && !matches!(disposal, Disposal::HandBack);
                 let success = disposal == Disposal::Acknowledge && note.error.is_none();
