@@ -107,6 +107,11 @@ impl Lifecycle {
         Self(Kind::Error, error.to_json())
     }
 
+    /// A line for the program's log that is of interest to who looks closely.
+    pub fn debug(message: impl Into<String>) -> Self {
+        Self(Kind::Log, json!({ "level": "debug", "message": message.into() }))
+    }
+
     /// A warning for the program's log.
     pub fn warn(message: impl Into<String>) -> Self {
         Self(Kind::Log, json!({ "level": "warn", "message": message.into() }))

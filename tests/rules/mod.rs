@@ -2,6 +2,7 @@
 
 pub mod appending;
 pub mod dead_letters;
+pub mod history;
 pub mod leases;
 pub mod reading;
 pub mod settling;
