@@ -1,6 +1,7 @@
 /** explain(): all that is known of one event. */
 import type { BusCore } from './core';
 import { invalidArgument } from './errors';
+import { isText } from './json';
 import type { CrossedMetadata } from './payload';
 import { parsed, toMetadata } from './payload';
 import type { EventExplanation } from './types';
@@ -19,8 +20,8 @@ interface CrossedExplanation {
 /** Asks the engine, and makes Dates of its times. */
 export async function explain(core: BusCore, eventType: unknown, eventId: unknown): Promise<EventExplanation | null> {
   core.native();
-  if (typeof eventType !== 'string') throw invalidArgument('eventType', 'must be a string');
-  if (typeof eventId !== 'string') throw invalidArgument('eventId', 'must be a string');
+  if (typeof eventType !== 'string' || !isText(eventType)) throw invalidArgument('eventType', 'must be a string');
+  if (typeof eventId !== 'string' || !isText(eventId)) throw invalidArgument('eventId', 'must be a string, as publish() answered it');
   const crossed = await core.call<CrossedExplanation | null>('explain', { eventType, eventId });
   if (crossed === null) return null;
   const { meta, data, streamId, state, groups } = crossed;

@@ -1,6 +1,7 @@
 /** replay(): the history of a type as an async iterable, fetched page by page. */
 import type { BusCore } from './core';
 import { describeThrown, invalidArgument } from './errors';
+import { isText } from './json';
 import { toPayload } from './payload';
 import { dateMs } from './publishOptions';
 import type { EventPayload } from './types';
@@ -83,7 +84,7 @@ function payload(core: BusCore, eventType: string, meta: string, data: string): 
 }
 
 function checked(eventType: unknown, query: unknown): Asked {
-  if (typeof eventType !== 'string') throw invalidArgument('eventType', 'must be a string');
+  if (typeof eventType !== 'string' || !isText(eventType)) throw invalidArgument('eventType', 'must be a string');
   if (query === undefined || query === null) return { eventType, limit: Number.POSITIVE_INFINITY };
   if (typeof query !== 'object' || Array.isArray(query)) throw invalidArgument('query', 'must be an object');
   for (const key of Object.keys(query)) {

@@ -7,11 +7,11 @@
 
 use std::collections::BTreeMap;
 
-use futures_util::{StreamExt, TryStreamExt, stream};
 use serde_json::{Value, json};
 
 use super::error::{Error, Result};
 use super::event::MetaView;
+use super::history::all_of;
 use super::store::{Body, Bucket, Copy, DeadReason, EntryId, Kept, Noted, Partition, Search, Searched, Standing, Store, StoredDeadLetter};
 
 /// How far before and behind the time in its id an event is looked for, ms: what the clocks of publisher and server may
@@ -21,8 +21,6 @@ pub const WINDOW_MS: u64 = 60_000;
 pub const ENTRIES_MAX: usize = 50_000;
 /// Most dead letters of a type looked at in a bucket.
 pub const DEAD_LETTERS_MAX: usize = 50_000;
-/// Questions to the store at once.
-const AT_ONCE: usize = 16;
 
 /// The time in an id, ms since 1970. `ERR_INVALID_ARGUMENT` for what is no id of an event.
 pub fn id_time_ms(id: &str) -> Result<u64> {
@@ -47,8 +45,7 @@ pub async fn explain(store: &dyn Store, event_type: &str, event_id: &str, defaul
     let event_id = event_id.to_ascii_lowercase();
     let mut partitions = store.topology().await?.partitions;
     partitions.retain(|partition| *partition.event_type == *event_type);
-    let noted = partitions.iter().map(|partition| store.noted(partition, &event_id));
-    let noted: Vec<Noted> = stream::iter(noted).buffered(AT_ONCE).try_collect().await?;
+    let noted = all_of(partitions.iter().map(|partition| store.noted(partition, &event_id)).collect()).await?;
     if let Some(delayed) = noted.iter().find(|noted| noted.delayed.is_some()) {
         return Ok(explain_delayed(delayed));
     }
@@ -118,8 +115,7 @@ impl Case<'_> {
     /// Goes along all ways step by step, until the event is found on one.
     async fn look(&self, mut ways: Vec<Way>) -> Result<Option<(usize, Kept)>> {
         while !ways.is_empty() {
-            let steps = ways.iter().map(|way| self.store.search(&self.streams[way.at].0, &way.search));
-            let steps: Vec<Searched> = stream::iter(steps).buffered(AT_ONCE).try_collect().await?;
+            let steps = all_of(ways.iter().map(|way| self.store.search(&self.streams[way.at].0, &way.search)).collect()).await?;
             let mut found: Vec<(usize, Kept)> = Vec::new();
             let mut left = Vec::new();
             for (mut way, step) in ways.into_iter().zip(steps) {

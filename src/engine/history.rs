@@ -5,6 +5,7 @@
 //! before the end of every piece behind which there is more. The rest is read again with the next page: each stream is
 //! asked for about as much as it gave to the page before, so that this is little, whatever their shares are.
 
+use futures_util::future::BoxFuture;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use serde::{Deserialize, Serialize};
 
@@ -21,8 +22,13 @@ const PAGE_ENTRIES_MAX: usize = 1000;
 const PAGE_ENTRIES_FIRST: usize = 16;
 /// A stream that gave nothing to the last page is asked for so many entries.
 const ENTRIES_IDLE: usize = 4;
-/// Streams read at once.
+/// Streams asked at once.
 const READS_AT_ONCE: usize = 16;
+
+/// Asks all of these, a few at once; the answers in the same order.
+pub async fn all_of<T: Send>(questions: Vec<BoxFuture<'_, Result<T>>>) -> Result<Vec<T>> {
+    stream::iter(questions).buffered(READS_AT_ONCE).try_collect().await
+}
 
 /// Which part of the history.
 #[derive(Clone, Debug, Default)]
@@ -106,13 +112,14 @@ pub async fn page(store: &dyn Store, event_type: &str, period: &Period, cursor: 
     let partition = |source: &Source| Partition::new(event_type, source.0).in_lane(source.1);
     let reads = cursor.sources.iter().map(|source| {
         let (source, after, end) = (source.clone(), source.place_behind(cursor.after), cursor.end);
-        async move {
+        let read: BoxFuture<'_, Result<Piece>> = Box::pin(async move {
             let asked = source.2;
             let entries = store.history(&partition(&source), after, end, asked).await?;
-            Ok::<_, Error>(Piece { source, more: entries.len() >= asked, entries })
-        }
+            Ok(Piece { source, more: entries.len() >= asked, entries })
+        });
+        read
     });
-    let pieces: Vec<Piece> = stream::iter(reads).buffered(READS_AT_ONCE).try_collect().await?;
+    let pieces = all_of(reads.collect()).await?;
     let Merged { entries, after, sources } = merge(pieces, cursor.after, count);
     let mut page = Page::default();
     for (source, entry) in entries {
@@ -143,8 +150,7 @@ impl Page {
 async fn begin(store: &dyn Store, event_type: &str, period: &Period) -> Result<Option<Cursor>> {
     let mut partitions = store.topology().await?.partitions;
     partitions.retain(|partition| *partition.event_type == *event_type);
-    let lasts = partitions.iter().map(|partition| store.last_entry(partition));
-    let lasts: Vec<Option<EntryId>> = stream::iter(lasts).buffered(READS_AT_ONCE).try_collect().await?;
+    let lasts = all_of(partitions.iter().map(|partition| store.last_entry(partition)).collect()).await?;
     let there = partitions.iter().zip(lasts).filter_map(|(partition, last)| last.map(|last| (partition, last)));
     let (there, lasts): (Vec<&Partition>, Vec<EntryId>) = there.unzip();
     let Some(last) = lasts.into_iter().max() else { return Ok(None) };
