@@ -49,7 +49,7 @@ async function* events(core: BusCore, eventType: unknown, query: unknown): Async
     coming = cursor === null || texts.length / 2 >= left ? undefined : fetchPage(core, asked, left - texts.length / 2, cursor);
     // Not awaited when the loop is left: nobody is to hear of its failure then.
     coming?.catch(() => undefined);
-    for (let at = 0; at < texts.length; at += 2) {
+    for (let at = 0; at < texts.length && left > 0; at += 2) {
       core.native();
       const event = payload(core, asked.eventType, texts[at] as string, texts[at + 1] as string);
       if (event === undefined) continue;
