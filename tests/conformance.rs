@@ -170,7 +170,12 @@ conformance! {
         notes_go_with_the_entries,
         standing_follows_an_entry_from_delivery_to_its_end,
         dead_letters_of_an_event_are_found_among_others,
-        a_group_that_starts_later_is_past_what_was_before;
+        a_group_that_starts_later_is_past_what_was_before,
+        a_replay_merges_all_streams_of_a_type_in_the_order_of_their_entries,
+        a_replay_leaves_out_copies_of_redriven_events,
+        an_event_is_explained_in_whatever_stream_it_is,
+        an_event_is_found_while_its_publishers_clock_is_not_too_wrong,
+        an_explanation_follows_a_redriven_event;
     users:
         an_open_store_is_connected,
         what_one_user_does_another_sees,
