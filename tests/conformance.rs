@@ -170,7 +170,8 @@ conformance! {
         notes_go_with_the_entries,
         standing_follows_an_entry_from_delivery_to_its_end,
         dead_letters_of_an_event_are_found_among_others,
-        a_group_that_starts_later_is_past_what_was_before,
+        a_group_that_starts_later_is_past_what_was_before;
+    looking_back:
         a_replay_merges_all_streams_of_a_type_in_the_order_of_their_entries,
         a_replay_leaves_out_copies_of_redriven_events,
         an_event_is_explained_in_whatever_stream_it_is,

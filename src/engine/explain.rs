@@ -99,15 +99,14 @@ impl Case<'_> {
     /// The entry that was published, and the stream that has it.
     async fn published(&self) -> Result<Option<(usize, Kept)>> {
         let moved = self.streams.iter().enumerate().find_map(|(at, (_, noted))| noted.moved_ms.map(|ms| (at, ms)));
-        let ways = match moved {
-            Some((at, ms)) => vec![self.within(at, Copy::Published, ms)],
-            None => {
-                let time = EntryId { ms: self.id_ms, seq: 0 };
-                let last = EntryId { ms: self.id_ms.saturating_add(WINDOW_MS), seq: u64::MAX };
-                let first = EntryId { ms: self.id_ms.saturating_sub(WINDOW_MS), seq: 0 };
-                let both = |at| [self.way(at, Copy::Published, time, last), self.way(at, Copy::Published, time.previous(), first)];
-                (0..self.streams.len()).flat_map(both).collect()
-            }
+        let ways = if let Some((at, ms)) = moved {
+            vec![self.within(at, Copy::Published, ms)]
+        } else {
+            let time = EntryId { ms: self.id_ms, seq: 0 };
+            let last = EntryId { ms: self.id_ms.saturating_add(WINDOW_MS), seq: u64::MAX };
+            let first = EntryId { ms: self.id_ms.saturating_sub(WINDOW_MS), seq: 0 };
+            let both = |at| [self.way(at, Copy::Published, time, last), self.way(at, Copy::Published, time.previous(), first)];
+            (0..self.streams.len()).flat_map(both).collect()
         };
         self.look(ways).await
     }

@@ -4,6 +4,7 @@ pub mod appending;
 pub mod dead_letters;
 pub mod history;
 pub mod leases;
+pub mod looking_back;
 pub mod reading;
 pub mod settling;
 pub mod sweeping;
