@@ -91,9 +91,9 @@ impl Case<'_> {
         Way { at, search: Search { event_id: self.event_id.to_owned(), copy, from, to }, looked: 0 }
     }
 
-    /// All entries of one millisecond.
+    /// All entries of one millisecond, the last first: an event may have been redriven twice in it.
     fn within(&self, at: usize, copy: Copy, ms: u64) -> Way {
-        self.way(at, copy, EntryId { ms, seq: 0 }, EntryId { ms, seq: u64::MAX })
+        self.way(at, copy, EntryId { ms, seq: u64::MAX }, EntryId { ms, seq: 0 })
     }
 
     /// The entry that was published, and the stream that has it.
