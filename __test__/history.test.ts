@@ -296,9 +296,9 @@ describe.each(stores)('explain on %s', (kind) => {
       return found?.state === 'retry-due' ? found : undefined;
     });
     expect(told).toMatchObject({ name: 'g', attempts: 1, lastError: 'too bad' });
-    expect(told.consumer).toBeUndefined();
-    expect(told.nextRetryAt).toBeInstanceOf(Date);
-    expect(Math.abs((told.nextRetryAt as Date).getTime() - before - 60_000)).toBeLessThan(15_000);
+    expect(told?.consumer).toBeUndefined();
+    expect(told?.nextRetryAt).toBeInstanceOf(Date);
+    expect(Math.abs(Number(told?.nextRetryAt) - before - 60_000)).toBeLessThan(15_000);
   });
 
   test('dead-lettered for one group, acknowledged by the other; redriven and delivered again', async () => {
@@ -392,11 +392,11 @@ describe.each(stores)('explain on %s', (kind) => {
         const now = await bus.explain('t', id);
         return now?.state === 'stored' ? undefined : { now };
       });
-      return told.now?.state === 'expired' ? told.now : undefined;
+      return told?.now?.state === 'expired' ? told.now : undefined;
     };
-    expect((await until(expires)).groups).toEqual([]);
+    expect((await until(expires))?.groups).toEqual([]);
     await idleGroup();
-    expect((await until(expires)).groups).toMatchObject([{ name: 'g', attempts: 0 }]);
+    expect((await until(expires))?.groups).toMatchObject([{ name: 'g', attempts: 0 }]);
   });
 
   test('trimmed: gone from the stream, but a dead letter has it', async () => {
