@@ -168,6 +168,24 @@ conformance! {
         two_redrives_at_once_move_each_once,
         purge_deletes_what_matches,
         letters_of_every_partition_of_a_type_are_found;
+    history:
+        history_is_read_in_pieces_without_taking_anything,
+        a_partition_that_is_not_there_has_no_history,
+        history_tells_foreign_entries_as_they_are,
+        an_event_is_found_both_ways_and_in_bounded_steps,
+        an_id_in_a_header_is_not_the_events,
+        a_delayed_event_is_known_while_it_waits_and_its_entry_is_noted,
+        a_redriven_event_is_noted_for_its_group,
+        notes_go_with_the_entries,
+        standing_follows_an_entry_from_delivery_to_its_end,
+        dead_letters_of_an_event_are_found_among_others,
+        a_group_that_starts_later_is_past_what_was_before;
+    looking_back:
+        a_replay_merges_all_streams_of_a_type_in_the_order_of_their_entries,
+        a_replay_leaves_out_copies_of_redriven_events,
+        an_event_is_explained_in_whatever_stream_it_is,
+        an_event_is_found_while_its_publishers_clock_is_not_too_wrong,
+        an_explanation_follows_a_redriven_event;
     users:
         an_open_store_is_connected,
         what_one_user_does_another_sees,

@@ -3,7 +3,9 @@ import { EventEmitter } from 'node:events';
 import type { BusCore } from './core';
 import { DeadLetterQueue } from './deadLetters';
 import { invalidArgument } from './errors';
+import { explain } from './explain';
 import { notYet } from './later';
+import { replay } from './replay';
 import type {
   AnyBatchEvent,
   BatchHandlerFn,
@@ -92,23 +94,14 @@ export abstract class EventBus extends EventEmitter {
     });
   }
 
-  /** Reads history without consuming it. */
-  replay<T = any>(_eventType: string, _query?: { from?: Date; to?: Date; limit?: number }): AsyncIterable<EventPayload<T>> {
-    const core = this[CORE];
-    return {
-      [Symbol.asyncIterator]: () => ({
-        next: async () => {
-          core.native();
-          throw notYet('replay()', "Subscribe with a new group and startFrom: 'beginning' to read a stream from its start.");
-        },
-      }),
-    };
+  /** The history of a type, oldest first; nothing is consumed. `metadata.attempt` is 0: it is no delivery. */
+  replay<T = any>(eventType: string, query?: { from?: Date; to?: Date; limit?: number }): AsyncIterable<EventPayload<T>> {
+    return replay<T>(this[CORE], eventType, query);
   }
 
-  /** Everything known of one event. */
-  async explain(_eventType: string, _eventId: string): Promise<EventExplanation | null> {
-    this[CORE].native();
-    throw notYet('explain()', 'Look at getStream() for what is pending and at deadLetters.list() for what failed.');
+  /** Where an event is and where each group stands on it; null when it is not found. */
+  explain(eventType: string, eventId: string): Promise<EventExplanation | null> {
+    return explain(this[CORE], eventType, eventId);
   }
 
   /** Counters of this bus, without asking Redis. */

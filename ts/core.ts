@@ -39,6 +39,7 @@ export class BusCore {
   readonly publisher: Publisher;
   readonly dispatcher: Dispatcher;
   readonly retryDefaults: EventRetryConfig;
+  readonly log: Log;
   readonly #names: BusNames;
   readonly #config: string;
   readonly #settlements: Settlements;
@@ -55,6 +56,7 @@ export class BusCore {
 
   constructor({ config, logger }: ResolvedEventBus, names: BusNames) {
     const log = new Log(logger, isDebugMode(config));
+    this.log = log;
     collected.register(this, this.#keepAlive);
     this.#names = names;
     this.#config = JSON.stringify(config);
@@ -207,6 +209,10 @@ export class BusCore {
       this.lifecycle.connect(undefined);
       this.#keepAlive.end();
       native?.close();
+      // Calls that the engine has not answered by now never are.
+      const { code, message, retryable } = error;
+      for (const answer of this.#calls.values()) answer(JSON.stringify({ err: { code, message, retryable } }));
+      this.#calls.clear();
       if (before === 'new' && this.#connecting !== undefined) await this.#connecting.catch(() => undefined);
     }
   }

@@ -2,7 +2,7 @@
 import type { BusCore } from './core';
 import { invalidArgument } from './errors';
 import type { CrossedMetadata } from './payload';
-import { toMetadata } from './payload';
+import { parsed, toMetadata } from './payload';
 import { dateMs } from './publishOptions';
 import type { DeadLetter, DeadLetters, EventMetadata } from './types';
 import { EventPriority } from './types';
@@ -73,15 +73,6 @@ export class DeadLetterQueue implements DeadLetters {
       priority: EventPriority.NORMAL,
       attempt: item.attempts,
     };
-  }
-}
-
-/** Data that is not JSON is shown as the text it is. */
-function parsed(text: string): unknown {
-  try {
-    return JSON.parse(text);
-  } catch {
-    return text;
   }
 }
 

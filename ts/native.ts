@@ -92,6 +92,10 @@ export interface NativeBus {
    * - `deadLetters.list { eventType?, group?, from?, to?, limit?, cursor? }` (times as ms) →
    *   `{ items: [{ id, eventType, group, reason, error, attempts, failedAt, meta, data }], cursor? }`, meta and data as JSON
    *   *text* (meta '' for an entry that the bus did not write)
+   * - `replay { eventType, from?, to?, count?, cursor? }` (times as ms) → `{ texts, cursor }`: metadata and data of at most
+   *   `count` events, one after the other as JSON text, and where the next page begins (null: nowhere)
+   * - `explain { eventType, eventId }` → null or `{ meta, data, streamId?, state, groups }`, meta and data as JSON text, times
+   *   as ms
    * - `deadLetters.count { eventType?, group? }` → number; `deadLetters.redrive`, `deadLetters.purge { ids?, eventType?, group? }` → number
    */
   call(id: number, method: string, args: string): void;

@@ -84,3 +84,12 @@ export function toMetadata(meta: CrossedMetadata, type: string, attempt: number,
 export function toPayload(meta: string, data: string, type: string, attempt: number, retryDefaults: EventRetryConfig): EventPayload {
   return { metadata: toMetadata(parseMetadata(meta), type, attempt, retryDefaults), data: JSON.parse(data) as unknown };
 }
+
+/** Data that is not JSON is shown as the text it is. */
+export function parsed(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return text;
+  }
+}

@@ -12,6 +12,9 @@ use super::config::{Address, BusConfig};
 use super::consume::{Command, Consumer, Verdict};
 use super::env::{Env, lock};
 use super::error::{Code, Error, Result};
+use super::event::seconds_to_ms;
+use super::explain;
+use super::history::{self, Page, Period};
 use super::host::{Host, Kind, Lifecycle, Token};
 use super::keeper::Keeper;
 use super::metrics::Metrics;
@@ -336,6 +339,26 @@ impl Bus {
     pub async fn purge(&self, query: &DeadLetterQuery) -> Result<u64> {
         self.running()?;
         self.store.purge(query).await
+    }
+
+    /// One page of the history of a type, see [`history::page`].
+    pub async fn replay(&self, event_type: &str, period: &Period, cursor: Option<&str>, count: Option<usize>) -> Result<Page> {
+        self.running()?;
+        name::check_event_type(event_type)?;
+        let page = history::page(&*self.store, event_type, period, cursor, count).await?;
+        if let Some((count, partition, first)) = &page.foreign {
+            let message =
+                format!("replay of '{event_type}' left out {count} entries that this bus did not write, from {first} of {partition} on");
+            self.host.lifecycle(vec![Lifecycle::debug(message)]);
+        }
+        Ok(page)
+    }
+
+    /// `EventExplanation` of an event with times as ms, or null, see [`explain::explain`].
+    pub async fn explain(&self, event_type: &str, event_id: &str) -> Result<Value> {
+        self.running()?;
+        name::check_event_type(event_type)?;
+        explain::explain(&*self.store, event_type, event_id, seconds_to_ms(self.config.defaults.ttl_s)).await
     }
 }
 

@@ -34,4 +34,8 @@ pub mod consume;
 
 pub mod keeper;
 
+pub mod history;
+
+pub mod explain;
+
 pub mod bus;

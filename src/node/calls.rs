@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use crate::engine::bus::{Bus, DRAIN_DEFAULT};
 use crate::engine::error::{Code, Error, Result};
+use crate::engine::history::Period;
 use crate::engine::options::SubscribeOptions;
 use crate::engine::store::DeadLetterQuery;
 
@@ -62,16 +63,38 @@ struct Letters {
 
 impl Letters {
     fn query(&self) -> DeadLetterQuery {
-        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // the cast saturates
-        let ms = |ms: f64| ms.max(0.0) as u64;
         DeadLetterQuery {
             ids: self.ids.clone(),
             event_type: self.event_type.clone(),
             group: self.group.clone(),
-            from_ms: self.from.map(ms),
-            to_ms: self.to.map(ms),
+            from_ms: self.from.map(time_ms),
+            to_ms: self.to.map(time_ms),
         }
     }
+}
+
+/// A time as JavaScript has it; one before 1970 is 1970.
+fn time_ms(ms: f64) -> u64 {
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // the cast saturates
+    let ms = ms.max(0.0) as u64;
+    ms
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Replay {
+    event_type: String,
+    from: Option<f64>,
+    to: Option<f64>,
+    count: Option<usize>,
+    cursor: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Explain {
+    event_type: String,
+    event_id: String,
 }
 
 fn read<T: DeserializeOwned>(args: &str) -> Result<T> {
@@ -120,6 +143,17 @@ pub async fn call(bus: &Bus, method: &str, args: &str) -> Result<Value> {
         "deadLetters.count" => Ok(bus.count_dead_letters(&read::<Letters>(args)?.query()).await?.into()),
         "deadLetters.redrive" => Ok(bus.redrive(&read::<Letters>(args)?.query()).await?.into()),
         "deadLetters.purge" => Ok(bus.purge(&read::<Letters>(args)?.query()).await?.into()),
+        "replay" => {
+            let Replay { event_type, from, to, count, cursor } = read(args)?;
+            let period = Period { from_ms: from.map(time_ms), to_ms: to.map(time_ms) };
+            let page = bus.replay(&event_type, &period, cursor.as_deref(), count).await?;
+            let texts: Vec<Value> = page.events.into_iter().flat_map(|event| [event.meta.into(), event.data.into()]).collect();
+            Ok(json!({ "texts": texts, "cursor": page.cursor }))
+        }
+        "explain" => {
+            let Explain { event_type, event_id } = read(args)?;
+            bus.explain(&event_type, &event_id).await
+        }
         _ => Err(Error::new(Code::Disabled, format!("{method} is not available in version {}", env!("CARGO_PKG_VERSION")))),
     }
 }

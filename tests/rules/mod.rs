@@ -3,7 +3,9 @@
 pub mod appending;
 pub mod dead_letters;
 pub mod exclusive;
+pub mod history;
 pub mod leases;
+pub mod looking_back;
 pub mod reading;
 pub mod settling;
 pub mod sweeping;

@@ -8,9 +8,9 @@ use async_trait::async_trait;
 use futures_util::future::BoxFuture;
 use ossa::engine::error::{Code, Error, Result};
 use ossa::engine::store::{
-    Appended, Bucket, DeadLetterQuery, Disposal, Due, DueIndex, Entry, EntryId, Exclusive, GroupSpec, Held, Keeping, NewEvent, Ownership,
-    Parked, Partition, PartitionState, ReadError, ReadFrom, Reader, Reaped, Settled, StartFrom, Store, StoreEvent, StoreStatus,
-    StoredDeadLetter, StreamLayout, Swept, Topology, Waker,
+    Appended, Bucket, DeadLetterQuery, Disposal, Due, DueIndex, Entry, EntryId, Exclusive, GroupSpec, Held, Keeping, Kept, NewEvent, Noted,
+    Ownership, Parked, Partition, PartitionState, ReadError, ReadFrom, Reader, Reaped, Search, Searched, Settled, Standing, StartFrom,
+    Store, StoreEvent, StoreStatus, StoredDeadLetter, StreamLayout, Swept, Topology, Waker,
 };
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
@@ -310,5 +310,34 @@ impl Store for Faulty {
 
     async fn purge(&self, query: &DeadLetterQuery) -> Result<u64> {
         self.inner.purge(query).await
+    }
+
+    async fn history(&self, partition: &Partition, after: EntryId, to: EntryId, count: usize) -> Result<Vec<Kept>> {
+        self.faults.around("history", self.inner.history(partition, after, to, count)).await
+    }
+
+    async fn last_entry(&self, partition: &Partition) -> Result<Option<EntryId>> {
+        self.faults.around("last_entry", self.inner.last_entry(partition)).await
+    }
+
+    async fn noted(&self, partition: &Partition, event_id: &str) -> Result<Noted> {
+        self.faults.around("noted", self.inner.noted(partition, event_id)).await
+    }
+
+    async fn search(&self, partition: &Partition, search: &Search) -> Result<Searched> {
+        self.faults.around("search", self.inner.search(partition, search)).await
+    }
+
+    async fn search_dead_letters(
+        &self,
+        partition: &Partition,
+        event_id: &str,
+        from: EntryId,
+    ) -> Result<(Vec<StoredDeadLetter>, Option<EntryId>, usize)> {
+        self.faults.around("search_dead_letters", self.inner.search_dead_letters(partition, event_id, from)).await
+    }
+
+    async fn standing(&self, partition: &Partition, entries: &[(String, EntryId)]) -> Result<Vec<(String, Standing)>> {
+        self.faults.around("standing", self.inner.standing(partition, entries)).await
     }
 }

@@ -403,6 +403,97 @@ pub struct DeadLetterQuery {
     pub to_ms: Option<u64>,
 }
 
+/// An entry looked at where it lies: nobody takes it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Kept {
+    /// Its place.
+    pub id: EntryId,
+    /// Its content.
+    pub body: Body,
+}
+
+/// Which copy of an event is looked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Copy {
+    /// The entry that was published.
+    Published,
+    /// The entry made for this group when its dead letter was redriven.
+    RedrivenFor(String),
+}
+
+/// A way along a stream on which an event is looked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Search {
+    /// The event's id.
+    pub event_id: String,
+    /// Which entry of it.
+    pub copy: Copy,
+    /// First place looked at.
+    pub from: EntryId,
+    /// Last place looked at; before `from` where the way goes towards older entries.
+    pub to: EntryId,
+}
+
+/// How far one step of a [`Search`] came.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Searched {
+    /// Here it is.
+    Found(Kept),
+    /// Not up to this place, with how many entries were looked at: go on behind it.
+    NotUpTo(EntryId, usize),
+    /// Nowhere on the way.
+    Nowhere,
+}
+
+/// What a partition has of an event beside its entries.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Noted {
+    /// It waits to be due.
+    pub delayed: Option<Delayed>,
+    /// It waited, and became an entry at this time, ms.
+    pub moved_ms: Option<u64>,
+    /// Groups of the partition, each with the time, in ms, at which the event was last redriven for it.
+    pub groups: Vec<(String, Option<u64>)>,
+}
+
+/// An event that waits to be due.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Delayed {
+    /// Packed metadata.
+    pub meta: String,
+    /// The data's JSON text.
+    pub data: String,
+    /// When it is due, ms since 1970.
+    pub due_ms: u64,
+}
+
+/// Where a group stands on an entry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// It is still to come.
+    NotDelivered,
+    /// A consumer has it, at so many deliveries; what failed before.
+    Held {
+        /// The consumer.
+        consumer: String,
+        /// Deliveries, this one included.
+        deliveries: u32,
+        /// Error of the delivery before, where one failed.
+        error: Option<String>,
+    },
+    /// It waits for its redelivery under nobody.
+    Waiting {
+        /// Deliveries so far.
+        deliveries: u32,
+        /// When it is due, ms since 1970.
+        due_ms: u64,
+        /// Last error, where one failed.
+        error: Option<String>,
+    },
+    /// The group is past it: acknowledged, given up, or passed over.
+    Settled,
+}
+
 /// News from the store, to whoever called [`Store::watch`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum StoreEvent {
@@ -543,4 +634,28 @@ pub trait Store: Exclusive + Send + Sync + 'static {
 
     /// Deletes matching dead letters.
     async fn purge(&self, query: &DeadLetterQuery) -> Result<u64>;
+
+    /// Up to `count` entries behind `after`, up to `to`, in order; nobody takes them. Fewer: there are no more.
+    async fn history(&self, partition: &Partition, after: EntryId, to: EntryId, count: usize) -> Result<Vec<Kept>>;
+
+    /// The last entry kept of the partition.
+    async fn last_entry(&self, partition: &Partition) -> Result<Option<EntryId>>;
+
+    /// What the partition has of an event beside its entries. A note on an entry goes when the stream has none as old.
+    async fn noted(&self, partition: &Partition, event_id: &str) -> Result<Noted>;
+
+    /// Looks for an event among the entries of the partition: one step, a bounded piece of work.
+    async fn search(&self, partition: &Partition, search: &Search) -> Result<Searched>;
+
+    /// Dead letters of an event in the bucket of the partition, from a place on, oldest first: one step, a bounded piece
+    /// of work. Answers where to go on, and how many letters were looked at.
+    async fn search_dead_letters(
+        &self,
+        partition: &Partition,
+        event_id: &str,
+        from: EntryId,
+    ) -> Result<(Vec<StoredDeadLetter>, Option<EntryId>, usize)>;
+
+    /// Where each of these groups stands on an entry of the partition, all at one time. A group that is gone is left out.
+    async fn standing(&self, partition: &Partition, entries: &[(String, EntryId)]) -> Result<Vec<(String, Standing)>>;
 }

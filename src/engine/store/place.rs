@@ -120,7 +120,7 @@ impl fmt::Display for Partition {
 }
 
 /// Place of an entry in a stream: the server's milliseconds and a sequence number.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct EntryId {
     /// Server time, ms since 1970.
     pub ms: u64,
@@ -136,6 +136,16 @@ impl EntryId {
             (0, 0) => self,
             (ms, 0) => Self { ms: ms - 1, seq: u64::MAX },
             (ms, seq) => Self { ms, seq: seq - 1 },
+        }
+    }
+
+    /// The id just after this one; the greatest one stays.
+    #[must_use]
+    pub fn next(self) -> Self {
+        match (self.ms, self.seq) {
+            (u64::MAX, u64::MAX) => self,
+            (ms, u64::MAX) => Self { ms: ms + 1, seq: 0 },
+            (ms, seq) => Self { ms, seq: seq + 1 },
         }
     }
 }

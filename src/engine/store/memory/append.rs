@@ -20,6 +20,11 @@ impl Delayed {
         self.by_due.insert((due_ms, self.count), event);
     }
 
+    /// The event with that id, and when it is due.
+    pub(super) fn find(&self, event_id: &str) -> Option<(u64, &NewEvent)> {
+        self.by_due.iter().find(|(_, event)| *event.id == *event_id).map(|((due_ms, _), event)| (*due_ms, event))
+    }
+
     fn next_due_ms(&self) -> Option<u64> {
         self.by_due.first_key_value().map(|((due_ms, _), _)| *due_ms)
     }
@@ -89,7 +94,9 @@ impl State {
         for (partition, stream) in &mut self.bucket_mut(bucket).streams {
             let before = moved;
             while let Some(event) = stream.delayed.pop_due(now_ms) {
-                stream.entries.add(Stream::body(event), now_ms);
+                let id = event.id.to_string();
+                let entry = stream.entries.add(Stream::body(event), now_ms);
+                stream.moved.note(id, None, entry.ms);
                 moved += 1;
             }
             if moved > before {

@@ -8,9 +8,10 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 
 use super::super::{BUCKETS, Body, Bucket, DeadLetterQuery, DeadReason, EntryId, Partition, StoredDeadLetter};
-use super::entries::{Stored, next_id};
+use super::entries::{self, Stored, next_id};
 use super::state::State;
 use crate::engine::error::{Error, Result};
+use crate::engine::event::MetaView;
 
 /// Why an entry is given up.
 pub(super) struct Death<'a> {
@@ -133,8 +134,13 @@ impl State {
                 Body::Event { meta, data, .. } => (meta, data),
                 Body::Foreign(fields) => (Vec::new(), foreign_json(&fields).into_bytes()),
             };
+            let (event_id, group) = (MetaView::read(&meta).map(|view| view.id.into_owned()), letter.group.clone());
             let body = Body::Event { meta, data, only_group: Some(letter.group), first_entry: Some(letter.first_entry) };
-            bucket.streams.entry(letter.partition.clone()).or_default().entries.add(body, now_ms);
+            let stream = bucket.streams.entry(letter.partition.clone()).or_default();
+            let entry = stream.entries.add(body, now_ms);
+            if let Ok(event_id) = event_id {
+                stream.moved.note(event_id, Some(group), entry.ms);
+            }
             grown.insert(letter.partition);
         }
         for at in &grown {
@@ -203,6 +209,25 @@ impl State {
             let letters = letters.kept.range((start, Bound::Unbounded));
             letters.map(move |(id, letter)| (Place { bucket, event_type: event_type.clone(), id: *id }, letter))
         })
+    }
+}
+
+impl State {
+    /// See [`Store::search_dead_letters`](super::super::Store::search_dead_letters). One step looks at all.
+    pub(super) fn search_dead_letters(
+        &self,
+        at: &Partition,
+        event_id: &str,
+        from: EntryId,
+    ) -> (Vec<StoredDeadLetter>, Option<EntryId>, usize) {
+        let letters = self.buckets().find(|(bucket, _)| *bucket == at.bucket()).and_then(|(_, state)| state.dead.0.get(&at.event_type));
+        let mut looked = 0;
+        let found = letters.into_iter().flat_map(|letters| letters.kept.range(from..)).filter_map(|(id, letter)| {
+            looked += 1;
+            let place = || Place { bucket: at.bucket(), event_type: at.event_type.clone(), id: *id };
+            (entries::event_id(&letter.body) == event_id).then(|| stored(&place(), letter))
+        });
+        (found.collect(), None, looked)
     }
 }
 

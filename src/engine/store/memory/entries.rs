@@ -142,6 +142,12 @@ impl Entries {
         self.kept.range(self.rank(id)..)
     }
 
+    /// Those from `from` to `to`, both included.
+    pub(super) fn between(&self, from: EntryId, to: EntryId) -> Iter<'_, Stored> {
+        let (start, end) = (self.kept.partition_point(|entry| entry.id < from), self.rank(to));
+        self.kept.range(start..end.max(start))
+    }
+
     /// The first and the last one kept.
     pub(super) fn ends(&self) -> (Option<EntryId>, Option<EntryId>) {
         (self.kept.front().map(|entry| entry.id), self.kept.back().map(|entry| entry.id))

@@ -1,13 +1,14 @@
 //! The embedded store of `memory://`: the semantics of the Redis store, within the process.
 //!
 //! Reading order: `entries` and `stream` (one partition), `append` (how events come in), `reader` (how they go out),
-//! `settle` (what becomes of them), `lease` (who is alive), `dead_letters`, `sweep` (what goes), `state` (all of it
+//! `settle` (what becomes of them), `lease` (who is alive), `dead_letters`, `sweep` (what goes), `history` (looking at it), `state` (all of it
 //! under one lock), `shared` (who shares it).
 
 mod append;
 mod dead_letters;
 mod entries;
 mod exclusive;
+mod history;
 mod lease;
 mod reader;
 mod settle;
@@ -27,9 +28,9 @@ use self::reader::{MemoryReader, MemoryWaker};
 use self::shared::{Listener, Name, Session, Shared};
 use self::state::State;
 use super::{
-    Appended, Body, Bucket, DeadLetterQuery, Disposal, Due, DueIndex, EntryId, GroupSpec, Held, Keeping, NewEvent, Partition,
-    PartitionState, Reader, Reaped, Settled, StartFrom, Store, StoreEvent, StoreStatus, StoredDeadLetter, StreamLayout, Swept, Topology,
-    Waker,
+    Appended, Body, Bucket, DeadLetterQuery, Disposal, Due, DueIndex, EntryId, GroupSpec, Held, Keeping, Kept, NewEvent, Noted, Partition,
+    PartitionState, Reader, Reaped, Search, Searched, Settled, Standing, StartFrom, Store, StoreEvent, StoreStatus, StoredDeadLetter,
+    StreamLayout, Swept, Topology, Waker,
 };
 use crate::engine::env::{Env, lock};
 use crate::engine::error::{Error, Result};
@@ -291,6 +292,35 @@ impl Store for MemoryStore {
 
     async fn purge(&self, query: &DeadLetterQuery) -> Result<u64> {
         self.with(|state, _| state.purge(query))?
+    }
+
+    async fn history(&self, partition: &Partition, after: EntryId, to: EntryId, count: usize) -> Result<Vec<Kept>> {
+        self.with(|state, _| state.history(partition, after, to, count))
+    }
+
+    async fn last_entry(&self, partition: &Partition) -> Result<Option<EntryId>> {
+        self.with(|state, _| state.last_entry(partition))
+    }
+
+    async fn noted(&self, partition: &Partition, event_id: &str) -> Result<Noted> {
+        self.with(|state, _| state.noted(partition, event_id))
+    }
+
+    async fn search(&self, partition: &Partition, search: &Search) -> Result<Searched> {
+        self.with(|state, _| state.search(partition, search))
+    }
+
+    async fn search_dead_letters(
+        &self,
+        partition: &Partition,
+        event_id: &str,
+        from: EntryId,
+    ) -> Result<(Vec<StoredDeadLetter>, Option<EntryId>, usize)> {
+        self.with(|state, _| state.search_dead_letters(partition, event_id, from))
+    }
+
+    async fn standing(&self, partition: &Partition, entries: &[(String, EntryId)]) -> Result<Vec<(String, Standing)>> {
+        self.with(|state, _| state.standing(partition, entries))
     }
 }
 

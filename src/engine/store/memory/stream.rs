@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::super::{Entry, EntryId, GroupState, Partition, PartitionState, StartFrom};
 use super::append::{Delayed, IdempotencyKeys};
 use super::entries::{Entries, Stored};
+use super::history::Moved;
 
 /// An entry delivered to a group and not acknowledged.
 #[derive(Clone, Debug)]
@@ -68,6 +69,7 @@ pub(super) struct Stream {
     pub(super) groups: HashMap<String, Group>,
     pub(super) delayed: Delayed,
     pub(super) keys: IdempotencyKeys,
+    pub(super) moved: Moved,
 }
 
 impl Stream {

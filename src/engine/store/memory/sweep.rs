@@ -23,6 +23,7 @@ impl State {
             expiry.pass(name, group, &stream.entries);
         }
         remove_done(stream, keeping, now_ms, &mut swept);
+        stream.moved.forget_before(stream.entries.ends().0.map_or(u64::MAX, |first| first.ms));
         swept
     }
 }

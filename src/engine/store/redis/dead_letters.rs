@@ -13,9 +13,11 @@ const PAGE: usize = 200;
 
 /// One stream of dead letters.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Place {
-    bucket: Bucket,
-    event_type: String,
+pub struct Place {
+    /// Where it lives.
+    pub bucket: Bucket,
+    /// Type of its events.
+    pub event_type: String,
 }
 
 /// What one page read: the letters that match, the partitions they came from, and where to go on.
@@ -223,7 +225,7 @@ fn entry_ids(letters: &[StoredDeadLetter]) -> Vec<String> {
 }
 
 /// The letter, its own id, and the partition of its entry.
-fn read_letter(place: &Place, row: Value) -> Result<(EntryId, StoredDeadLetter, Option<Partition>)> {
+pub fn read_letter(place: &Place, row: Value) -> Result<(EntryId, StoredDeadLetter, Option<Partition>)> {
     let mut row = reply::list(row)?.into_iter();
     let (Some(id), Some(fields)) = (row.next(), row.next()) else { return Err(reply::unexpected("XRANGE")) };
     let id = reply::entry_id(&id)?;

@@ -103,6 +103,22 @@ impl Keys {
         format!("{head}{{{}}}:{tail}:{}", TAGS[usize::from(bucket.0)], escape(event_type))
     }
 
+    /// Events published for later.
+    pub fn delayed(&self, p: &Partition) -> String {
+        self.in_bucket(p.bucket(), &format!("delayed:{}", member(p)))
+    }
+
+    /// Their bodies.
+    pub fn delayed_bodies(&self, p: &Partition) -> String {
+        self.in_bucket(p.bucket(), &format!("delayed-body:{}", member(p)))
+    }
+
+    /// Events whose entries are younger than their ids: event id, or event id and group where it was redriven; ms of the
+    /// entry.
+    pub fn moved(&self, p: &Partition) -> String {
+        self.in_bucket(p.bucket(), &format!("moved:{}", member(p)))
+    }
+
     /// An idempotency key.
     pub fn idempotency(&self, p: &Partition, key: &str) -> String {
         self.in_bucket(p.bucket(), &format!("idem:{}:{key}", member(p)))

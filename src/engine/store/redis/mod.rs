@@ -11,6 +11,7 @@ mod wire;
 mod dead_letters;
 mod exclusive;
 mod groups;
+mod history;
 mod inspect;
 mod layouts;
 mod reader;
@@ -29,8 +30,9 @@ use redis::Value;
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
-    Appended, Bucket, DeadLetterQuery, Disposal, Due, DueIndex, EntryId, GroupSpec, Held, Keeping, NewEvent, Partition, PartitionState,
-    Reader, Reaped, Settled, StartFrom, Store, StoreEvent, StoreStatus, StoredDeadLetter, StreamLayout, Swept, Topology, Waker,
+    Appended, Bucket, DeadLetterQuery, Disposal, Due, DueIndex, EntryId, GroupSpec, Held, Keeping, Kept, NewEvent, Noted, Partition,
+    PartitionState, Reader, Reaped, Search, Searched, Settled, Standing, StartFrom, Store, StoreEvent, StoreStatus, StoredDeadLetter,
+    StreamLayout, Swept, Topology, Waker,
 };
 use crate::engine::env::{Env, lock};
 use crate::engine::error::{Code, Error, Result};
@@ -395,5 +397,34 @@ impl Store for RedisStore {
 
     async fn purge(&self, query: &DeadLetterQuery) -> Result<u64> {
         self.shared.purge(query).await
+    }
+
+    async fn history(&self, partition: &Partition, after: EntryId, to: EntryId, count: usize) -> Result<Vec<Kept>> {
+        self.shared.history(partition, after, to, count).await
+    }
+
+    async fn last_entry(&self, partition: &Partition) -> Result<Option<EntryId>> {
+        self.shared.last_entry(partition).await
+    }
+
+    async fn noted(&self, partition: &Partition, event_id: &str) -> Result<Noted> {
+        self.shared.noted(partition, event_id).await
+    }
+
+    async fn search(&self, partition: &Partition, search: &Search) -> Result<Searched> {
+        self.shared.search(partition, search).await
+    }
+
+    async fn search_dead_letters(
+        &self,
+        partition: &Partition,
+        event_id: &str,
+        from: EntryId,
+    ) -> Result<(Vec<StoredDeadLetter>, Option<EntryId>, usize)> {
+        self.shared.search_dead_letters(partition, event_id, from).await
+    }
+
+    async fn standing(&self, partition: &Partition, entries: &[(String, EntryId)]) -> Result<Vec<(String, Standing)>> {
+        self.shared.standing(partition, entries).await
     }
 }

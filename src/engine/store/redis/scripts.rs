@@ -80,6 +80,12 @@ scripts! {
     SWEEP = "sweep.lua",
     /// Puts dead letters back.
     REDRIVE = "redrive.lua",
+    /// What is noted of an event.
+    NOTED = "noted.lua",
+    /// Looks for an event.
+    SEARCH = "search.lua",
+    /// Where groups stand on entries.
+    STANDING = "standing.lua",
 }
 
 /// `EVALSHA` with keys and arguments still to be added.

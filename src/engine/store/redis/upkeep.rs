@@ -212,7 +212,12 @@ impl Shared {
     /// See `Store::sweep`.
     pub async fn sweep(&self, partition: &Partition, keeping: &Keeping) -> Result<Swept> {
         let bucket = partition.bucket();
-        let keys = [self.keys.stream(partition), self.keys.facts(partition), self.keys.dead_letters(bucket, &partition.event_type)];
+        let keys = [
+            self.keys.stream(partition),
+            self.keys.facts(partition),
+            self.keys.dead_letters(bucket, &partition.event_type),
+            self.keys.moved(partition),
+        ];
         let mut cmd = scripts::call(&scripts::SWEEP, &keys.each_ref().map(String::as_str));
         cmd.arg(keeping.keep_acknowledged)
             .arg(keeping.default_ttl_ms.map_or_else(|| "-1".to_owned(), |ms| ms.to_string()))

@@ -12,7 +12,9 @@ for _, member in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now)) do
     local body = redis.call('HGET', bodies, id)
     if body then
       local event = cjson.decode(body)
-      redis.call('XADD', base .. 'stream:' .. member, '*', 'meta', event[1], 'data', event[2])
+      local entry = redis.call('XADD', base .. 'stream:' .. member, '*', 'meta', event[1], 'data', event[2])
+      -- Its id is older than its entry: who looks for it finds it by this.
+      redis.call('ZADD', base .. 'moved:' .. member, string.match(entry, '^%d+'), id)
       redis.call('HDEL', bodies, id)
     end
     redis.call('ZREM', delayed, id)

@@ -11,7 +11,12 @@ for i = 2, #ARGV do
     local member, first = string.match(f.entry, '^(%S+) (%S+)$')
     local stream = ARGV[1] .. 'stream:' .. member
     -- An entry that this bus did not write comes back as its dead letter says it: without metadata.
-    redis.call('XADD', stream, '*', 'meta', f.meta, 'data', f.data, 'to', f.group, 'first', first)
+    local entry = redis.call('XADD', stream, '*', 'meta', f.meta, 'data', f.data, 'to', f.group, 'first', first)
+    -- Who looks for the event finds its new entry by this.
+    local ok, m = pcall(cjson.decode, f.meta)
+    if ok and type(m) == 'table' and type(m.id) == 'string' then
+      redis.call('ZADD', ARGV[1] .. 'moved:' .. member, string.match(entry, '^%d+'), m.id .. ' ' .. f.group)
+    end
     redis.call('XDEL', KEYS[1], ARGV[i])
     count = count + 1
   end

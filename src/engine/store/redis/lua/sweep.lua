@@ -1,7 +1,7 @@
 -- Upkeep of one partition: moves groups past expired entries, removes what need not be kept.
 -- Atomic because what may go depends on where every group stands. Bounded: reads a few hundred entries a group at
 -- most, one at a time and no more once they come to 1 MiB; whole nodes are trimmed without reading them.
--- KEYS 1 stream  2 facts  3 dead letters of the type
+-- KEYS 1 stream  2 facts  3 dead letters of the type  4 notes on moved events: ms of the entry
 -- ARGV 1 acknowledged entries kept  2 default ttl ms or -1  3 dead letter retention ms  4 expired become dead letters
 --      (1/0)  5 member T:q
 -- Reply: {removed, more to do (1/0), expired: {group, meta, dead-lettered (1/0)}…}
@@ -12,7 +12,10 @@ local removed, more, expired = 0, 0, {}
 
 redis.call('XTRIM', KEYS[3], 'MINID', math.max(0, now - ARGV[3]))
 local length = redis.call('XLEN', stream)
-if length == 0 then return {0, 0, expired} end
+if length == 0 then
+  redis.call('DEL', KEYS[4])
+  return {0, 0, expired}
+end
 
 local function parse(id)
   local ms, seq = string.match(id, '(%d+)-(%d+)')
@@ -208,4 +211,8 @@ if upto and floor and before(floor, upto) then
   if done then redis.call('HDEL', KEYS[2], 'scan') else redis.call('HSET', KEYS[2], 'scan', from) end
   if not done and #gone > 0 then more = 1 end
 end
+
+-- 6. notes on entries older than any left
+local first = redis.call('XRANGE', stream, '-', '+', 'COUNT', 1)[1]
+redis.call('ZREMRANGEBYSCORE', KEYS[4], '-inf', first and '(' .. string.match(first[1], '^%d+') or '+inf')
 return {removed, more, expired}
