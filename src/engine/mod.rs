@@ -30,4 +30,6 @@ pub mod consume;
 
 pub mod keeper;
 
+pub mod streams;
+
 pub mod bus;

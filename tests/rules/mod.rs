@@ -2,9 +2,11 @@
 
 pub mod appending;
 pub mod dead_letters;
+pub mod groups;
 pub mod leases;
 pub mod reading;
 pub mod settling;
+pub mod streams;
 pub mod sweeping;
 pub mod topology;
 pub mod users;
