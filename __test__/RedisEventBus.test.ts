@@ -150,11 +150,7 @@ describe.each(stores)('on %s', (kind) => {
 
   test('what later versions bring says ERR_DISABLED', async () => {
     const bus = await world.bus();
-    for (const call of [
-      () => bus.request('t', 1),
-      () => bus.replay('t')[Symbol.asyncIterator]().next(),
-      () => bus.explain('t', 'id'),
-    ]) {
+    for (const call of [() => bus.request('t', 1), () => bus.replay('t')[Symbol.asyncIterator]().next(), () => bus.explain('t', 'id')]) {
       await refusal('ERR_DISABLED', call);
     }
   });

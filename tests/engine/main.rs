@@ -7,5 +7,6 @@ mod faults;
 mod places;
 mod property;
 mod servers;
+mod streams;
 #[path = "../support/mod.rs"]
 mod support;
