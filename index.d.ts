@@ -115,7 +115,7 @@ export interface SubscriptionOptions {
   retry?: Partial<EventRetryConfig>;
   filter?: { source?: string | string[]; tags?: string[]; priority?: EventPriority[]; headers?: Record<string, string> };
   ordered?: boolean;          // one at a time per partitionKey; a retry holds back its key only
-  ephemeral?: boolean;        // the group ends with its last consumer, its process's death included; startFrom defaults to 'latest'
+  ephemeral?: boolean;        // the group ends with its last consumer, its process's death included (within 30 s); startFrom defaults to 'latest'
   batch?: { maxSize: number; maxWaitMs?: number };    // the handler gets EventPayload[]; it throws: all failed; context.fail(i, error): that one
   signal?: AbortSignal;       // aborting closes the subscription
 }
@@ -193,7 +193,7 @@ export interface EventBusConfig {
     maxPayloadBytes?: number;           // default 1 MiB → ERR_PAYLOAD_TOO_LARGE
     maxPendingPublishes?: number;       // default 100000, also while Redis is away → ERR_BACKPRESSURE
     keepAcknowledged?: number;          // acknowledged events kept a stream for replay and new groups, within their ttl; default 100000
-    maxStreamLength?: number;           // default none; at it publish is refused with ERR_STREAM_FULL unless acknowledged ones can go
+    maxStreamLength?: number;           // most events of a stream (each lane of each partition of a type is one); default none; at it publish is refused with ERR_STREAM_FULL unless acknowledged ones can go
     stallTimeoutMs?: number;            // JavaScript thread silent this long → its events go to other processes; default 120000
   };
   /** publish resolves after WAIT, or WAITAOF with fsync (Redis 7.2+, else ERR_INVALID_CONFIG at connect); else ERR_NOT_REPLICATED, achieved level in details */
@@ -217,10 +217,18 @@ export interface EventBusStatus {
   redis: { connected: boolean; cluster?: boolean; nodes?: Array<{ host: string; port: number; status: string }> };
   subscriptions: number; streams: number; metrics: EventBusMetrics; lastHealthCheck: Date;
 }
-/** How a stream is kept and partitioned. */
+/** How the events of a type are kept, see createStream(). All numbers are for each stream: a partition has one for each priority used. */
 export interface StreamConfig {
-  maxLength: number; retention: 'time' | 'count' | 'both'; retentionValue: number /* seconds, or a count */;
-  partitioning?: 'none' | 'hash' | 'round-robin'; partitions?: number;
+  /** Most events, 1 or more: at it publish is refused with ERR_STREAM_FULL, unless acknowledged ones can go. Delayed events are never refused. */
+  maxLength: number;
+  /** What ends the life of acknowledged events; others stay until their ttl, delivered ones until they are settled. Without any group, of all events.
+   *  'count': only retentionValue of them are kept (instead of limits.keepAcknowledged), and none beyond its ttl. 'time': they are kept for
+   *  retentionValue seconds, whatever their ttl. 'both': for retentionValue seconds, and at most maxLength of them. */
+  retention: 'time' | 'count' | 'both';
+  retentionValue: number;     // seconds for 'time' and 'both', above 0; events for 'count', 0 or more
+  /** How events without partitionKey are spread: 'hash' by their id, 'round-robin' in turn; default 'none': one partition. */
+  partitioning?: 'none' | 'hash' | 'round-robin';
+  partitions?: number;        // 1 to 256, more than 1 with 'hash' or 'round-robin' only; default 1; never changes
 }
 /** What a stream holds now. */
 export interface StreamStats {
@@ -284,9 +292,15 @@ export declare abstract class EventBus<E extends EventMap = AnyEvents> extends E
   request<R = any>(...request: { [K in ListedName<E>]: [eventType: K, data: DataOf<E, K>, options?: RequestOptions] }[ListedName<E>]): Promise<R>;
   request<R = any, N extends string = string>(eventType: N & UnlistedName<E>, data: UnlistedData<N, unknown>, options?: RequestOptions): Promise<R>;
   request<R = any, K extends keyof E & string = never>(eventType: K, data: E[K], options?: RequestOptions): Promise<R>;
+  /** Says how a type's events are kept and spread, and makes its streams. For a type that is there it changes what is kept; another number
+   *  of partitions is ERR_INVALID_ARGUMENT. Other processes go by it within moments. */
   createStream(name: string, config: StreamConfig): Promise<EventStream>;
-  getStream(name: string): Promise<EventStream | null>;      // config: the defaults where createStream was not called
-  deleteGroup(eventTypeOrPattern: string, group: string): Promise<boolean>;   // ERR_INVALID_ARGUMENT while it has live consumers
+  /** null for a type that was never seen. Statistics are sums over all partitions; lag is null where more than 10000 events would have to be counted;
+   *  activeConsumers are those whose process is alive. config: the defaults where createStream was not called. */
+  getStream(name: string): Promise<EventStream | null>;
+  /** Deletes the group's subscription to that very type or pattern, and what waits in the group; resolves with whether there was one.
+   *  ERR_INVALID_ARGUMENT while it has live consumers, and for a type that the group reads by a pattern (`details.pattern`). */
+  deleteGroup(eventTypeOrPattern: string, group: string): Promise<boolean>;
   /** Reads history without consuming it, oldest first, up to the last event there is when the loop begins. `from` and `to` are
    *  times of storing (by the server's clock), both included. `metadata.attempt` is 0: it is no delivery. */
   replay<K extends keyof E & string>(eventType: K, q?: ReplayQuery): AsyncIterable<EventPayload<E[K]>>;

@@ -151,7 +151,6 @@ describe('configuration', () => {
     ['redis.tls', { redis: { host: 'localhost', tls: true } }],
     ['redis.tls', { redis: { url: 'rediss://localhost' } }],
     ['durability', { durability: { waitReplicas: 1 } }],
-    ['limits.maxStreamLength', { limits: { maxStreamLength: 1000 } }],
     ['defaults.priority', { defaults: { priority: 'high' as any } }],
   ])('%s is not in this version: ERR_DISABLED', async (path, config) => {
     const error = await refusal('ERR_DISABLED', () => new RedisEventBus(config).connect());
@@ -393,7 +392,6 @@ describe.each(stores)('on %s', (kind) => {
     test.each<[string, Record<string, unknown>]>([
       ['filter', { filter: { source: 'x' } }],
       ['ordered', { ordered: true }],
-      ['ephemeral', { ephemeral: true }],
       ['batch', { batch: { maxSize: 5 } }],
     ])('%s is not in this version: ERR_DISABLED', async (key, value) => {
       const bus = await world.bus();

@@ -186,6 +186,31 @@ conformance! {
         an_event_is_explained_in_whatever_stream_it_is,
         an_event_is_found_while_its_publishers_clock_is_not_too_wrong,
         an_explanation_follows_a_redriven_event;
+    streams:
+        a_full_stream_takes_no_more_and_says_so,
+        acknowledged_entries_make_room_in_a_full_stream,
+        room_is_found_behind_many_pending_entries,
+        what_follows_a_refused_event_keeps_its_order,
+        a_refused_event_does_not_use_up_its_idempotency_key,
+        delayed_events_are_never_refused,
+        the_publishers_bound_holds_where_the_type_has_none,
+        without_a_group_only_a_retention_makes_room,
+        a_bound_set_by_one_process_holds_in_others,
+        retention_by_time_outlasts_the_ttl_or_ends_before_it,
+        retention_by_count_keeps_that_many_acknowledged_ones,
+        without_a_group_retention_is_for_all_entries,
+        what_is_not_read_is_counted_over_what_was_taken_out,
+        live_consumers_are_those_with_a_lease;
+    groups:
+        a_deleted_group_is_gone_with_all_that_waited_in_it,
+        publishers_do_not_make_a_deleted_group_again,
+        a_group_with_a_live_consumer_is_not_deleted,
+        what_another_pattern_covers_stays,
+        an_ephemeral_group_ends_with_its_last_holder,
+        groups_that_are_not_ephemeral_outlast_their_holders,
+        an_ephemeral_group_of_the_living_stays,
+        of_a_member_that_joins_while_the_last_one_leaves_nothing_is_lost,
+        deletions_at_once_agree;
     users:
         an_open_store_is_connected,
         what_one_user_does_another_sees,

@@ -194,6 +194,56 @@ async fn what_was_sent_on_a_lost_connection_does_not_take_effect_later() {
     cut_everywhere(Way::Up, Some(Duration::from_millis(60))).await;
 }
 
+/// Most entries of each stream while it is full.
+const BOUND: u64 = 50;
+
+/// One round of events for streams that have no place for all of them.
+async fn full_round(proxy: &Proxy, direct: &Arc<dyn Store>, name: &str, cut: Option<Cut>) {
+    proxy.arm(None);
+    let parts = partitions(direct, name).await;
+    let store = open(in_small_batches(proxy.port())).await;
+    let events = |name: &str, count| {
+        let bounded = |event: NewEvent| NewEvent { length_max: Some(BOUND), id: format!("{name}-{}", event.id).into(), ..event };
+        let renamed = events(&parts, count).into_iter().map(bounded);
+        renamed.map(|event| NewEvent { meta: support::events::event(&event.partition, &event.id).meta, ..event }).collect::<Vec<_>>()
+    };
+    publish(&store, events("first", 30)).await;
+    proxy.arm(cut);
+    let published = publish(&store, events("then", 240)).await;
+    let about = format!("{name}, {cut:?}");
+    for one in &published {
+        let code = one.result.as_ref().err().map(|error| error.code);
+        assert!(code.is_none_or(|code| code == Code::StreamFull), "{about}: {} was answered {:?}", one.id, one.result);
+    }
+    for at in &parts {
+        let stored: Vec<String> = stored(direct, at).await.into_iter().filter(|id| id.starts_with("then")).collect();
+        let of_at = || published.iter().filter(|one| one.at == *at);
+        let accepted: Vec<&String> = of_at().filter(|one| matches!(one.result, Ok(Appended::Stored))).map(|one| &one.id).collect();
+        assert_eq!(stored.iter().collect::<Vec<_>>(), accepted, "{about}: {at} has what was answered as stored, in order, and no other");
+        let length = support::events::inspect(direct, at).await.length;
+        assert_eq!(length, BOUND, "{about}: {at} is full to the last place");
+    }
+    store.close(Duration::from_secs(2)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connection_lost_while_streams_are_full() {
+    for program in programs() {
+        let server = Server::start(&program).await;
+        let proxy = Proxy::start(server.port()).await;
+        let direct = open(config(&server)).await;
+        full_round(&proxy, &direct, "full", None).await;
+        for way in [Way::Up, Way::Down] {
+            let (bytes, cuts) = (proxy.passed(way), proxy.cuts());
+            for n in 0..CUTS {
+                let cut = Cut { way, after: 1 + bytes * n / CUTS, late: None };
+                full_round(&proxy, &direct, &format!("full.{way:?}.{n}"), Some(cut)).await;
+            }
+            assert!(proxy.cuts() > cuts + usize::try_from(CUTS / 2).expect("few"), "most of the cuts hit");
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn many_calls_keep_their_order() {
     for program in programs() {

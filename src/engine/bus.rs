@@ -23,7 +23,8 @@ use super::options::SubscribeOptions;
 use super::publish::Publisher;
 use super::store::memory::MemoryStore;
 use super::store::redis::{RedisStore, RedisStoreConfig};
-use super::store::{DeadLetterQuery, Partition, Store, StoreEvent, StoredDeadLetter};
+use super::store::{DeadLetterQuery, Store, StoreEvent, StoredDeadLetter};
+use super::streams;
 
 /// Drain time unless given.
 pub const DRAIN_DEFAULT: Duration = Duration::from_secs(10);
@@ -278,38 +279,24 @@ impl Bus {
     /// `EventStream` with times as ms, or null for a type never seen.
     pub async fn stream(&self, event_type: &str) -> Result<Value> {
         self.running()?;
-        name::check_event_type(event_type)?;
-        let Some(state) = self.store.inspect(&Partition::new(event_type, 0)).await? else { return Ok(Value::Null) };
-        let mut active: Vec<&str> = Vec::new();
-        for consumer in state.groups.iter().flat_map(|group| &group.consumers) {
-            if !active.contains(&consumer.as_str()) {
-                active.push(consumer);
-            }
-        }
-        let groups: Vec<Value> = state
-            .groups
-            .iter()
-            .map(|group| json!({ "name": group.name, "pending": group.pending, "lag": group.lag, "consumers": group.consumers.len() }))
-            .collect();
-        Ok(json!({
-            "name": event_type,
-            "config": {
-                "maxLength": self.config.limits.keep_acknowledged,
-                "retention": "both",
-                "retentionValue": self.config.defaults.ttl_s,
-                "partitioning": "none",
-                "partitions": 1,
-            },
-            "stats": {
-                "messageCount": state.length,
-                "sizeBytes": state.size_bytes,
-                "firstMessage": state.first.map(|id| id.ms),
-                "lastMessage": state.last.map(|id| id.ms),
-                "consumerGroups": groups.len(),
-                "activeConsumers": active.len(),
-                "groups": groups,
-            },
-        }))
+        name::check_event_type(event_type).map_err(|error| error.with("argument", "name"))?;
+        streams::describe(&self.store, event_type, &self.config).await
+    }
+
+    /// Notes how a type is kept and makes its streams. Answers the `EventStream`.
+    pub async fn create_stream(&self, event_type: &str, config: Value) -> Result<Value> {
+        self.running()?;
+        name::check_event_type(event_type).map_err(|error| error.with("argument", "name"))?;
+        streams::create(&self.store, event_type, &streams::read_config(config)?).await?;
+        streams::describe(&self.store, event_type, &self.config).await
+    }
+
+    /// Deletes a group that nobody reads; answers whether it existed.
+    pub async fn delete_group(&self, pattern: &str, group: &str) -> Result<bool> {
+        self.running()?;
+        name::check_pattern(pattern).map_err(|error| error.with("argument", "eventTypeOrPattern"))?;
+        name::check_group(group)?;
+        self.store.delete_group(pattern, group).await
     }
 
     /// One page of dead letters as `{ items, cursor? }`.

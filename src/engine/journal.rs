@@ -250,6 +250,7 @@ mod tests {
             ttl_ms: None,
             delay_ms,
             idempotency: None,
+            length_max: None,
             cancelled: None,
         }
     }

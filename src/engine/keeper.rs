@@ -4,6 +4,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures_util::FutureExt;
@@ -30,6 +31,8 @@ const CRASHES_MAX: u32 = 3;
 const KEEP: Duration = Duration::from_secs(6);
 /// How often a process tries to look after buckets, and renews those it has.
 const KEEP_EVERY: Duration = Duration::from_secs(2);
+/// How often groups whose last consumer died are looked for, by the process that looks after this bucket.
+const END_GROUPS: (Bucket, Duration) = (Bucket(0), Duration::from_secs(5));
 /// How often the dead are looked for.
 const REAP_EVERY: Duration = Duration::from_secs(1);
 /// Delayed events that other processes published are seen within this time; own ones are known.
@@ -57,6 +60,8 @@ impl From<&BusConfig> for KeepSettings {
         Self {
             keeping: Keeping {
                 keep_acknowledged: config.limits.keep_acknowledged,
+                keep_ms: None,
+                without_group: false,
                 default_ttl_ms: event::seconds_to_ms(config.defaults.ttl_s),
                 dead_letter_retention_ms: event::seconds_to_ms(config.dead_letter_queue.retention_s).unwrap_or(u64::MAX),
                 dead_letters: config.dead_letter_queue.enabled,
@@ -133,6 +138,13 @@ async fn renew(store: Arc<dyn Store>, host: Arc<dyn Host>, consumer: Arc<Consume
         let (name, buckets) = consumer.lease.current();
         if buckets.is_empty() {
             consumer.lease.renewed(&name, Instant::now());
+            // Subscribed to what is not there yet, it is alive all the same: its groups stay.
+            if consumer.subscriptions.load(Ordering::Relaxed) > 0
+                && !consumer.lease.is_suspended()
+                && let Err(error) = store.renew(&name, &[], LEASE).await
+            {
+                tracing::debug!(%error, "the consumer could not say that it is there");
+            }
             continue;
         }
         let at = Instant::now();
@@ -185,6 +197,7 @@ impl Upkeep {
     async fn run(mut self) {
         let mut keep_at = Instant::now();
         let mut reap_at = Instant::now();
+        let mut end_groups_at = Instant::now();
         loop {
             let now = Instant::now();
             if now >= keep_at {
@@ -195,6 +208,10 @@ impl Upkeep {
                 reap_at = now + REAP_EVERY;
                 self.reap().await;
                 self.sweep().await;
+            }
+            if now >= end_groups_at {
+                end_groups_at = now + END_GROUPS.1;
+                self.end_groups().await;
             }
             let mut wake = reap_at;
             if !self.kept.is_empty() {
@@ -253,6 +270,21 @@ impl Upkeep {
         }
     }
 
+    /// Ends groups that end with their last consumer, where that died.
+    async fn end_groups(&mut self) {
+        if !self.kept.contains(&END_GROUPS.0) || self.lease.is_stale() {
+            return;
+        }
+        match self.store.end_groups().await {
+            Ok(ended) => {
+                for spec in ended {
+                    tracing::info!(group = spec.group, pattern = spec.pattern, "a group ended with its last consumer");
+                }
+            }
+            Err(error) => tracing::debug!(%error, "groups without consumers wait for the server"),
+        }
+    }
+
     async fn sweep(&mut self) {
         if self.kept.is_empty() {
             self.sweeps.clear();
@@ -270,17 +302,18 @@ impl Upkeep {
             if at > now {
                 continue;
             }
-            let worked = self.sweep_partition(&partition).await;
+            let keeping = self.keeping.of(topology.layouts.get(&*partition.event_type));
+            let worked = self.sweep_partition(&partition, &keeping).await;
             let pause = if worked { SWEEP.0 } else { (pause * 2).min(SWEEP.1) };
             self.sweeps.insert(partition, (now + pause, pause));
         }
     }
 
     /// Whether there was something to do.
-    async fn sweep_partition(&self, partition: &Partition) -> bool {
+    async fn sweep_partition(&self, partition: &Partition, keeping: &Keeping) -> bool {
         let mut worked = false;
         for _ in 0..SWEEPS_A_ROUND {
-            let swept = match self.store.sweep(partition, &self.keeping).await {
+            let swept = match self.store.sweep(partition, keeping).await {
                 Ok(swept) => swept,
                 Err(error) => {
                     tracing::debug!(%error, "a stream could not be swept");

@@ -37,5 +37,6 @@ pub mod keeper;
 pub mod history;
 
 pub mod explain;
+pub mod streams;
 
 pub mod bus;

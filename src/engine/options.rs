@@ -151,7 +151,8 @@ impl SubscribeOptions {
 }
 
 /// Keys of an object, taken one by one; what is left over is unknown.
-struct Fields {
+/// The options of a call, each to be asked for by its key and rule.
+pub(super) struct Fields {
     map: Map<String, Value>,
     path: &'static str,
 }
@@ -165,7 +166,7 @@ fn shown(value: &Value) -> String {
 }
 
 impl Fields {
-    fn read(value: Value, path: &'static str) -> Result<Self> {
+    pub(super) fn read(value: Value, path: &'static str) -> Result<Self> {
         match value {
             Value::Object(map) if !map.contains_key("$invalid") => Ok(Self { map, path }),
             other => Err(Error::argument(path, format!("must be an object, got {}", shown(&other)))),
@@ -176,7 +177,7 @@ impl Fields {
         Error::argument(&format!("{}.{key}", self.path), format!("must be {right}, got {}", shown(value)))
     }
 
-    fn number(&mut self, key: &str, min: f64, max: f64, whole: bool, right: &str) -> Result<Option<f64>> {
+    pub(super) fn number(&mut self, key: &str, min: f64, max: f64, whole: bool, right: &str) -> Result<Option<f64>> {
         let Some(value) = self.map.remove(key) else { return Ok(None) };
         match value.as_f64() {
             Some(n) if n >= min && n <= max && (!whole || n.fract() == 0.0) => Ok(Some(n)),
@@ -212,7 +213,7 @@ impl Fields {
         }
     }
 
-    fn choice<T: Copy>(&mut self, key: &str, choices: &[(&str, T)]) -> Result<Option<T>> {
+    pub(super) fn choice<T: Copy>(&mut self, key: &str, choices: &[(&str, T)]) -> Result<Option<T>> {
         let Some(value) = self.map.remove(key) else { return Ok(None) };
         let found = choices.iter().find(|(name, _)| value.as_str() == Some(name));
         if let Some((_, choice)) = found {
@@ -322,7 +323,7 @@ impl Fields {
         }
     }
 
-    fn end(self, known: &[&str]) -> Result<()> {
+    pub(super) fn end(self, known: &[&str]) -> Result<()> {
         match self.map.into_iter().next() {
             None => Ok(()),
             Some((key, _)) => {

@@ -50,6 +50,20 @@ struct Name {
 }
 
 #[derive(Deserialize)]
+struct Create {
+    name: String,
+    #[serde(default)]
+    config: Value,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct DeleteGroup {
+    event_type: String,
+    group: String,
+}
+
+#[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Letters {
     ids: Option<Vec<String>>,
@@ -136,6 +150,14 @@ pub async fn call(bus: &Bus, method: &str, args: &str) -> Result<Value> {
         }
         "status" => Ok(bus.status().await),
         "getStream" => bus.stream(&read::<Name>(args)?.name).await,
+        "createStream" => {
+            let Create { name, config } = read(args)?;
+            bus.create_stream(&name, config).await
+        }
+        "deleteGroup" => {
+            let DeleteGroup { event_type, group } = read(args)?;
+            Ok(bus.delete_group(&event_type, &group).await?.into())
+        }
         "deadLetters.list" => {
             let letters: Letters = read(args)?;
             bus.dead_letters(&letters.query(), letters.limit.unwrap_or(PAGE_DEFAULT), letters.cursor.as_deref()).await

@@ -8,5 +8,6 @@ mod ordered;
 mod places;
 mod property;
 mod servers;
+mod streams;
 #[path = "../support/mod.rs"]
 mod support;

@@ -60,6 +60,7 @@ pub fn event_with_ttl(at: &Partition, id: &str, ttl: Ttl) -> NewEvent {
         ttl_ms,
         delay_ms: None,
         idempotency: None,
+        length_max: None,
         cancelled: None,
     }
 }
@@ -203,7 +204,14 @@ pub fn of_type(at: &Partition) -> DeadLetterQuery {
 
 /// Keeps everything for long.
 pub fn keeping() -> Keeping {
-    Keeping { keep_acknowledged: 1_000_000, default_ttl_ms: Some(3_600_000), dead_letter_retention_ms: 604_800_000, dead_letters: true }
+    Keeping {
+        keep_acknowledged: 1_000_000,
+        keep_ms: None,
+        without_group: false,
+        default_ttl_ms: Some(3_600_000),
+        dead_letter_retention_ms: 604_800_000,
+        dead_letters: true,
+    }
 }
 
 /// Lets the lease of `consumer` end.

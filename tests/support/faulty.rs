@@ -221,6 +221,14 @@ impl Store for Faulty {
         self.faults.around("leave", self.inner.leave(spec, consumer)).await
     }
 
+    async fn delete_group(&self, pattern: &str, group: &str) -> Result<bool> {
+        self.faults.around("delete_group", self.inner.delete_group(pattern, group)).await
+    }
+
+    async fn end_groups(&self) -> Result<Vec<GroupSpec>> {
+        self.faults.around("end_groups", self.inner.end_groups()).await
+    }
+
     async fn restore_group(&self, partition: &Partition, group: &str, after: EntryId) -> Result<bool> {
         self.faults.around("restore_group", self.inner.restore_group(partition, group, after)).await
     }

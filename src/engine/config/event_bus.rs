@@ -155,13 +155,7 @@ impl BusConfig {
 
     /// The same with `prefix` (`eventBus.`) before the path.
     pub(super) fn unsupported_in(&self, prefix: &str) -> Option<Error> {
-        let own = || {
-            if self.durability.is_some() {
-                return Some(disabled(&format!("{prefix}durability"), "waiting for replicas or the disk"));
-            }
-            let path = format!("{prefix}limits.maxStreamLength");
-            self.limits.max_stream_length.map(|_| disabled(&path, "a bound on a stream's length"))
-        };
+        let own = || self.durability.as_ref().map(|_| disabled(&format!("{prefix}durability"), "waiting for replicas or the disk"));
         self.redis.unsupported(&format!("{prefix}redis")).or_else(own)
     }
 

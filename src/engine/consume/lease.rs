@@ -34,6 +34,11 @@ impl Lease {
         (state.consumer.clone(), if state.suspended { Vec::new() } else { state.buckets.clone() })
     }
 
+    /// Whether it is let go.
+    pub fn is_suspended(&self) -> bool {
+        lock(&self.0).suspended
+    }
+
     /// It was renewed, in all its buckets, by a call that began at `at`.
     pub fn renewed(&self, consumer: &str, at: Instant) {
         let mut state = lock(&self.0);

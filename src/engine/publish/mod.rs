@@ -42,6 +42,8 @@ pub struct PublishSettings {
     pub source: String,
     /// `limits.maxPayloadBytes`.
     pub payload_bytes_max: usize,
+    /// `limits.maxStreamLength`.
+    pub length_max: Option<u64>,
     /// `limits.maxPendingPublishes`.
     pub pending_max: usize,
     /// Debug mode.
@@ -55,6 +57,7 @@ impl From<&BusConfig> for PublishSettings {
             priority: config.defaults.priority,
             timeout: Duration::from_millis(config.redis.command_timeout_ms),
             source: config.service_name.clone().unwrap_or_else(|| "ossa-event-bus".to_owned()),
+            length_max: config.limits.max_stream_length,
             payload_bytes_max: config.limits.max_payload_bytes,
             pending_max: config.limits.max_pending_publishes,
             journal: config.into(),
@@ -374,7 +377,17 @@ impl Task {
             let ttl_ms = event::seconds_to_ms(meta.ttl);
             let tail = self.plain_tail.get_or_insert_with(|| event::pack_tail(&meta));
             let meta = event::pack_with(meta.id, meta.timestamp_ms, tail);
-            let event = NewEvent { partition, meta, data: data.to_owned(), ttl_ms, id, delay_ms: None, idempotency: None, cancelled: None };
+            let event = NewEvent {
+                partition,
+                meta,
+                data: data.to_owned(),
+                ttl_ms,
+                id,
+                delay_ms: None,
+                idempotency: None,
+                length_max: self.settings.length_max,
+                cancelled: None,
+            };
             return Ok(Draft { token, event, key: None, lane: self.settings.priority });
         }
         if self.last_options.0 != options {
@@ -413,6 +426,7 @@ impl Task {
             id,
             delay_ms,
             idempotency: options.idempotency.clone(),
+            length_max: self.settings.length_max,
             cancelled,
         };
         Ok(Draft { token, event, key: options.extras.partition_key.clone(), lane })

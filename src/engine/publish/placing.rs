@@ -153,6 +153,7 @@ mod tests {
             ttl_ms: None,
             delay_ms: None,
             idempotency: None,
+            length_max: None,
             cancelled: None,
         };
         Draft { token: 0, event, key: None, lane: Priority::Normal }

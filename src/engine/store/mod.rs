@@ -3,13 +3,14 @@
 //! Two implementations, [`redis`] and [`memory`], answer alike; `tests/conformance.rs` holds both to the
 //! rules written at the methods of [`Store`].
 
+mod deleting;
 mod exclusive;
 mod place;
 
 pub mod memory;
 pub mod redis;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
@@ -39,6 +40,8 @@ pub struct NewEvent {
     pub delay_ms: Option<u64>,
     /// A second event with this key within the window is not written.
     pub idempotency: Option<Idempotency>,
+    /// Most entries of its stream where its type's [`StreamLayout`] names none (`limits.maxStreamLength`).
+    pub length_max: Option<u64>,
     /// Set while it is not sent yet: it is given up with `ERR_ABORTED`.
     pub cancelled: Option<Arc<AtomicBool>>,
 }
@@ -281,7 +284,7 @@ pub struct GroupState {
     pub name: String,
     /// Delivered, not acknowledged; waiting retries included.
     pub pending: u64,
-    /// Not delivered yet; `None` where the server cannot tell.
+    /// Not delivered yet; `None` where the server cannot tell and they are too many to be counted.
     pub lag: Option<u64>,
     /// Consumers known, without the store's own.
     pub consumers: Vec<String>,
@@ -302,6 +305,8 @@ pub struct PartitionState {
     pub last: Option<EntryId>,
     /// Its groups.
     pub groups: Vec<GroupState>,
+    /// Those of the groups' consumers whose lease runs, each once.
+    pub live: BTreeSet<String>,
 }
 
 /// What keeps and what ends an entry, see design "Keeping and trimming".
@@ -309,12 +314,27 @@ pub struct PartitionState {
 pub struct Keeping {
     /// Acknowledged entries kept at most.
     pub keep_acknowledged: u64,
+    /// How long acknowledged entries are kept, ms, whatever their ttl; `None`: until their ttl is over.
+    pub keep_ms: Option<u64>,
+    /// Without any group all entries count as acknowledged; else they stay until their ttl is over.
+    pub without_group: bool,
     /// ttl of events that do not name one, ms; `None`: they never expire.
     pub default_ttl_ms: Option<u64>,
     /// Dead letters older than this go, ms.
     pub dead_letter_retention_ms: u64,
     /// Whether an expired event becomes a dead letter.
     pub dead_letters: bool,
+}
+
+impl Keeping {
+    /// The same for a type that is laid out so, see `createStream`.
+    #[must_use]
+    pub fn of(self, layout: Option<&StreamLayout>) -> Self {
+        let Some(layout) = layout.filter(|layout| layout.keep_count.is_some() || layout.keep_ms.is_some()) else { return self };
+        // Kept by time alone, their number is bounded by the stream's length.
+        let by_time = || layout.keep_ms.and(layout.length_max).unwrap_or(self.keep_acknowledged);
+        Self { keep_acknowledged: layout.keep_count.unwrap_or_else(by_time), keep_ms: layout.keep_ms, without_group: true, ..self }
+    }
 }
 
 /// What one [`Store::sweep`] did.
@@ -562,8 +582,18 @@ pub trait Store: Exclusive + Send + Sync + 'static {
     /// group and pattern with other options.
     async fn join(&self, spec: &GroupSpec, start: StartFrom, consumer: &str) -> Result<Vec<Partition>>;
 
-    /// `consumer` no longer holds `spec`. The group stays.
+    /// `consumer` no longer holds `spec`. The group stays, unless it is ephemeral and this was its last holder: then it
+    /// ends as by [`Store::delete_group`], in the same step as far as a [`Store::join`] can see.
     async fn leave(&self, spec: &GroupSpec, consumer: &str) -> Result<()>;
+
+    /// Removes the group's subscription to `pattern`, and the group with all that waits in it from every matching
+    /// partition that no other pattern of the group covers. Answers whether there was any of it. `ERR_INVALID_ARGUMENT`
+    /// while a holder or a consumer of it is alive, and for an event type that the group reads by a pattern only.
+    async fn delete_group(&self, pattern: &str, group: &str) -> Result<bool>;
+
+    /// Ends ephemeral groups of which no holder is alive, and finishes deletions whose process ended midway. Answers the
+    /// subscriptions removed.
+    async fn end_groups(&self) -> Result<Vec<GroupSpec>>;
 
     /// Makes the group again where it is missing: after `after` where the stream has entries up to there, else
     /// from the beginning. Answers whether it had been missing.
@@ -571,6 +601,8 @@ pub trait Store: Exclusive + Send + Sync + 'static {
 
     /// Writes events of one bucket, in order; calls for one bucket take effect in the order of the calls (the
     /// call, not the polling of the future, decides). Exactly once over lost connections. One result an event.
+    /// `ERR_STREAM_FULL` where the stream has as many entries as it may and none of them can go; a delayed event is
+    /// never refused so, nor is it when it is due.
     fn append(&self, bucket: Bucket, events: Vec<NewEvent>) -> BoxFuture<'static, Vec<Result<Appended>>>;
 
     /// A reader for `group`, and what wakes it.

@@ -5,7 +5,7 @@ use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
-use crate::engine::error::{Error, Result};
+use crate::engine::error::{Code, Error, Result};
 use crate::engine::event::Priority;
 
 /// Number of buckets: units of placement. All keys of one partition of a type live in one bucket.
@@ -104,6 +104,22 @@ impl StreamLayout {
              with the same partitionKey have to stay in one partition. Use {noted}, or a new event type"
         );
         Error::argument("config.partitions", message)
+    }
+
+    /// The error of whoever publishes to a stream that is full: it has `limit` entries.
+    pub fn full(partition: &Partition, limit: u64) -> Error {
+        let message = format!(
+            "the stream of '{}' has {limit} events, as many as it may (maxLength of createStream, or limits.maxStreamLength), and not one \
+             of them is acknowledged by every group: publish again when consumers have caught up, add consumers, or raise the bound",
+            partition.event_type
+        );
+        Error::new(Code::StreamFull, message).with("eventType", &*partition.event_type).with("limit", limit)
+    }
+
+    /// To how many entries a full stream is brought down where acknowledged ones can go, so that `count` more fit: by a
+    /// part of it at least, so that it need not be done for each event.
+    pub fn length_with_room(length_max: u64, count: u64) -> u64 {
+        length_max.saturating_sub(count.max((length_max / 20).clamp(1, 1000)))
     }
 
     /// The partition of events with this key, part of the layout.

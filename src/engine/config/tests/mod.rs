@@ -194,13 +194,17 @@ fn what_is_not_in_this_version_is_named_with_its_path() {
         (at("redis.tls", json!(true)), "redis.tls"),
         (at("redis.url", json!("rediss://h")), "redis.tls"),
         (at("durability.fsync", json!(true)), "durability"),
-        (at("limits.maxStreamLength", json!(5)), "limits.maxStreamLength"),
     ] {
         let error = bus(&argument, &[]).unwrap().unsupported().expect(path);
         assert_eq!((error.code, &error.details["path"]), (Code::Disabled, &json!(path)));
     }
-    for argument in [json!({}), at("redis.url", json!("memory://")), at("durability.waitReplicas", json!(0)), at("redis.tls", json!(false))]
-    {
+    for argument in [
+        json!({}),
+        at("limits.maxStreamLength", json!(5)),
+        at("redis.url", json!("memory://")),
+        at("durability.waitReplicas", json!(0)),
+        at("redis.tls", json!(false)),
+    ] {
         assert!(bus(&argument, &[]).unwrap().unsupported().is_none(), "{argument}");
     }
     let registry = resolve_registry(&at("redis.tls", json!(true)), &env::none).unwrap();

@@ -20,6 +20,9 @@ use crate::engine::name;
 use crate::engine::options::{Start, SubscribeOptions};
 use crate::engine::store::{Disposal, GroupSpec, Partition, Reader, StartFrom, Store, Waker};
 
+/// How long closing a subscription waits for its group to end; the keeper makes up for what was not done.
+const LEAVE_MAX: Duration = Duration::from_secs(2);
+
 impl Actor {
     pub(super) fn subscribe(&mut self, id: u32, pattern: String, options: SubscribeOptions, reply: oneshot::Sender<Subscribed>) {
         if self.stopping.is_some() {
@@ -93,14 +96,14 @@ impl Actor {
     pub(super) fn joined(&mut self, id: u32, spec: GroupSpec, result: Result<(Vec<Partition>, Lapsed)>) {
         // Gone when the bus was stopped or the subscription closed in the meantime.
         let Some(Joining { sub, reply }) = self.joining.remove(&id) else {
-            self.leave_spec(spec);
+            self.leave_spec(spec, None);
             return;
         };
         let (partitions, lapsed) = match result {
             Ok(joined) => joined,
             Err(error) => {
                 // It may have got as far as to be noted.
-                self.leave_spec(spec);
+                self.leave_spec(spec, None);
                 let _ = reply.send(Err(error));
                 return;
             }
@@ -194,9 +197,10 @@ impl Actor {
                 self.counters.subscriptions.fetch_sub(1, Ordering::Relaxed);
                 let about = json!({ "eventType": sub.pattern, "group": &**group, "consumer": &*self.consumer });
                 self.said.push(Lifecycle(Kind::SubscriptionCancelled, about));
-                self.leave(&group, &sub);
+                self.leave(&group, &sub, reply);
+            } else {
+                let _ = reply.send(Ok(()));
             }
-            let _ = reply.send(Ok(()));
         }
     }
 
@@ -221,7 +225,7 @@ impl Actor {
     }
 
     /// What the group does not read any more is given up, in the store too.
-    fn leave(&mut self, group_name: &GroupName, sub: &Sub) {
+    fn leave(&mut self, group_name: &GroupName, sub: &Sub, reply: oneshot::Sender<Result<()>>) {
         let Some(group) = self.groups.get_mut(group_name) else { return };
         let id = group.id.clone();
         let unread: Vec<Partition> = group.partitions.keys().filter(|p| group.matching(p).next().is_none()).cloned().collect();
@@ -233,7 +237,14 @@ impl Actor {
             // Its reader ends with the channel.
             self.groups.remove(group_name);
         }
-        self.leave_spec(sub.spec(group_name));
+        // A group that ends with its last consumer is gone when its subscription is closed.
+        let waits = if sub.options.ephemeral {
+            Some(reply)
+        } else {
+            let _ = reply.send(Ok(()));
+            None
+        };
+        self.leave_spec(sub.spec(group_name), waits);
         if !unread.is_empty() {
             self.unread.push(Unread { group: id, partitions: unread, reader_ended: false });
         }
@@ -270,16 +281,28 @@ impl Actor {
         }
     }
 
-    /// Gives up a spec, unless another subscription has the same.
-    fn leave_spec(&mut self, spec: GroupSpec) {
+    /// Gives up a spec, unless another subscription has the same. Who waits for it hears when it is done, or after a while.
+    fn leave_spec(&mut self, spec: GroupSpec, waits: Option<oneshot::Sender<Result<()>>>) {
         let open = self.groups.values().filter(|group| **group.id.name == *spec.group).flat_map(|group| &group.subs);
         let coming = self.joining.values().map(|joining| &joining.sub).filter(|sub| **self.group_of(sub) == *spec.group);
         if open.chain(coming).any(|sub| sub.pattern == spec.pattern) {
+            if let Some(waits) = waits {
+                let _ = waits.send(Ok(()));
+            }
             return;
         }
         let (store, consumer) = (self.store.clone(), self.consumer.clone());
         self.work.push(Box::pin(async move {
-            if let Err(error) = store.leave(&spec, &consumer).await {
+            let mut leaving = store.leave(&spec, &consumer);
+            let in_time = tokio::time::timeout(LEAVE_MAX, &mut leaving).await;
+            if let Some(waits) = waits {
+                let _ = waits.send(Ok(()));
+            }
+            let left = match in_time {
+                Ok(left) => left,
+                Err(_) => leaving.await,
+            };
+            if let Err(error) = left {
                 tracing::debug!(%error, "leaving a group");
             }
             Done::Nothing

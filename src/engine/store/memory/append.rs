@@ -2,9 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use super::super::{Appended, Body, Bucket, Idempotency, NewEvent};
+use super::super::{Appended, Body, Bucket, Idempotency, NewEvent, StreamLayout};
 use super::state::State;
 use super::stream::Stream;
+use crate::engine::error::Result;
 
 /// Events published for later, in the order in which they fall due.
 #[derive(Debug, Default)]
@@ -45,38 +46,61 @@ pub(super) struct IdempotencyKeys {
 }
 
 impl IdempotencyKeys {
-    /// The id of the event first published with the key, if its window has not ended; else remembers this one.
-    pub(super) fn check(&mut self, key: &Idempotency, event_id: &str, now_ms: u64) -> Option<String> {
+    /// The id of the event first published with the key, if its window has not ended.
+    fn first(&mut self, key: &Idempotency, now_ms: u64) -> Option<String> {
         while self.by_end.first().is_some_and(|(end_ms, _)| *end_ms <= now_ms) {
             if let Some((_, ended)) = self.by_end.pop_first() {
                 self.seen.remove(&ended);
             }
         }
-        if let Some(first) = self.seen.get(&key.key) {
-            return Some(first.clone());
-        }
+        self.seen.get(&key.key).cloned()
+    }
+
+    /// Remembers the event as the first with the key.
+    fn remember(&mut self, key: &Idempotency, event_id: &str, now_ms: u64) {
         let end_ms = now_ms.saturating_add(key.window_ms);
         self.seen.insert(key.key.clone(), event_id.to_owned());
         self.by_end.insert((end_ms, key.key.clone()));
-        None
     }
 }
 
+/// How many entries a stream may have.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Bound {
+    /// At this number an event is refused, unless acknowledged entries can go.
+    pub(super) length_max: Option<u64>,
+    /// Without any group all of them can.
+    pub(super) without_group: bool,
+}
+
 impl Stream {
-    /// Adds the event, now or when it is due, unless its idempotency key was seen.
-    pub(super) fn append(&mut self, event: NewEvent, now_ms: u64) -> Appended {
+    /// Adds the event, now or when it is due, unless its idempotency key was seen. `ERR_STREAM_FULL`: see [`Bound`].
+    pub(super) fn append(&mut self, event: NewEvent, bound: Bound, now_ms: u64) -> Result<Appended> {
         if let Some(key) = &event.idempotency
-            && let Some(first) = self.keys.check(key, &event.id, now_ms)
+            && let Some(first) = self.keys.first(key, now_ms)
         {
-            return Appended::Duplicate(first);
+            return Ok(Appended::Duplicate(first));
         }
-        match event.delay_ms {
-            Some(delay_ms) if delay_ms > 0 => self.delayed.add(event, now_ms.saturating_add(delay_ms)),
-            _ => {
+        let delay_ms = event.delay_ms.filter(|delay_ms| *delay_ms > 0);
+        if let Some(length_max) = bound.length_max
+            && delay_ms.is_none()
+            && self.entries.len() as u64 >= length_max
+        {
+            self.make_room(StreamLayout::length_with_room(length_max, 1), bound.without_group);
+            if self.entries.len() as u64 >= length_max {
+                return Err(StreamLayout::full(&event.partition, length_max));
+            }
+        }
+        if let Some(key) = &event.idempotency {
+            self.keys.remember(key, &event.id, now_ms);
+        }
+        match delay_ms {
+            Some(delay_ms) => self.delayed.add(event, now_ms.saturating_add(delay_ms)),
+            None => {
                 self.entries.add(Self::body(event), now_ms);
             }
         }
-        Appended::Stored
+        Ok(Appended::Stored)
     }
 
     /// The body of a plain new event.

@@ -30,6 +30,8 @@ impl State {
     /// See [`Store::renew`](super::super::Store::renew). A lapsed lease is not taken up again before its release.
     pub(super) fn renew(&mut self, known: &mut KnownLeases, consumer: &str, buckets: &[Bucket], lease_ms: u64, now_ms: u64) -> bool {
         let mut all_ran = true;
+        self.present.retain(|_, end_ms| *end_ms > now_ms);
+        self.present.insert(consumer.to_owned(), now_ms.saturating_add(lease_ms));
         for bucket in buckets {
             let leases = &mut self.bucket_mut(*bucket).leases;
             let key = (*bucket, consumer.to_owned());
@@ -45,6 +47,7 @@ impl State {
 
     /// See [`Store::release`](super::super::Store::release).
     pub(super) fn release(&mut self, known: &mut KnownLeases, consumer: &str, buckets: &[Bucket]) {
+        self.present.remove(consumer);
         for bucket in buckets {
             self.bucket_mut(*bucket).leases.consumers.remove(consumer);
             known.remove(&(*bucket, consumer.to_owned()));

@@ -1,11 +1,13 @@
 //! The embedded store of `memory://`: the semantics of the Redis store, within the process.
 //!
 //! Reading order: `entries` and `stream` (one partition), `append` (how events come in), `reader` (how they go out),
-//! `settle` (what becomes of them), `lease` (who is alive), `dead_letters`, `sweep` (what goes), `history` (looking at it), `state` (all of it
+//! `settle` (what becomes of them), `lease` (who is alive), `deleting` (how groups
+//! end), `dead_letters`, `sweep` (what goes), `state` (all of it
 //! under one lock), `shared` (who shares it).
 
 mod append;
 mod dead_letters;
+mod deleting;
 mod entries;
 mod exclusive;
 mod history;
@@ -195,7 +197,26 @@ impl Store for MemoryStore {
     }
 
     async fn leave(&self, spec: &GroupSpec, consumer: &str) -> Result<()> {
-        self.with(|state, _| state.leave(spec, consumer))
+        self.with_news(|state, now_ms| {
+            state.leave(spec, consumer, now_ms);
+            ((), spec.is_ephemeral())
+        })
+    }
+
+    async fn delete_group(&self, pattern: &str, group: &str) -> Result<bool> {
+        self.with_news(|state, now_ms| {
+            let deleted = state.delete_group(pattern, group, now_ms);
+            let changed = matches!(deleted, Ok(true));
+            (deleted, changed)
+        })?
+    }
+
+    async fn end_groups(&self) -> Result<Vec<GroupSpec>> {
+        self.with_news(|state, now_ms| {
+            let ended = state.end_groups(now_ms);
+            let changed = !ended.is_empty();
+            (ended, changed)
+        })
     }
 
     async fn restore_group(&self, partition: &Partition, group: &str, after: EntryId) -> Result<bool> {
@@ -270,7 +291,7 @@ impl Store for MemoryStore {
     }
 
     async fn inspect(&self, partition: &Partition) -> Result<Option<PartitionState>> {
-        self.with(|state, _| state.inspect(partition))
+        self.with(|state, now_ms| state.inspect(partition, now_ms))
     }
 
     async fn dead_letters(

@@ -7,6 +7,7 @@ use std::sync::{Arc, Weak};
 use tokio::sync::Notify;
 
 use super::super::{Appended, Bucket, EntryId, GroupSpec, NewEvent, Partition, PartitionState, StartFrom, StreamLayout, Topology};
+use super::append::Bound;
 use super::dead_letters::DeadLetters;
 use super::lease::Leases;
 use super::stream::Stream;
@@ -14,7 +15,7 @@ use crate::engine::error::{Code, Error, Result};
 use crate::engine::name;
 
 /// How long after its join a member counts as live without a lease, ms: it takes its leases right after.
-const JOIN_GRACE_MS: u64 = 10_000;
+pub(super) const JOIN_GRACE_MS: u64 = 10_000;
 
 /// One unit of placement.
 #[derive(Debug, Default)]
@@ -24,27 +25,38 @@ pub(super) struct BucketState {
     pub(super) leases: Leases,
 }
 
-fn is_live(buckets: &BTreeMap<Bucket, BucketState>, holder: &str, joined_ms: u64, now_ms: u64) -> bool {
-    joined_ms.saturating_add(JOIN_GRACE_MS) > now_ms || buckets.values().any(|bucket| bucket.leases.is_live(holder, now_ms))
-}
-
 /// A durable subscription and its members, with the time of their joins.
 #[derive(Debug)]
-struct Spec {
-    options: String,
-    holders: HashMap<String, u64>,
+pub(super) struct Spec {
+    pub(super) options: String,
+    pub(super) holders: HashMap<String, u64>,
 }
 
 /// All that a memory store holds.
 #[derive(Debug, Default)]
 pub(super) struct State {
-    buckets: BTreeMap<Bucket, BucketState>,
+    pub(super) buckets: BTreeMap<Bucket, BucketState>,
+    /// Consumers that are there, whether they have a lease in a bucket yet or not: until when, ms.
+    pub(super) present: HashMap<String, u64>,
     /// By group and pattern.
-    specs: BTreeMap<(String, String), Spec>,
+    pub(super) specs: BTreeMap<(String, String), Spec>,
     /// By event type.
     layouts: BTreeMap<String, StreamLayout>,
     /// Wakes the readers of a group; gone with the last of them.
-    signals: HashMap<String, Weak<Notify>>,
+    pub(super) signals: HashMap<String, Weak<Notify>>,
+}
+
+/// Whether the holder has a lease, or joined so lately that it may not have one yet.
+pub(super) fn is_live(
+    buckets: &BTreeMap<Bucket, BucketState>,
+    present: &HashMap<String, u64>,
+    holder: &str,
+    joined_ms: u64,
+    now_ms: u64,
+) -> bool {
+    joined_ms.saturating_add(JOIN_GRACE_MS) > now_ms
+        || present.get(holder).is_some_and(|end_ms| *end_ms > now_ms)
+        || buckets.values().any(|bucket| bucket.leases.is_live(holder, now_ms))
 }
 
 impl State {
@@ -152,7 +164,11 @@ impl State {
     /// See [`Exclusive::members`](super::super::Exclusive::members).
     pub(super) fn members(&self, spec: &GroupSpec, now_ms: u64) -> usize {
         let holders = self.specs.get(&(spec.group.clone(), spec.pattern.clone())).map(|spec| &spec.holders);
-        holders.into_iter().flatten().filter(|(holder, joined_ms)| is_live(&self.buckets, holder, **joined_ms, now_ms)).count()
+        holders
+            .into_iter()
+            .flatten()
+            .filter(|(holder, joined_ms)| is_live(&self.buckets, &self.present, holder, **joined_ms, now_ms))
+            .count()
     }
 
     /// Makes `consumer` a holder of the spec, unless a live one holds it with other options.
@@ -163,7 +179,7 @@ impl State {
             self.specs.insert(key, Spec { options: spec.options.clone(), holders });
             return Ok(true);
         };
-        known.holders.retain(|holder, joined_ms| is_live(&self.buckets, holder, *joined_ms, now_ms));
+        known.holders.retain(|holder, joined_ms| is_live(&self.buckets, &self.present, holder, *joined_ms, now_ms));
         let changed = known.options != spec.options;
         if changed && known.holders.keys().any(|holder| holder != consumer) {
             return Err(Error::argument(
@@ -180,9 +196,12 @@ impl State {
     }
 
     /// See [`Store::leave`](super::super::Store::leave).
-    pub(super) fn leave(&mut self, spec: &GroupSpec, consumer: &str) {
+    pub(super) fn leave(&mut self, spec: &GroupSpec, consumer: &str, now_ms: u64) {
         if let Some(known) = self.specs.get_mut(&(spec.group.clone(), spec.pattern.clone())) {
             known.holders.remove(consumer);
+            if spec.is_ephemeral() && known.holders.is_empty() {
+                self.end_group(&spec.group, &spec.pattern, Some(consumer), now_ms);
+            }
         }
     }
 
@@ -208,7 +227,13 @@ impl State {
             if self.stream(&at).is_none() {
                 is_new |= self.open_partition(&at);
             }
-            let appended = self.stream_mut(&at).map_or(Appended::Stored, |stream| stream.append(event, now_ms));
+            let layout = self.layouts.get(&*at.event_type);
+            let bound = Bound {
+                length_max: layout.and_then(|layout| layout.length_max).or(event.length_max),
+                without_group: layout.is_some_and(|layout| layout.keep_count.is_some() || layout.keep_ms.is_some()),
+            };
+            let Some(stream) = self.stream_mut(&at) else { return Ok(Appended::Stored) };
+            let appended = stream.append(event, bound, now_ms)?;
             grown.insert(at);
             Ok(appended)
         });
@@ -220,7 +245,11 @@ impl State {
     }
 
     /// See [`Store::inspect`](super::super::Store::inspect).
-    pub(super) fn inspect(&self, at: &Partition) -> Option<PartitionState> {
-        self.stream(at).map(Stream::state)
+    pub(super) fn inspect(&self, at: &Partition, now_ms: u64) -> Option<PartitionState> {
+        let mut state = self.stream(at)?.state();
+        let leases = &self.buckets.get(&at.bucket())?.leases;
+        let consumers = state.groups.iter().flat_map(|group| &group.consumers);
+        state.live = consumers.filter(|consumer| leases.is_live(consumer, now_ms)).cloned().collect();
+        Some(state)
     }
 }

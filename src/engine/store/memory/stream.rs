@@ -110,7 +110,14 @@ impl Stream {
         let mut groups: Vec<GroupState> = self.groups.iter().map(|(name, group)| self.group_state(name, group)).collect();
         groups.sort_by(|a, b| a.name.cmp(&b.name));
         let (first, last) = self.entries.ends();
-        PartitionState { length: self.entries.len() as u64, size_bytes: self.entries.size_bytes() as u64, first, last, groups }
+        PartitionState {
+            length: self.entries.len() as u64,
+            size_bytes: self.entries.size_bytes() as u64,
+            first,
+            last,
+            groups,
+            live: BTreeSet::new(),
+        }
     }
 
     fn group_state(&self, name: &str, group: &Group) -> GroupState {

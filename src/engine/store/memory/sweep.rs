@@ -71,32 +71,67 @@ impl Expiry<'_> {
     }
 }
 
-/// Removes what every group is done with and what is too much or too old. Pending entries stay where they are and
-/// hold up nothing behind them.
+/// What every group is done with.
+struct Done {
+    pending: HashSet<EntryId>,
+    /// Up to here all groups have come; `None`: there is no group.
+    delivered: Option<EntryId>,
+    /// How many entries that are.
+    count: u64,
+}
+
+impl Done {
+    fn of(stream: &Stream, without_group: bool) -> Self {
+        let pending: HashSet<EntryId> = stream.groups.values().flat_map(|group| group.pending.keys().copied()).collect();
+        let delivered = stream.groups.values().map(|group| group.last_delivered).min();
+        let count = match delivered {
+            Some(floor) => stream.entries.rank(floor) - pending.iter().filter(|id| **id <= floor).count(),
+            None if without_group => stream.entries.len(),
+            None => 0,
+        };
+        Self { pending, delivered, count: count as u64 }
+    }
+
+    /// Removes the first `too_many` of them, and those that are `old`. Pending entries stay where they are and hold up
+    /// nothing behind them.
+    fn remove(&self, stream: &mut Stream, mut too_many: u64, old: impl Fn(&Stored) -> bool, swept: &mut Swept) {
+        let mut removed = 0;
+        swept.removed = stream.entries.remove_from_front(|entry| {
+            if self.delivered.is_some_and(|floor| entry.id > floor) {
+                return None;
+            }
+            if self.pending.contains(&entry.id) || (too_many == 0 && !old(entry)) {
+                return Some(true);
+            }
+            if removed == SWEEP_MAX {
+                swept.more = true;
+                return None;
+            }
+            removed += 1;
+            too_many = too_many.saturating_sub(1);
+            Some(false)
+        });
+    }
+}
+
+/// Removes what every group is done with and what is too much or too old.
 fn remove_done(stream: &mut Stream, keeping: &Keeping, now_ms: u64, swept: &mut Swept) {
-    let pending: HashSet<EntryId> = stream.groups.values().flat_map(|group| group.pending.keys().copied()).collect();
-    let delivered = stream.groups.values().map(|group| group.last_delivered).min();
-    let mut too_many = delivered.map_or(0, |floor| {
-        let done = stream.entries.rank(floor) - pending.iter().filter(|id| **id <= floor).count();
-        (done as u64).saturating_sub(keeping.keep_acknowledged)
-    });
-    let mut removed = 0;
-    swept.removed = stream.entries.remove_from_front(|entry| {
-        if delivered.is_some_and(|floor| entry.id > floor) {
-            return None;
+    let done = Done::of(stream, keeping.without_group);
+    let too_many = done.count.saturating_sub(keeping.keep_acknowledged);
+    let old = |entry: &Stored| match keeping.keep_ms {
+        Some(keep_ms) => entry.id.ms.saturating_add(keep_ms) <= now_ms,
+        None => entry.expired(keeping.default_ttl_ms, now_ms),
+    };
+    done.remove(stream, too_many, old, swept);
+}
+
+impl Stream {
+    /// Removes entries that every group is done with, until `length` are left or there are no more of them.
+    pub(super) fn make_room(&mut self, length: u64, without_group: bool) {
+        let done = Done::of(self, without_group);
+        let too_many = done.count.min((self.entries.len() as u64).saturating_sub(length));
+        if too_many > 0 {
+            done.remove(self, too_many, |_| false, &mut Swept::default());
         }
-        if pending.contains(&entry.id) {
-            return Some(true);
-        }
-        if too_many == 0 && !entry.expired(keeping.default_ttl_ms, now_ms) {
-            return Some(true);
-        }
-        if removed == SWEEP_MAX {
-            swept.more = true;
-            return None;
-        }
-        removed += 1;
-        too_many = too_many.saturating_sub(1);
-        Some(false)
-    });
+    }
 }

@@ -8,25 +8,52 @@ use std::time::Duration;
 
 use redis::{Cmd, Value};
 use serde::Deserialize;
+use tokio::time::Instant;
 
 use super::super::{Bucket, EntryId, GroupSpec, Partition, StartFrom, Topology};
 use super::{Shared, keys, reply, scripts};
 use crate::engine::error::{Code, Error, Result};
 use crate::engine::name;
 
+/// The news that a type or group came or went.
+pub(super) const TOPOLOGY: &str = "topology";
 /// A holder of a group that has no lease yet counts as alive for so long after it joined.
 const JOIN_GRACE: Duration = Duration::from_secs(10);
 /// More holders than this and the dead among them are looked for.
 const HOLDERS_BEFORE_CLEANING: i64 = 16;
 
 #[derive(Deserialize)]
-struct StoredSpec {
-    options: String,
+pub(super) struct StoredSpec {
+    pub(super) options: String,
     #[serde(default)]
     holders: serde_json::Value,
+    /// It is being deleted: by whom, and since when, ms.
+    #[serde(default)]
+    going: Option<(String, f64)>,
 }
 
-fn field(spec: &GroupSpec) -> String {
+impl StoredSpec {
+    /// Consumers that hold it, with ms since they joined.
+    pub(super) fn holders(&self, now_ms: u64) -> Vec<(String, u64)> {
+        let holders = self.holders.as_object().into_iter().flatten();
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // ms since 1970
+        let joined = |joined: &serde_json::Value| joined.as_f64().unwrap_or(0.0) as u64;
+        holders.map(|(holder, at)| (holder.clone(), now_ms.saturating_sub(joined(at)))).collect()
+    }
+
+    /// Whether its deletion was begun that long ago, and is not finished.
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // ms since 1970
+    pub(super) fn going_for(&self, now_ms: u64) -> Option<Duration> {
+        self.going.as_ref().map(|(_, since)| Duration::from_millis(now_ms.saturating_sub(*since as u64)))
+    }
+}
+
+/// A deletion that takes longer has been given up by its process. Said in the scripts, too.
+pub(super) const GOING_MAX: Duration = Duration::from_secs(10);
+/// Pause before a group that is being deleted is joined, or deleted, again.
+pub(super) const GOING_PAUSE: Duration = Duration::from_millis(20);
+
+pub(super) fn field(spec: &GroupSpec) -> String {
     format!("{} {}", spec.group, spec.pattern)
 }
 
@@ -49,10 +76,15 @@ impl Shared {
         Ok(topology)
     }
 
-    fn read_groups(&self) -> Cmd {
+    pub(super) fn read_groups(&self) -> Cmd {
         let mut groups = redis::cmd("HGETALL");
         groups.arg(self.keys.global("groups"));
         groups
+    }
+
+    /// All groups with their patterns, without those that are being deleted.
+    pub(super) async fn specs(&self) -> Result<Vec<GroupSpec>> {
+        specs(self.control.query(self.read_groups()).await?)
     }
 
     fn read_partitions(&self, bucket: Bucket) -> Cmd {
@@ -91,20 +123,29 @@ impl Shared {
         let bucket = partition.bucket();
         let mut open = scripts::call(&scripts::OPEN, &[&self.keys.stream(partition), &self.keys.in_bucket(bucket, "partitions")]);
         open.arg(keys::member(partition));
-        for group in groups {
+        for group in &groups {
             open.arg(group);
         }
         self.slot(bucket).query(open).await?;
+        if !groups.is_empty() {
+            // A group deleted since they were read is not to come back by this.
+            let left = self.specs().await?;
+            for group in groups.iter().filter(|group| !left.iter().any(|spec| spec.covers(group, &partition.event_type))) {
+                if let Err(consumer) = self.drop_group(partition, group, None, false).await? {
+                    tracing::debug!(group, consumer, "a deleted group is in use again");
+                }
+            }
+        }
         if new {
-            self.announce().await;
+            self.announce(TOPOLOGY).await;
         }
         Ok(())
     }
 
     /// Tells other processes to read the topology again. A lost message is made up for by their regular look.
-    pub async fn announce(&self) {
+    pub async fn announce(&self, news: &str) {
         let mut publish = redis::cmd("PUBLISH");
-        publish.arg(self.keys.global("changes")).arg("topology");
+        publish.arg(self.keys.global("changes")).arg(news);
         if let Err(error) = self.control.query(publish).await {
             tracing::debug!(%error, "a change could not be announced");
         }
@@ -142,7 +183,7 @@ impl Shared {
             }
         }
         if new {
-            self.announce().await;
+            self.announce(TOPOLOGY).await;
         }
         Ok(partitions)
     }
@@ -150,8 +191,9 @@ impl Shared {
     /// Notes the consumer as holder; answers whether group and pattern are new.
     async fn hold(&self, spec: &GroupSpec, consumer: &str) -> Result<bool> {
         let mut dead: Vec<String> = Vec::new();
-        // Twice: the second time without the holders that turned out to be dead.
-        for _ in 0..3 {
+        let (mut tries, begun) = (0, Instant::now());
+        // Again without the holders that turned out to be dead, and when a deletion under way is over.
+        while tries < 3 {
             let mut join = scripts::call(&scripts::JOIN, &[&self.keys.global("groups")]);
             join.arg(field(spec)).arg(&spec.options).arg(consumer).arg(&dead);
             let parts = reply::list(self.control.query(join).await?)?;
@@ -161,6 +203,14 @@ impl Shared {
                 }
                 return Ok(parts.get(1).map(reply::int).transpose()? == Some(1));
             }
+            if parts.first().map(reply::int).transpose()? == Some(2) {
+                if begun.elapsed() > GOING_MAX + GOING_MAX {
+                    break;
+                }
+                tokio::time::sleep(GOING_PAUSE).await;
+                continue;
+            }
+            tries += 1;
             let mut rest = parts.into_iter().skip(1);
             let in_force = reply::text(rest.next().unwrap_or_default())?;
             let mut holders = Vec::new();
@@ -186,7 +236,7 @@ impl Shared {
     }
 
     /// Those of `holders` (with ms since they joined) that are dead.
-    async fn without_lease(&self, holders: &[(String, u64)]) -> Result<Vec<String>> {
+    pub(super) async fn without_lease(&self, holders: &[(String, u64)]) -> Result<Vec<String>> {
         let commands: Vec<redis::Cmd> = holders
             .iter()
             .map(|(holder, _)| {
@@ -226,29 +276,17 @@ impl Shared {
         if found == Value::Nil {
             return Ok(Vec::new());
         }
-        let Ok(stored) = serde_json::from_str::<StoredSpec>(&reply::text(found)?) else { return Ok(Vec::new()) };
-        let now = self.now_ms();
-        let holders = stored
-            .holders
-            .as_object()
-            .into_iter()
-            .flatten()
-            .map(|(holder, joined)| {
-                #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // ms since 1970
-                let joined = joined.as_f64().unwrap_or(0.0) as u64;
-                (holder.clone(), now.saturating_sub(joined))
-            })
-            .collect();
-        Ok(holders)
+        let stored = serde_json::from_str::<StoredSpec>(&reply::text(found)?);
+        Ok(stored.map(|stored| stored.holders(self.now_ms())).unwrap_or_default())
     }
 
-    /// Takes consumers off the holders.
-    pub async fn drop_holders(&self, spec: &GroupSpec, consumers: &[String]) -> Result<()> {
+    /// Takes consumers that are dead off the holders.
+    async fn drop_holders(&self, spec: &GroupSpec, consumers: &[String]) -> Result<()> {
         if consumers.is_empty() {
             return Ok(());
         }
         let mut leave = scripts::call(&scripts::LEAVE, &[&self.keys.global("groups")]);
-        leave.arg(field(spec)).arg(consumers);
+        leave.arg(field(spec)).arg("").arg(consumers);
         self.control.query(leave).await?;
         Ok(())
     }
@@ -269,8 +307,14 @@ impl Shared {
     }
 }
 
-/// Reads the hash of groups.
+/// Reads the hash of groups, without those that are being deleted.
 fn specs(value: Value) -> Result<Vec<GroupSpec>> {
+    let all = stored_specs(value)?.into_iter().filter(|(_, stored)| stored.going.is_none());
+    Ok(all.map(|(spec, _)| spec).collect())
+}
+
+/// Reads the hash of groups.
+pub(super) fn stored_specs(value: Value) -> Result<Vec<(GroupSpec, StoredSpec)>> {
     let mut specs = Vec::new();
     let mut pairs = reply::list(value)?.into_iter();
     while let (Some(key), Some(value)) = (pairs.next(), pairs.next()) {
@@ -279,9 +323,10 @@ fn specs(value: Value) -> Result<Vec<GroupSpec>> {
         let (Some((group, pattern)), Ok(stored)) = (key.split_once(' '), serde_json::from_str::<StoredSpec>(&reply::text(value)?)) else {
             continue;
         };
-        specs.push(GroupSpec { group: group.to_owned(), pattern: pattern.to_owned(), options: stored.options });
+        let spec = GroupSpec { group: group.to_owned(), pattern: pattern.to_owned(), options: stored.options.clone() };
+        specs.push((spec, stored));
     }
-    specs.sort_by(|a, b| (&a.group, &a.pattern).cmp(&(&b.group, &b.pattern)));
+    specs.sort_by(|(a, _), (b, _)| (&a.group, &a.pattern).cmp(&(&b.group, &b.pattern)));
     Ok(specs)
 }
 

@@ -1,6 +1,8 @@
 //! Looking: streams, groups, pending entries, the server itself.
 
-use redis::Value;
+use std::collections::BTreeSet;
+
+use redis::{Cmd, Value};
 
 use super::super::{EntryId, GroupState, Partition, PartitionState, StoreStatus};
 use super::{Shared, reply, scripts};
@@ -8,6 +10,8 @@ use crate::engine::error::Result;
 
 /// Ids of a consumer's pending entries read at once.
 const PAGE: usize = 1000;
+/// Calls that count what a group has not read, where the server cannot tell: 500 entries each, or 1 MiB.
+const COUNTS_MAX: usize = 20;
 
 fn is_missing(value: &Value) -> bool {
     matches!(value, Value::ServerError(error) if error.code() == "NOGROUP" || error.details().unwrap_or_default().contains("no such key"))
@@ -72,6 +76,7 @@ impl Shared {
             first: edge("first-entry")?,
             last: edge("last-entry")?,
             groups: Vec::new(),
+            live: BTreeSet::new(),
         };
         let groups = reply::list(next())?;
         // MEMORY may be forbidden to the user; the size is then unknown, not an error.
@@ -90,18 +95,52 @@ impl Shared {
                     names.push(name);
                 }
             }
+            let last_delivered = reply::field(&info, "last-delivered-id").map(reply::entry_id).transpose()?.unwrap_or_default();
             state.groups.push(GroupState {
                 name,
                 pending: number("pending")?.unwrap_or(0),
                 lag: match reply::field(&info, "lag") {
-                    Some(Value::Nil) | None => None,
+                    Some(Value::Nil) | None => self.count_after(partition, last_delivered).await?,
                     Some(lag) => Some(reply::count(lag)?),
                 },
                 consumers: names,
-                last_delivered: reply::field(&info, "last-delivered-id").map(reply::entry_id).transpose()?.unwrap_or_default(),
+                last_delivered,
             });
         }
+        let consumers: BTreeSet<&String> = state.groups.iter().flat_map(|group| &group.consumers).collect();
+        let looks: Vec<Cmd> = consumers
+            .iter()
+            .map(|consumer| {
+                let mut exists = redis::cmd("EXISTS");
+                exists.arg(self.keys.in_bucket(partition.bucket(), &format!("alive:{consumer}")));
+                exists
+            })
+            .collect();
+        let mut live = BTreeSet::new();
+        for (consumer, alive) in consumers.into_iter().zip(slot.run(&looks).await?) {
+            if reply::int(&alive)? == 1 {
+                live.insert(consumer.clone());
+            }
+        }
+        state.live = live;
         Ok(Some(state))
+    }
+
+    /// How many entries are behind that place; `None` where they are too many to be counted.
+    async fn count_after(&self, partition: &Partition, after: EntryId) -> Result<Option<u64>> {
+        let (mut sum, mut after) = (0, after.to_string());
+        for _ in 0..COUNTS_MAX {
+            let mut count = scripts::call(&scripts::LAG, &[&self.keys.stream(partition)]);
+            count.arg(&after);
+            let parts = reply::list(self.slot(partition.bucket()).query(count).await?)?;
+            let [counted, last, more] = parts.as_slice() else { return Err(reply::unexpected("lag.lua")) };
+            sum += reply::count(counted)?;
+            if reply::int(more)? == 0 {
+                return Ok(Some(sum));
+            }
+            after = reply::text(last.clone())?;
+        }
+        Ok(None)
     }
 
     /// See `Store::status`.

@@ -1,6 +1,8 @@
 //! How types are laid out: noted once a type, remembered by each process.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use redis::{Cmd, Value};
 
@@ -10,7 +12,37 @@ use crate::engine::env::lock;
 use crate::engine::error::{Error, Result};
 
 /// Layouts that this process knows. Only those other than the default: that is what every other type has.
-pub type Layouts = HashMap<String, StreamLayout>;
+#[derive(Default)]
+pub struct Layouts {
+    known: Mutex<HashMap<String, StreamLayout>>,
+    /// Some type's length is bounded: else nothing is to be looked up for an event.
+    bounded: AtomicBool,
+}
+
+impl Layouts {
+    /// What is known of the type.
+    pub fn get(&self, event_type: &str) -> StreamLayout {
+        lock(&self.known).get(event_type).cloned().unwrap_or_default()
+    }
+
+    /// How many entries a stream of the type may have.
+    pub fn length_max(&self, event_type: &str) -> Option<u64> {
+        if !self.bounded.load(Ordering::Acquire) {
+            return None;
+        }
+        lock(&self.known).get(event_type)?.length_max
+    }
+
+    fn learn(&self, event_type: &str, layout: &StreamLayout) {
+        if *layout != StreamLayout::default() {
+            lock(&self.known).insert(event_type.to_owned(), layout.clone());
+            self.bounded.fetch_or(layout.length_max.is_some(), Ordering::AcqRel);
+        }
+    }
+}
+
+/// What the news of a type's layout begin with.
+const NEWS: &str = "stream ";
 
 /// What this version cannot read is of a later one, which can only have added to it.
 fn parse(text: &str) -> StreamLayout {
@@ -40,21 +72,17 @@ impl Shared {
         while let (Some(event_type), Some(layout)) = (pairs.next(), pairs.next()) {
             let layout = parse(&reply::text(layout)?);
             if layout != StreamLayout::default() {
-                layouts.insert(reply::text(event_type)?, layout);
+                let event_type = reply::text(event_type)?;
+                self.layouts.learn(&event_type, &layout);
+                layouts.insert(event_type, layout);
             }
         }
-        lock(&self.layouts).extend(layouts.clone());
         Ok(layouts)
-    }
-
-    /// What this process knows of the type.
-    pub fn known_layout(&self, event_type: &str) -> StreamLayout {
-        lock(&self.layouts).get(event_type).cloned().unwrap_or_default()
     }
 
     /// Notes a layout again that this process knows, where it is gone (FLUSHALL): `None` for one that needs no note.
     pub fn note_layout(&self, event_type: &str) -> Result<Option<Cmd>> {
-        let layout = self.known_layout(event_type);
+        let layout = self.layouts.get(event_type);
         if layout == StreamLayout::default() {
             return Ok(None);
         }
@@ -66,15 +94,13 @@ impl Shared {
     /// See `Store::layout`.
     pub async fn layout(&self, event_type: &str) -> Result<StreamLayout> {
         let mut note = redis::cmd("HSETNX");
-        note.arg(self.layout_key()).arg(event_type).arg(to_text(&self.known_layout(event_type))?);
+        note.arg(self.layout_key()).arg(event_type).arg(to_text(&self.layouts.get(event_type))?);
         let mut get = redis::cmd("HGET");
         get.arg(self.layout_key()).arg(event_type);
         let mut values = self.control.run(&[note, get]).await?.into_iter();
         reply::int(&values.next().unwrap_or_default())?;
         let layout = parse(&reply::text(values.next().unwrap_or_default())?);
-        if layout != StreamLayout::default() {
-            lock(&self.layouts).insert(event_type.to_owned(), layout.clone());
-        }
+        self.layouts.learn(event_type, &layout);
         Ok(layout)
     }
 
@@ -86,8 +112,25 @@ impl Shared {
         if noted != i64::from(layout.partitions) {
             return Err(StreamLayout::other_partitions(event_type, noted, layout.partitions));
         }
-        lock(&self.layouts).insert(event_type.to_owned(), layout.clone());
-        self.announce().await;
+        self.layouts.learn(event_type, layout);
+        self.announce(&format!("{NEWS}{event_type}")).await;
         Ok(())
+    }
+
+    /// Takes in an announcement; `None`: some may have been missed. How long a stream may be, publishers hear by this.
+    pub async fn heard(&self, news: Option<&str>) -> Result<()> {
+        match news.map(|news| news.strip_prefix(NEWS)) {
+            None => self.layouts(self.control.query(self.read_layouts()).await?).map(drop),
+            Some(None) => Ok(()),
+            Some(Some(event_type)) => {
+                let mut get = redis::cmd("HGET");
+                get.arg(self.layout_key()).arg(event_type);
+                let value = self.control.query(get).await?;
+                if value != Value::Nil {
+                    self.layouts.learn(event_type, &parse(&reply::text(value)?));
+                }
+                Ok(())
+            }
+        }
     }
 }

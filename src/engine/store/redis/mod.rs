@@ -9,6 +9,7 @@ mod scripts;
 mod wire;
 
 mod dead_letters;
+mod deleting;
 mod exclusive;
 mod groups;
 mod history;
@@ -80,7 +81,7 @@ struct Shared {
     /// Server time less ours, ms.
     clock_offset_ms: AtomicI64,
     leases: std::sync::Mutex<upkeep::Leases>,
-    layouts: std::sync::Mutex<layouts::Layouts>,
+    layouts: Arc<layouts::Layouts>,
     reaps: upkeep::Reaps,
 }
 
@@ -182,7 +183,7 @@ impl RedisStore {
             link,
             clock_offset_ms: AtomicI64::new(0),
             leases: std::sync::Mutex::default(),
-            layouts: std::sync::Mutex::default(),
+            layouts: Arc::default(),
             reaps: upkeep::Reaps::default(),
         });
         Arc::new(Self {
@@ -205,9 +206,15 @@ impl RedisStore {
             {
                 pause = Duration::from_millis(50);
                 // What was said before is made up for by looking.
+                if let Err(error) = shared.heard(None).await {
+                    tracing::debug!(%error, "how types are laid out could not be read");
+                }
                 shared.link.tell(StoreEvent::TopologyChanged);
                 let mut messages = announcements.on_message();
-                while messages.next().await.is_some() {
+                while let Some(message) = messages.next().await {
+                    if let Err(error) = shared.heard(Some(&message.get_payload::<String>().unwrap_or_default())).await {
+                        tracing::debug!(%error, "how a type is laid out could not be read");
+                    }
                     shared.link.tell(StoreEvent::TopologyChanged);
                 }
             }
@@ -232,6 +239,13 @@ impl Store for RedisStore {
                 Box::pin(async move { shared.open_partition(&partition).await })
             })
         };
+        let roomer: writer::Roomer = {
+            let shared = self.shared.clone();
+            Arc::new(move |partition, length_max, count| {
+                let shared = shared.clone();
+                Box::pin(async move { shared.make_room(&partition, length_max, count).await })
+            })
+        };
         let writers = (0..self.writer_count)
             .map(|_| {
                 let settings = writer::Settings {
@@ -239,7 +253,8 @@ impl Store for RedisStore {
                     pipeline_size: self.settings.pipeline_size,
                     timeout: self.settings.command_timeout,
                 };
-                writer::Writer::start(self.shared.link.clone(), self.shared.keys.clone(), settings, opener.clone())
+                let makers = writer::Makers { opener: opener.clone(), roomer: roomer.clone(), layouts: self.shared.layouts.clone() };
+                writer::Writer::start(self.shared.link.clone(), self.shared.keys.clone(), settings, makers)
             })
             .collect();
         *lock(&self.writers) = Some(writers);
@@ -305,7 +320,15 @@ impl Store for RedisStore {
     }
 
     async fn leave(&self, spec: &GroupSpec, consumer: &str) -> Result<()> {
-        self.shared.drop_holders(spec, &[consumer.to_owned()]).await
+        self.shared.leave(spec, consumer).await
+    }
+
+    async fn delete_group(&self, pattern: &str, group: &str) -> Result<bool> {
+        self.shared.delete_group(pattern, group).await
+    }
+
+    async fn end_groups(&self) -> Result<Vec<GroupSpec>> {
+        self.shared.end_groups().await
     }
 
     async fn restore_group(&self, partition: &Partition, group: &str, after: EntryId) -> Result<bool> {

@@ -52,6 +52,14 @@ scripts! {
     JOIN = "join.lua",
     /// Drops holders of a group.
     LEAVE = "leave.lua",
+    /// Begins the deletion of a group.
+    END_GROUP = "end_group.lua",
+    /// Ends it.
+    GONE = "gone.lua",
+    /// Removes a group from a partition.
+    DROP_GROUP = "drop_group.lua",
+    /// Counts what a group has not read.
+    LAG = "lag.lua",
     /// Lets held entries wait.
     RETRY = "retry.lua",
     /// Dead-letters held entries.

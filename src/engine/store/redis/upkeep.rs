@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use redis::{Cmd, Value};
 
-use super::super::{BUCKETS, Bucket, Crashed, Expired, Keeping, Partition, Reaped, Swept};
+use super::super::{BUCKETS, Bucket, Crashed, Expired, Keeping, Partition, Reaped, StreamLayout, Swept};
 use super::{Shared, keys, reply, scripts};
 use crate::engine::env::lock;
 use crate::engine::error::Result;
@@ -17,6 +17,8 @@ const ENTRIES_A_CALL: usize = 1000;
 
 /// Every so many calls for a bucket, consumers that never had a lease are looked for, too.
 const DEEP_EVERY: u32 = 16;
+/// Calls for one partition to make room: each looks at a few hundred entries behind an old pending one.
+const ROOM_CALLS_MAX: usize = 50;
 /// Streams, or groups, asked about in one pipeline.
 const LOOKS_A_PIPELINE: usize = 100;
 
@@ -211,6 +213,34 @@ impl Shared {
 
     /// See `Store::sweep`.
     pub async fn sweep(&self, partition: &Partition, keeping: &Keeping) -> Result<Swept> {
+        self.sweep_to(partition, keeping, None).await
+    }
+
+    /// Makes room in a full stream for `count` entries or more, as far as there are entries that every group is done
+    /// with. Answers whether any went.
+    pub async fn make_room(&self, partition: &Partition, length_max: u64, count: u64) -> Result<bool> {
+        let layout = self.layouts.get(&partition.event_type);
+        // Nothing but the length decides: how long entries are kept otherwise does not matter now.
+        let by_length = Keeping {
+            keep_acknowledged: 0,
+            keep_ms: None,
+            without_group: false,
+            default_ttl_ms: None,
+            dead_letter_retention_ms: 0,
+            dead_letters: false,
+        };
+        let keeping = Keeping { keep_ms: None, ..by_length.of(Some(&layout)) };
+        for _ in 0..ROOM_CALLS_MAX {
+            let swept = self.sweep_to(partition, &keeping, Some(StreamLayout::length_with_room(length_max, count))).await?;
+            if swept.removed > 0 || !swept.more {
+                return Ok(swept.removed > 0);
+            }
+        }
+        Ok(false)
+    }
+
+    async fn sweep_to(&self, partition: &Partition, keeping: &Keeping, length: Option<u64>) -> Result<Swept> {
+        let text = |number: Option<u64>| number.map(|number| number.to_string()).unwrap_or_default();
         let bucket = partition.bucket();
         let keys = [
             self.keys.stream(partition),
@@ -223,7 +253,10 @@ impl Shared {
             .arg(keeping.default_ttl_ms.map_or_else(|| "-1".to_owned(), |ms| ms.to_string()))
             .arg(keeping.dead_letter_retention_ms)
             .arg(u8::from(keeping.dead_letters))
-            .arg(keys::member(partition));
+            .arg(keys::member(partition))
+            .arg(text(keeping.keep_ms))
+            .arg(u8::from(keeping.without_group))
+            .arg(text(length));
         let mut parts = reply::list(self.slot(bucket).query(cmd).await?)?.into_iter();
         let mut next = || parts.next().unwrap_or_default();
         let mut swept = Swept { removed: reply::count(&next())?, more: reply::int(&next())? == 1, expired: Vec::new() };

@@ -6,7 +6,9 @@
 //!
 //! Events of a bucket keep the order of their calls, although several batches of it are on their way at once: each takes
 //! effect only if the one before it did, as its note says. When one comes back (its stream is gone), so do those that
-//! follow, and all are sent again once none is on its way.
+//! follow, and all are sent again once none is on its way. So it is with events that a stream is too full for (`full`).
+
+mod full;
 
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
@@ -23,6 +25,7 @@ use tokio::time::Instant;
 use super::super::{Appended, BUCKETS, Bucket, NewEvent, Partition};
 use super::connection::{Connection, Failure, Link};
 use super::keys::{self, Keys};
+use super::layouts::Layouts;
 use super::{reply, scripts};
 use crate::engine::env::lock;
 use crate::engine::error::{Code, Error, Result};
@@ -42,6 +45,19 @@ const REOPEN_PAUSE: Duration = Duration::from_millis(50);
 
 /// Opens a partition whose stream is missing.
 pub type Opener = Arc<dyn Fn(Partition) -> BoxFuture<'static, Result<()>> + Send + Sync>;
+
+/// Makes room in a full stream that may have so many entries, for so many more; answers whether any went.
+pub type Roomer = Arc<dyn Fn(Partition, u64, u64) -> BoxFuture<'static, Result<bool>> + Send + Sync>;
+
+/// What a writer has done, and asks, beside its own connection.
+pub struct Makers {
+    /// Makes streams.
+    pub opener: Opener,
+    /// Makes room in them.
+    pub roomer: Roomer,
+    /// How long they may be.
+    pub layouts: Arc<Layouts>,
+}
 
 /// Events of one `append`, answered together.
 pub struct Request {
@@ -129,6 +145,8 @@ struct Batch {
     behind: Option<u64>,
     /// Its partitions, in the order of their note.
     partitions: Vec<Partition>,
+    /// How many entries each may have.
+    bounds: Vec<Option<u64>>,
     /// Index of each event's reply in the transaction's.
     replies: Vec<usize>,
 }
@@ -155,7 +173,7 @@ struct Lane {
     in_flight: usize,
     /// One came back: those on their way will, too, and nothing is sent until they have.
     broken: bool,
-    /// A stream of its is being made: what follows waits too, so that order holds.
+    /// A stream of its is being made, or room in it: what follows waits too, so that order holds.
     opening: bool,
     /// It has a turn coming.
     listed: bool,
@@ -169,7 +187,7 @@ pub struct Writer {
     link: Arc<Link>,
     keys: Keys,
     settings: Settings,
-    opener: Opener,
+    makers: Makers,
     lanes: Vec<Lane>,
     /// Buckets with something to send, in turn.
     ready: VecDeque<Bucket>,
@@ -179,24 +197,30 @@ pub struct Writer {
     /// Partitions whose stream was made, or found, by this writer.
     opened: HashSet<Partition>,
     openings: FuturesUnordered<BoxFuture<'static, Openings>>,
+    /// Streams in which room is being made.
+    rooms: FuturesUnordered<BoxFuture<'static, full::Rooms>>,
+    /// Full streams without anything that could go, and the last event accepted before that was looked at.
+    full: HashMap<Partition, u64>,
 }
 
 impl Writer {
     /// Starts the task; it ends when the sender is dropped and all is answered.
-    pub fn start(link: Arc<Link>, keys: Keys, settings: Settings, opener: Opener) -> mpsc::UnboundedSender<Request> {
+    pub fn start(link: Arc<Link>, keys: Keys, settings: Settings, makers: Makers) -> mpsc::UnboundedSender<Request> {
         // Unbounded here: limits.maxPendingPublishes bounds what the publisher lets in.
         let (sender, receiver) = mpsc::unbounded_channel();
         let writer = Self {
             link,
             keys,
             settings,
-            opener,
+            makers,
             lanes: (0..BUCKETS).map(|_| Lane::default()).collect(),
             ready: VecDeque::new(),
             noted_ttl: HashMap::new(),
             accepted: 0,
             opened: HashSet::new(),
             openings: FuturesUnordered::new(),
+            rooms: FuturesUnordered::new(),
+            full: HashMap::new(),
         };
         tokio::spawn(writer.run(receiver));
         sender
@@ -247,6 +271,7 @@ impl Writer {
                     }
                 },
                 Some((bucket, results)) = self.openings.next(), if !self.openings.is_empty() => self.opened(bucket, results),
+                Some(rooms) = self.rooms.next(), if !self.rooms.is_empty() => self.room_made(rooms),
             }
         }
     }
@@ -332,14 +357,14 @@ impl Writer {
             lane.number += 1;
             let number = lane.number;
             self.list(bucket);
-            return Some(Batch { bucket, number, items, behind, partitions: Vec::new(), replies: Vec::new() });
+            return Some(Batch { bucket, number, items, behind, partitions: Vec::new(), bounds: Vec::new(), replies: Vec::new() });
         }
     }
 
     /// Makes streams, after a pause; the bucket waits.
     fn open(&mut self, bucket: Bucket, partitions: Vec<Partition>, pause: Duration) {
         self.lane(bucket).opening = true;
-        let opener = self.opener.clone();
+        let opener = self.makers.opener.clone();
         let wanted = partitions.clone();
         // A task of its own: it shares connections with others, who would wait for it while this one does not look.
         let task = tokio::spawn(async move {
@@ -422,6 +447,7 @@ impl Writer {
             let at = at.unwrap_or_else(|| {
                 streams.push(self.keys.stream(&event.partition));
                 plain.push(0);
+                batch.bounds.push(self.makers.layouts.length_max(&event.partition.event_type).or(event.length_max));
                 batch.partitions.push(event.partition.clone());
                 streams.len() - 1
             });
@@ -430,14 +456,14 @@ impl Writer {
             }
             last = Some((event, at));
             batch.replies.push(pipeline.len());
-            if event.delay_ms.is_none() && event.idempotency.is_none() {
+            if is_plain(event) {
                 let mut append = Cmd::with_capacity(8, 32 + streams[at].len() + event.meta.len() + event.data.len());
                 append.arg("XADD").arg(&streams[at]).arg("NOMKSTREAM").arg("*").arg("meta").arg(&event.meta).arg("data").arg(&event.data);
                 pipeline.add_command(append);
                 plain[at] += 1;
             } else {
                 let mut append = self.append_script(&streams[at], &producer, event, script_known);
-                append.arg(optional(batch.behind));
+                append.arg(optional(batch.behind)).arg(optional(batch.bounds[at]));
                 pipeline.add_command(append);
                 script_known = true;
             }
@@ -445,6 +471,9 @@ impl Writer {
         let keys: Vec<&str> = std::iter::once(&producer).chain(&streams).map(String::as_str).collect();
         let mut mark = scripts::eval(&scripts::MARK, &keys);
         mark.arg(batch.number).arg(PRODUCER_TTL_S).arg(optional(batch.behind)).arg(plain);
+        if batch.bounds.iter().any(Option::is_some) {
+            mark.arg(batch.bounds.iter().map(|bound| optional(*bound)).collect::<Vec<_>>());
+        }
         pipeline.add_command(mark);
         let mut connection = connection.inner.clone();
         let link = self.link.clone();
@@ -456,7 +485,7 @@ impl Writer {
         }))
     }
 
-    /// The last argument, the number of the batch before, is still to be added. `known`: the transaction made the script
+    /// The last arguments, the number of the batch before and the stream's bound, are still to be added. `known`: the transaction made the script
     /// known before.
     fn append_script(&self, stream: &str, producer: &str, event: &NewEvent, known: bool) -> Cmd {
         let bucket = event.partition.bucket();
@@ -507,13 +536,13 @@ impl Writer {
         };
         let mut useless = None;
         let mark = replies.as_ref().ok().and_then(|replies| match replies.last() {
-            Some(Value::BulkString(mark)) => Some(mark.as_slice()),
+            Some(Value::BulkString(mark)) => Some(mark.clone()),
             _ => None,
         });
-        self.lane(bucket).broken |= mark != Some(b"");
+        self.lane(bucket).broken |= mark.as_deref() != Some(b"");
         match replies {
-            Ok(_) if mark == Some(b"behind") => self.put_back(bucket, batch.items),
-            Ok(replies) => self.answer(batch, replies),
+            Ok(_) if mark.as_deref() == Some(b"behind") => self.put_back(bucket, batch.items),
+            Ok(replies) => self.answer(batch, replies, &String::from_utf8_lossy(&mark.unwrap_or_default())),
             Err(Failure::Refused(error)) => {
                 for item in batch.items {
                     self.noted_ttl.remove(&item.event.partition);
@@ -533,17 +562,20 @@ impl Writer {
         useless
     }
 
-    /// Answers the events of a batch that the server has executed; puts back those whose stream is gone.
-    fn answer(&mut self, batch: Batch, mut values: Vec<Value>) {
+    /// Answers the events of a batch that the server has executed; puts back those whose stream is gone, or full.
+    fn answer(&mut self, batch: Batch, mut values: Vec<Value>, mark: &str) {
         self.link.up();
-        let mut again = Vec::new();
-        for (item, at) in batch.items.into_iter().zip(batch.replies) {
+        let (mut again, mut refused) = (Vec::new(), Vec::new());
+        let taken_out = full::taken_out(&batch, &full::Refusals::read(mark.split(' ')));
+        for (i, (item, at)) in batch.items.into_iter().zip(batch.replies).enumerate() {
             match values.get_mut(at).map(std::mem::take) {
+                Some(Value::BulkString(_)) if taken_out.contains(&i) => refused.push(item),
                 Some(Value::BulkString(_)) => item.finish(Ok(Appended::Stored)),
                 Some(Value::Nil) => again.push(item),
                 Some(Value::Array(parts)) => match script_reply(parts) {
-                    Ok(Some(appended)) => item.finish(Ok(appended)),
-                    Ok(None) => again.push(item),
+                    Ok(Scripted::Done(appended)) => item.finish(Ok(appended)),
+                    Ok(Scripted::Missing) => again.push(item),
+                    Ok(Scripted::Full) => refused.push(item),
                     Err(error) => item.finish(Err(error)),
                 },
                 Some(Value::ServerError(error)) => item.finish(Err(reply::server_error(&error))),
@@ -554,6 +586,7 @@ impl Writer {
             self.close_streams(&again);
             self.put_back(batch.bucket, again);
         }
+        self.refused(batch.bucket, &batch.partitions, &batch.bounds, refused);
     }
 
     /// Events that were not written wait to be sent again, unless their time is over.
@@ -653,26 +686,31 @@ impl Writer {
             let noted: Option<u64> = note.next().and_then(|number| number.parse().ok());
             let done = noted.is_some_and(|noted| batch.number <= noted);
             // A batch that was not whole is the last: none behind it took effect.
-            let missing: Vec<usize> = note.filter(|_| noted == Some(batch.number)).filter_map(|index| index.parse().ok()).collect();
+            let broken: Vec<&str> = note.filter(|_| noted == Some(batch.number)).collect();
+            let missing: Vec<usize> = broken.iter().filter_map(|index| index.parse().ok()).collect();
+            let refusals = full::Refusals::read(broken);
             let keys = batch.items.iter().filter(|item| item.event.idempotency.is_some()).map(|_| next()).collect::<Result<Vec<_>>>()?;
-            found.push((done, missing, keys));
+            found.push((done, missing, refusals, keys));
         }
-        for (batch, (done, missing, keys)) in lost.drain(..).zip(found) {
-            self.recover(batch, done, &missing, keys);
+        for (batch, (done, missing, refusals, keys)) in lost.drain(..).zip(found) {
+            self.recover(batch, done, &missing, &refusals, keys);
         }
         Ok(connection)
     }
 
     /// Answers the events of a lost batch if it was executed; puts them back otherwise. `missing`: streams that were not
-    /// there; `keys`: what the idempotency keys of its events are now.
-    fn recover(&mut self, batch: Batch, done: bool, missing: &[usize], keys: Vec<Option<String>>) {
+    /// there; `refusals`: how many events of others were refused; `keys`: what the idempotency keys of its events are now.
+    fn recover(&mut self, batch: Batch, done: bool, missing: &[usize], refusals: &full::Refusals, keys: Vec<Option<String>>) {
+        let (mut again, mut refused) = (Vec::new(), Vec::new());
+        let mut out = full::taken_out(&batch, refusals);
+        out.extend(full::scripted_out(&batch, refusals, &keys));
         let mut keys = keys.into_iter();
-        let mut again = Vec::new();
-        for item in batch.items {
+        for (i, item) in batch.items.into_iter().enumerate() {
             let first = if item.event.idempotency.is_some() { keys.next().flatten() } else { None };
             let was_missing = missing.iter().any(|at| batch.partitions.get(*at) == Some(&item.event.partition));
             match first {
                 _ if !done => again.push(item),
+                _ if out.contains(&i) => refused.push(item),
                 _ if was_missing => {
                     self.close_streams(std::slice::from_ref(&item));
                     again.push(item);
@@ -683,6 +721,7 @@ impl Writer {
             }
         }
         self.put_back(batch.bucket, again);
+        self.refused(batch.bucket, &batch.partitions, &batch.bounds, refused);
     }
 
     /// Refuses events whose time is over.
@@ -701,13 +740,28 @@ fn optional(number: Option<u64>) -> String {
     number.map(|number| number.to_string()).unwrap_or_default()
 }
 
-/// `None`: the stream must be opened first.
-fn script_reply(parts: Vec<Value>) -> Result<Option<Appended>> {
+/// Whether the event is written by a command, not by a script.
+fn is_plain(event: &NewEvent) -> bool {
+    event.delay_ms.is_none() && event.idempotency.is_none()
+}
+
+/// What `append.lua` did.
+enum Scripted {
+    /// As asked.
+    Done(Appended),
+    /// Nothing: the stream must be opened first.
+    Missing,
+    /// Nothing: the stream has as many entries as it may.
+    Full,
+}
+
+fn script_reply(parts: Vec<Value>) -> Result<Scripted> {
     let mut parts = parts.into_iter();
     match parts.next().map(reply::text).transpose()?.as_deref() {
-        Some("stored") => Ok(Some(Appended::Stored)),
-        Some("duplicate") => Ok(Some(Appended::Duplicate(reply::text(parts.next().unwrap_or_default())?))),
-        Some("missing") => Ok(None),
+        Some("stored") => Ok(Scripted::Done(Appended::Stored)),
+        Some("duplicate") => Ok(Scripted::Done(Appended::Duplicate(reply::text(parts.next().unwrap_or_default())?))),
+        Some("missing") => Ok(Scripted::Missing),
+        Some("full") => Ok(Scripted::Full),
         _ => Err(Error::new(Code::Redis, "the server's reply to a publish has an unexpected form")),
     }
 }

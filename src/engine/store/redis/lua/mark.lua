@@ -1,27 +1,42 @@
--- Ends the MULTI of a batch: notes that it was executed, and which of its streams were not there. The next batch on its
--- way asks for that, and so does the publisher when the reply was lost. Where the batch before this one is not noted as
--- whole, this one must not take effect before what comes back of that one: what it added is taken out again, before
--- anybody could see it. A stream that is not there now was not there for any event of the batch: none of them makes it.
+-- Ends the MULTI of a batch: notes that it was executed, which of its streams were not there, and how many of its events
+-- were refused because their stream is full. The next batch on its way asks for that, and so does the publisher when the
+-- reply was lost. Where the batch before this one is not noted as whole, this one must not take effect before what comes
+-- back of that one: what it added is taken out again, before anybody could see it; and so is what is beyond the number of
+-- entries a stream may have. A stream that is not there now was not there for any event of the batch: none of them makes it.
 -- KEYS 1 note on the publisher's last batch  2… streams of the batch
 -- ARGV 1 number  2 seconds to keep it  3 number of the batch before, '' = none is on its way  4… how many plain entries
---      the batch has for each stream
--- Reply: '' | 'behind' (nothing was done) | ' <place of a stream that was not there>…'
+--      the batch has for each stream, then, where one of them is bounded, how many entries each may have ('' = any number)
+-- Reply: '' | 'behind' (nothing was done) | for each stream that was not whole ' <place>' (it was not there) or
+--      ' <place>=<plain entries taken out again>+<others refused>'
+local streams = #KEYS - 1
+local bounded = #ARGV > streams + 3
 local function is_there(key) return redis.call('TYPE', key).ok == 'stream' end
+local function take_out(key, count)
+  for _, entry in ipairs(redis.call('XREVRANGE', key, '+', '-', 'COUNT', count)) do
+    -- A stream whose ids are used up took none.
+    if string.sub(entry[1], 1, 20) ~= '18446744073709551615' then redis.call('XDEL', key, entry[1]) end
+  end
+end
 if ARGV[3] ~= '' and redis.call('GET', KEYS[1]) ~= ARGV[3] then
   for i = 2, #KEYS do
     local count = tonumber(ARGV[i + 2])
-    if count > 0 and is_there(KEYS[i]) then
-      for _, entry in ipairs(redis.call('XREVRANGE', KEYS[i], '+', '-', 'COUNT', count)) do
-        -- A stream whose ids are used up took none.
-        if string.sub(entry[1], 1, 20) ~= '18446744073709551615' then redis.call('XDEL', KEYS[i], entry[1]) end
-      end
-    end
+    if count > 0 and is_there(KEYS[i]) then take_out(KEYS[i], count) end
   end
   return 'behind'
 end
-local missing = ''
+local broken = ''
 for i = 2, #KEYS do
-  if not is_there(KEYS[i]) then missing = missing .. ' ' .. (i - 2) end
+  if not is_there(KEYS[i]) then
+    broken = broken .. ' ' .. (i - 2)
+  elseif bounded and ARGV[streams + i + 2] ~= '' then
+    local length = redis.call('XLEN', KEYS[i])
+    -- The last ones are of this batch, and plain: append.lua adds nothing to a stream that is full.
+    local over = math.max(0, math.min(length - tonumber(ARGV[streams + i + 2]), tonumber(ARGV[i + 2])))
+    if over > 0 then take_out(KEYS[i], over) end
+    local refused = tonumber(redis.call('HGET', KEYS[1] .. ':full', KEYS[i]) or 0)
+    if over + refused > 0 then broken = string.format('%s %d=%d+%d', broken, i - 2, over, refused) end
+  end
 end
-redis.call('SET', KEYS[1], ARGV[1] .. missing, 'EX', ARGV[2])
-return missing
+if bounded then redis.call('DEL', KEYS[1] .. ':full') end
+redis.call('SET', KEYS[1], ARGV[1] .. broken, 'EX', ARGV[2])
+return broken

@@ -1,16 +1,18 @@
--- Upkeep of one partition: moves groups past expired entries, removes what need not be kept.
+-- Upkeep of one partition: moves groups past expired entries, removes what need not be kept. Or, where a length is
+-- asked for, makes room: removes what every group is done with until the stream is no longer than that.
 -- Atomic because what may go depends on where every group stands. Bounded: reads a few hundred entries a group at
 -- most, one at a time and no more once they come to 1 MiB; whole nodes are trimmed without reading them.
 -- KEYS 1 stream  2 facts  3 dead letters of the type  4 notes on moved events: ms of the entry
 -- ARGV 1 acknowledged entries kept  2 default ttl ms or -1  3 dead letter retention ms  4 expired become dead letters
---      (1/0)  5 member T:q
+--      (1/0)  5 member T:q  6 how long acknowledged entries are kept, ms, '' = until their ttl is over  7 without any
+--      group all entries count as acknowledged (1/0)  8 length asked for, '' = none
 -- Reply: {removed, more to do (1/0), expired: {group, meta, dead-lettered (1/0)}…}
-local stream, keep, member = KEYS[1], tonumber(ARGV[1]), ARGV[5]
+local stream, keep, member, keep_ms, asked = KEYS[1], tonumber(ARGV[1]), ARGV[5], tonumber(ARGV[6]), tonumber(ARGV[8])
 local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
 local removed, more, expired = 0, 0, {}
 
-redis.call('XTRIM', KEYS[3], 'MINID', math.max(0, now - ARGV[3]))
+if not asked then redis.call('XTRIM', KEYS[3], 'MINID', math.max(0, now - ARGV[3])) end
 local length = redis.call('XLEN', stream)
 if length == 0 then
   redis.call('DEL', KEYS[4])
@@ -69,7 +71,7 @@ for _, info in ipairs(redis.call('XINFO', 'GROUPS', stream)) do
 end
 
 -- 1. groups go past undelivered entries whose ttl is over
-for _, g in ipairs(groups) do
+for _, g in ipairs(asked and {} or groups) do
   local past
   local count = 0
   while true do
@@ -127,15 +129,15 @@ end
 -- 3. acknowledged entries beyond the number kept: whole nodes, without reading them
 local excess = 0
 if floor then
-  excess = length - keep - waiting
+  excess = asked and length - asked or length - keep - waiting
   if excess > 0 then
     local n = redis.call('XTRIM', stream, 'MINID', '~', floor, 'LIMIT', excess)
     removed, length, excess = removed + n, length - n, excess - n
     -- what is left of a node is trimmed to the exact number
-    if excess > 0 and excess <= 100 then
+    if excess > 0 and (excess <= 100 or asked) then
       local last
-      local count = 0
-      while count < excess and (count == 0 or bytes < BYTES_MAX) do
+      local count, most = 0, math.min(excess, 100)
+      while count < most and (count == 0 or bytes < BYTES_MAX) do
         local entry = read(last and '(' .. last or '-', '+')
         if not entry or not before(entry[1], floor) then break end
         last, count = entry[1], count + 1
@@ -147,13 +149,26 @@ if floor then
       end
     end
   end
+elseif ARGV[7] == '1' then
+  excess = length - (asked or keep)
+  if excess > 0 then
+    local n = redis.call('XTRIM', stream, 'MAXLEN', '~', length - excess, 'LIMIT', 10000)
+    if n >= 9900 then more = 1 else n = n + redis.call('XTRIM', stream, 'MAXLEN', '=', length - excess) end
+    removed, length, excess = removed + n, length - n, excess - n
+  end
 end
 
--- 4. entries older than any ttl used here
+-- 4. entries older than any ttl used here, or than they are kept
 local longest = redis.call('HGET', KEYS[2], 'ttl_ms_max')
 local default = tonumber(ARGV[2])
 local horizon, old
-if longest ~= '-1' and default >= 0 then horizon = math.max(default, tonumber(longest or 0)) end
+if asked then
+  horizon = nil
+elseif keep_ms then
+  horizon = keep_ms
+elseif longest ~= '-1' and default >= 0 then
+  horizon = math.max(default, tonumber(longest or 0))
+end
 if horizon and now > horizon then
   old = string.format('%.0f-0', now - horizon)
   local upto = (floor and before(floor, old)) and floor or old
@@ -175,6 +190,7 @@ if upto and floor and before(cap, upto) then upto = cap end
 if upto and floor and before(floor, upto) then
   local from = redis.call('HGET', KEYS[2], 'scan')
   if not from or before(from, floor) then from = floor end
+  local began = from
   local done, count = false, 0
   local gone = {}
   while not done and count < 400 and (count == 0 or bytes < BYTES_MAX) do
@@ -210,6 +226,8 @@ if upto and floor and before(floor, upto) then
   -- The next call goes on where this one ended, and begins again behind the last.
   if done then redis.call('HDEL', KEYS[2], 'scan') else redis.call('HSET', KEYS[2], 'scan', from) end
   if not done and #gone > 0 then more = 1 end
+  -- Whoever needs room has all of them looked at, those before the place where this call began too.
+  if asked and removed == 0 and (not done or began ~= floor) then more = 1 end
 end
 
 -- 6. notes on entries older than any left
