@@ -1,5 +1,6 @@
 /** One call of one handler, from the moment it is made to its settlement. */
 
+import type { Asker } from './asker';
 import type { Timed, TimedList } from './deadlines';
 import type { OSSAError } from './errors';
 import { closed, invalidArgument, shortened } from './errors';
@@ -43,6 +44,10 @@ export class Delivery implements Timed {
   /** Why its signal is or would be aborted. */
   abortReason: OSSAError | undefined = undefined;
   controller: AbortController | undefined = undefined;
+  /** Who waits for what the handler returns. */
+  asker: Asker | undefined = undefined;
+  /** What it returned, while its event is still to be settled by hand. */
+  result: unknown = undefined;
 
   constructor(
     readonly owner: DeliveryOwner,

@@ -2,6 +2,7 @@
  * From deliveries to handlers to settlements. The engine decides what is delivered when, and what becomes of a delivery;
  * here handlers are called, timed and listened to.
  */
+import { askerOf, encodeReply } from './asker';
 import type { Clock } from './clock';
 import { Deadlines } from './deadlines';
 import type { DeliveryOwner } from './delivery';
@@ -28,11 +29,13 @@ export class Dispatcher implements DeliveryOwner {
   readonly #settlements: Settlements;
   readonly #log: Log;
   readonly #retryDefaults: EventRetryConfig;
+  readonly #maxPayloadBytes: number;
   readonly #deadlines: Deadlines<Delivery>;
   readonly #routes = new Map<number, Route>();
   #waiters: IdleWaiter[] = [];
 
-  constructor(clock: Clock, settlements: Settlements, log: Log, retryDefaults: EventRetryConfig) {
+  constructor(clock: Clock, settlements: Settlements, log: Log, retryDefaults: EventRetryConfig, maxPayloadBytes: number) {
+    this.#maxPayloadBytes = maxPayloadBytes;
     this.#settlements = settlements;
     this.#log = log;
     this.#retryDefaults = retryDefaults;
@@ -114,18 +117,29 @@ export class Dispatcher implements DeliveryOwner {
   }
 
   /** The handler is done, or the loop has asked for the next event. */
-  succeed(delivery: Delivery): void {
+  succeed(delivery: Delivery, result?: unknown): void {
     if (delivery.finished) return;
     const route = delivery.subscription as Route;
     if (delivery.outcome === Outcome.Open) {
       if (route.manualAck) {
         delivery.finished = true; // Its time runs on until ack() or nack().
+        delivery.result = result;
         return;
       }
       delivery.outcome = Outcome.Acknowledged;
-      this.#settlements.done(delivery.token);
+      if (delivery.asker === undefined) this.#settlements.done(delivery.token);
+      else this.#reply(delivery, result);
+    } else if (delivery.asker !== undefined && delivery.outcome === Outcome.Acknowledged) {
+      this.#reply(delivery, result); // Acknowledged by hand before there was an answer.
     }
     this.#finish(delivery, route);
+  }
+
+  #reply(delivery: Delivery, result: unknown): void {
+    const asker = delivery.asker as NonNullable<Delivery['asker']>;
+    const reply = encodeReply(result, this.#maxPayloadBytes);
+    if ('json' in reply) this.#settlements.reply(delivery.token, asker, reply.json);
+    else this.#settlements.noReply(delivery.token, asker, reply.problem);
   }
 
   /** The handler threw, or its promise was rejected. */
@@ -134,6 +148,8 @@ export class Dispatcher implements DeliveryOwner {
     const route = delivery.subscription as Route;
     if (delivery.outcome !== Outcome.Open) {
       this.#log.failure(`A handler of '${route.eventType}' failed after it had settled its event`, error);
+      if (delivery.asker !== undefined && delivery.outcome === Outcome.Acknowledged)
+        this.#settlements.noReply(delivery.token, delivery.asker, describeThrown(error));
     } else if (delivery.gaveUp(error)) {
       delivery.outcome = Outcome.Returned;
       this.#giveBack(delivery.token);
@@ -160,7 +176,9 @@ export class Dispatcher implements DeliveryOwner {
 
   /** ack() */
   acknowledge(delivery: Delivery): Promise<void> {
-    this.#settlements.done(delivery.token);
+    // An answer that is there goes before; one that is not follows when the handler returns.
+    if (delivery.asker !== undefined && delivery.finished) this.#reply(delivery, delivery.result);
+    else this.#settlements.done(delivery.token);
     return this.#settled(delivery);
   }
 
@@ -199,6 +217,7 @@ export class Dispatcher implements DeliveryOwner {
     const redelivered = ((rows[row + Row.Flags] as number) & 1) === 1;
     const ms = (rows[row + Row.MsHigh] as number) * 0x1_0000_0000 + (rows[row + Row.MsLow] as number);
     const delivery = new Delivery(this, route, token, attempt, redelivered, ms, rows[row + Row.Seq] as number);
+    if (((rows[row + Row.Flags] as number) & 2) === 2) delivery.asker = askerOf(meta);
     this.#start(delivery, route, types[rows[row + Row.Type] as number] as string, meta, data);
   }
 
@@ -219,11 +238,11 @@ export class Dispatcher implements DeliveryOwner {
       const result = runFor(delivery, route.handler as NonNullable<Route['handler']>, payload, new Context(delivery));
       if (isThenable(result)) {
         result.then(
-          () => this.succeed(delivery),
+          (value: unknown) => this.succeed(delivery, value),
           (error: unknown) => this.fail(delivery, error),
         );
       } else {
-        this.succeed(delivery);
+        this.succeed(delivery, result);
       }
     } catch (error) {
       this.fail(delivery, error);

@@ -61,6 +61,7 @@ pub fn event_with_ttl(at: &Partition, id: &str, ttl: Ttl) -> NewEvent {
         delay_ms: None,
         idempotency: None,
         cancelled: None,
+        entry: None,
     }
 }
 

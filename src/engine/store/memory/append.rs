@@ -68,7 +68,11 @@ impl Stream {
         match event.delay_ms {
             Some(delay_ms) if delay_ms > 0 => self.delayed.add(event, now_ms.saturating_add(delay_ms)),
             _ => {
-                self.entries.add(Self::body(event), now_ms);
+                let told = event.entry.clone();
+                let id = self.entries.add(Self::body(event), now_ms);
+                if let Some(told) = told {
+                    let _ = told.set(id);
+                }
             }
         }
         Appended::Stored

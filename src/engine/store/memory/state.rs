@@ -7,6 +7,7 @@ use std::sync::{Arc, Weak};
 use tokio::sync::Notify;
 
 use super::super::{Appended, Bucket, EntryId, GroupSpec, NewEvent, Partition, PartitionState, StartFrom, StreamLayout, Topology};
+use super::asking::Messages;
 use super::dead_letters::DeadLetters;
 use super::lease::Leases;
 use super::stream::Stream;
@@ -41,6 +42,8 @@ pub(super) struct State {
     layouts: BTreeMap<String, StreamLayout>,
     /// Wakes the readers of a group; gone with the last of them.
     signals: HashMap<String, Weak<Notify>>,
+    /// By name.
+    pub(super) inboxes: HashMap<String, Messages>,
 }
 
 impl State {

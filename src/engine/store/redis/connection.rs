@@ -410,6 +410,23 @@ impl Slot {
         }
     }
 
+    /// Sends commands in one pipeline that must not be repeated: when the connection is lost, their fate is unknown.
+    pub async fn once(&self, commands: &[Cmd]) -> Result<Vec<Value>> {
+        // One that died while nothing was sent is found out, and replaced, by something harmless.
+        self.query(redis::cmd("PING")).await?;
+        let mut connection = self.get().await?;
+        match self.link.send(&mut connection, commands).await {
+            Ok(values) => Ok(values),
+            Err(error) => {
+                let explained = self.link.target.explain(&error);
+                if is_lost(&error) {
+                    self.forget(connection.id, &explained).await;
+                }
+                Err(explained)
+            }
+        }
+    }
+
     /// Sends commands whose scripts the server had forgotten, in one transaction with the scripts: nobody can have it
     /// forget them in between.
     async fn with_scripts(&self, connection: &mut Connection, commands: impl Iterator<Item = &Cmd>) -> Result<Vec<Value>> {

@@ -539,7 +539,14 @@ impl Writer {
         let mut again = Vec::new();
         for (item, at) in batch.items.into_iter().zip(batch.replies) {
             match values.get_mut(at).map(std::mem::take) {
-                Some(Value::BulkString(_)) => item.finish(Ok(Appended::Stored)),
+                Some(Value::BulkString(id)) => {
+                    if let Some(told) = &item.event.entry
+                        && let Ok(id) = reply::entry_id(&Value::BulkString(id))
+                    {
+                        let _ = told.set(id);
+                    }
+                    item.finish(Ok(Appended::Stored));
+                }
                 Some(Value::Nil) => again.push(item),
                 Some(Value::Array(parts)) => match script_reply(parts) {
                     Ok(Some(appended)) => item.finish(Ok(appended)),
