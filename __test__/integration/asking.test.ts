@@ -18,7 +18,7 @@ const TIMEOUT_MS = 40_000;
 
 test(`${RATE} requests a second to two processes, one of which is killed: every one is answered`, async () => {
   const bus = await world.bus();
-  const task = { redis: { url: redisUrl(), keyPrefix: world.prefix }, pattern: 'ask', options: { group: 'g' }, workMs: 2 };
+  const task = { redis: { url: redisUrl(), keyPrefix: world.prefix }, pattern: 'ask', options: { group: 'g' }, workMs: 30 };
   const responders = [start('responder.cjs', task), start('responder.cjs', task)];
   await until(() => responders.every((program) => program.lines.some((line) => line.ready)), { timeoutMs: 30_000 });
 
@@ -59,6 +59,8 @@ test(`${RATE} requests a second to two processes, one of which is killed: every 
   expect(wrong).toEqual([]);
   expect(latencies.length).toBe(SECONDS * RATE);
   expect(answeredBy.size).toBe(2);
+  // What the killed one held was taken over, after its lease.
+  expect(latencies.at(-1)).toBeGreaterThan(2_000);
   responders[1].kill('SIGTERM');
   expect(await responders[1].ended).toEqual({ code: 0, signal: null });
 });

@@ -7,11 +7,11 @@ use ossa::engine::consume::{Reply, Verdict};
 use ossa::engine::error::{Code, Error};
 use ossa::engine::event::MetaView;
 use ossa::engine::host::{Delivery, Kind};
-use ossa::engine::store::{Disposal, EntryId, Store};
+use ossa::engine::store::{Disposal, EntryId, GroupSpec, StartFrom, Store};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use crate::support::events::{held, partition, take_one};
+use crate::support::events::{LONG, claim, held, partition, take_one};
 use crate::support::faulty::Fault;
 use crate::support::harness::{Place, TestBus, data, failed, idle, ms, timed_out};
 
@@ -204,7 +204,8 @@ async fn a_reply_is_posted_before_its_event_is_acknowledged() {
     faults.next("post", &[Fault::NotReached, Fault::ReplyLost]);
     bus.settle(&again, replied(&again, "2"));
     assert_eq!(answered(&bus, 1000).await.unwrap(), "2");
-    idle().await;
+    // Once it knows that the reply is there.
+    tokio::time::sleep(ms(200)).await;
     assert_eq!(bus.pending("a", "default").await, 0);
 }
 
@@ -258,25 +259,48 @@ async fn calls_that_wait_are_bounded_and_end_with_the_bus() {
     assert_eq!(answered(&bus, 1001).await.unwrap_err().code, Code::Closed);
 }
 
+/// A member of the group 'default' that lives until it is released.
+async fn member(store: &Arc<dyn Store>, name: &str) {
+    let options = r#"{"startFrom":"beginning","autoAck":true}"#.to_owned();
+    let spec = GroupSpec { group: "default".into(), pattern: "a".into(), options };
+    store.join(&spec, StartFrom::Beginning, name).await.unwrap();
+    assert!(store.renew(name, &[partition("a").bucket()], LONG).await.unwrap());
+}
+
 #[tokio::test(start_paused = true)]
-async fn a_killed_responder_is_replaced() {
+async fn a_responder_that_dies_is_replaced() {
     let place = Place::new(16);
-    let asker = place.bus().await;
-    asker.bus.publish(1, "a\t\t1\n".into());
-    answered(&asker, 1).await.unwrap();
-    let store = place.store() as Arc<dyn Store>;
-    let at = partition("a");
-    crate::support::events::prepare(&store, &at, "default", "dies").await;
+    let (asker, store, at) = (place.bus().await, place.store() as Arc<dyn Store>, partition("a"));
+    member(&store, "dies").await;
     submit(&asker, 1000, "?60000");
     idle().await;
-    // Both are held by a process that ends without a word.
-    assert_eq!(crate::support::events::take(&store, &at, "default", "dies", 10).await.len(), 2);
+    take_one(&store, &at, "default", "dies").await;
     store.release("dies", &[at.bucket()]).await.unwrap();
     asker.subscribe("a", json!({})).await;
-    let deliveries = asker.host.next_many(2).await;
-    let asked = deliveries.iter().find(|delivery| delivery.text.asks).expect("it came again");
-    asker.settle(asked, replied(asked, "\"alive\""));
+    let again = asker.host.next().await;
+    assert!(again.text.asks && again.redelivered);
+    asker.settle(&again, replied(&again, "\"alive\""));
     assert_eq!(answered(&asker, 1000).await.unwrap(), "\"alive\"");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_event_that_kills_its_processes_is_told() {
+    let place = Place::new(21);
+    let (asker, store, at) = (place.bus().await, place.store() as Arc<dyn Store>, partition("a"));
+    member(&store, "0").await;
+    submit(&asker, 1000, "?60000");
+    idle().await;
+    for name in ["0", "1", "2"] {
+        member(&store, name).await;
+        if name == "0" {
+            take_one(&store, &at, "default", name).await;
+        } else {
+            claim(&store, &at, "default", name, 1).await;
+        }
+        store.release(name, &[at.bucket()]).await.unwrap();
+    }
+    let error = answered(&asker, 1000).await.unwrap_err();
+    assert_eq!((error.code, error.details["reason"].as_str()), (Code::Remote, Some("crashed")));
 }
 
 // Events that are not stored.
