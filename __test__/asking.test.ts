@@ -317,7 +317,7 @@ describe.each(stores)('on %s', (kind) => {
       for (const [, { metadata, data }, context] of got) {
         expect(metadata).toMatchObject({ id, type: 't.a', tags: ['x'], attempt: 1 });
         expect(data).toEqual({ n: 1 });
-        expect({ ...(context.toJSON as () => object).call(context) }).toMatchObject({ streamId: '0-0', attempt: 1, redelivered: false });
+        expect([context.streamId, context.attempt, context.redelivered]).toEqual(['0-0', 1, false]);
       }
       expect((await publisher.getStream('t.a'))?.stats.messageCount ?? 0).toBe(0);
       await other.subscribe('t.a', take('late'), { group: 'late' });

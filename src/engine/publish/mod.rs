@@ -375,6 +375,24 @@ impl Task {
         .with("limit", self.settings.pending_max)
     }
 
+    /// Waits for an answer to the event, from now on.
+    fn register(&self, token: Token, ask: Ask, event: &NewEvent) -> Result<()> {
+        let (Ask::Acknowledgement(ms) | Ask::Reply(ms)) = ask;
+        let now = Instant::now();
+        let delay_ms = event.delay_ms.unwrap_or(0);
+        let wait = Wait {
+            ask,
+            event_id: event.id.clone(),
+            partition: event.partition.clone(),
+            deadline: now.checked_add(Duration::from_millis(ms)).unwrap_or(now + WAIT_MAX),
+            entry: event.entry.clone().unwrap_or_default(),
+            entry_ms: self.store.now_ms().saturating_add(delay_ms),
+            life: event.ttl_ms.map(|ttl| Duration::from_millis(ttl.saturating_add(delay_ms))),
+            cancelled: event.cancelled.clone(),
+        };
+        self.answers.register(token, wait)
+    }
+
     fn draft(&mut self, token: Token, record: &str) -> Result<Drafted> {
         let mut parts = record.splitn(3, '\t');
         let (Some(event_type), Some(options), Some(data)) = (parts.next(), parts.next(), parts.next()) else {
@@ -460,35 +478,19 @@ impl Task {
             lock(&self.cancel).insert(token, flag.clone());
         }
         let lane = meta.priority;
-        let ttl_ms = event::seconds_to_ms(meta.ttl);
-        let entry = options.ask.is_some().then(Arc::default);
         let event = NewEvent {
             partition,
-            ttl_ms,
+            ttl_ms: event::seconds_to_ms(meta.ttl),
             meta: event::pack(&meta),
             data: data.to_owned(),
             id,
             delay_ms,
             idempotency: options.idempotency.clone(),
             cancelled,
-            entry,
+            entry: options.ask.is_some().then(Arc::default),
         };
-        if let (Some(ask), Some(entry)) = (options.ask, &event.entry) {
-            let (Ask::Acknowledgement(ms) | Ask::Reply(ms)) = ask;
-            let now = Instant::now();
-            self.answers.register(
-                token,
-                Wait {
-                    ask,
-                    event_id: event.id.clone(),
-                    partition: event.partition.clone(),
-                    deadline: now.checked_add(Duration::from_millis(ms)).unwrap_or(now + WAIT_MAX),
-                    entry: entry.clone(),
-                    entry_ms: self.store.now_ms().saturating_add(delay_ms.unwrap_or(0)),
-                    life: ttl_ms.map(|ttl| Duration::from_millis(ttl.saturating_add(delay_ms.unwrap_or(0)))),
-                    cancelled: event.cancelled.clone(),
-                },
-            )?;
+        if let Some(ask) = options.ask {
+            self.register(token, ask, &event)?;
         }
         Ok(Drafted::Event(Draft { token, event, key: options.extras.partition_key.clone(), lane, asks: options.ask.is_some() }))
     }

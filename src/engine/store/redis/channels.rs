@@ -17,6 +17,7 @@ use crate::engine::error::{Error, Result};
 const RECONNECT: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
 
 /// Which buckets are wanted, and what came of that.
+#[derive(Default)]
 pub struct Channels {
     wanted: watch::Sender<BTreeSet<Bucket>>,
     heard: watch::Sender<Heard>,
@@ -29,12 +30,6 @@ struct Heard {
     refused: Option<Error>,
 }
 
-impl Default for Channels {
-    fn default() -> Self {
-        Self { wanted: watch::Sender::default(), heard: watch::Sender::default() }
-    }
-}
-
 impl Shared {
     /// See `Store::hear`.
     pub async fn hear(&self, buckets: &BTreeSet<Bucket>) -> Result<()> {
@@ -43,6 +38,10 @@ impl Shared {
         }
         self.channels.heard.send_modify(|heard| heard.refused = None);
         self.channels.wanted.send_replace(buckets.clone());
+        if !self.link.is_connected() {
+            // It is heard when the server is back: nobody has to wait for that.
+            return Err(self.link.target.unreachable("the connection is lost"));
+        }
         let mut heard = self.channels.heard.subscribe();
         let done = heard.wait_for(|heard| heard.refused.is_some() || buckets.is_subset(&heard.buckets));
         match tokio::time::timeout(self.link.target.command_timeout, done).await {
@@ -138,9 +137,10 @@ impl Shared {
             self.link.tell(StoreEvent::TopologyChanged);
             return;
         }
-        match std::str::from_utf8(message.get_payload_bytes()).ok().and_then(Transient::parse) {
-            Some(event) => self.link.tell(StoreEvent::Transient(Arc::new(event))),
-            None => tracing::debug!("what came on the channel {} is no event of this bus", message.get_channel_name()),
+        if let Some(event) = std::str::from_utf8(message.get_payload_bytes()).ok().and_then(Transient::parse) {
+            self.link.tell(StoreEvent::Transient(Arc::new(event)));
+        } else {
+            tracing::debug!("what came on the channel {} is no event of this bus", message.get_channel_name());
         }
     }
 }

@@ -269,6 +269,11 @@ impl Link {
         }
     }
 
+    /// Whether the server answered last.
+    pub fn is_connected(&self) -> bool {
+        self.connected.load(Ordering::Acquire)
+    }
+
     /// No new connections from here on.
     pub fn close(&self) {
         self.closed.send_replace(true);
