@@ -164,7 +164,6 @@ describe.each(stores)('on %s', (kind) => {
   test('what later versions bring says ERR_DISABLED', async () => {
     const bus = await world.bus();
     for (const call of [
-      () => bus.request('t', 1),
       () => bus.createStream('t', { maxLength: 1, retention: 'count', retentionValue: 1 }),
       () => bus.deleteGroup('t', 'g'),
     ]) {

@@ -282,9 +282,6 @@ describe.each(stores)('on %s', (kind) => {
     test.each<[string, Record<string, unknown>]>([
       ['priority', { priority: 'high' }],
       ['partitionKey', { partitionKey: 'k' }],
-      ['waitForAck', { waitForAck: true }],
-      ['ackTimeoutMs', { ackTimeoutMs: 5 }],
-      ['transient', { transient: true }],
     ])('%s is not in this version: ERR_DISABLED', async (key, value) => {
       const bus = await world.bus();
       const error = await refusal('ERR_DISABLED', () => bus.publish('t', 1, value));

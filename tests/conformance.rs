@@ -108,6 +108,21 @@ conformance! {
         a_retried_entry_can_become_a_dead_letter,
         an_acknowledged_retry_is_no_longer_due,
         a_consumer_with_pending_entries_is_not_removed;
+    asking:
+        an_inbox_holds_what_was_posted_before_and_after_it_was_opened,
+        a_waiting_inbox_gets_what_is_posted_meanwhile,
+        many_messages_come_in_their_order_and_once,
+        what_an_inbox_has_received_is_not_kept,
+        a_removed_inbox_is_empty,
+        a_closed_store_has_no_inbox,
+        a_publisher_is_told_where_its_entry_is,
+        decisions_tell_what_each_group_did,
+        nothing_is_decided_on_what_is_not_there,
+        an_entry_is_located_by_the_id_of_its_event,
+        a_duplicate_is_located_by_the_first_id,
+        transient_events_reach_all_who_hear_their_bucket_now,
+        who_hears_no_more_is_told_nothing,
+        transient_events_leave_nothing_behind;
     leases:
         a_lease_that_runs_is_renewed,
         a_lapsed_lease_is_told,

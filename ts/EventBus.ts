@@ -4,7 +4,6 @@ import type { BusCore } from './core';
 import { DeadLetterQueue } from './deadLetters';
 import { invalidArgument } from './errors';
 import { explain } from './explain';
-import { notYet } from './later';
 import { replay } from './replay';
 import type {
   AnyBatchEvent,
@@ -69,10 +68,12 @@ export abstract class EventBus extends EventEmitter {
     return this[CORE].unsubscribe(eventType, handler);
   }
 
-  /** Request and reply. */
-  async request<R = any>(_eventType: string, _data: unknown, _options?: PublishOptions & { timeoutMs?: number }): Promise<R> {
-    this[CORE].native();
-    throw notYet('request()', 'Publish with a correlationId and subscribe to an event of your own for the answer.');
+  /**
+   * Resolves with what a handler of the event returned (JSON; undefined is null), the first answer where there are several.
+   * ERR_REMOTE with the handler's message when the event is given up, ERR_REQUEST_TIMEOUT after timeoutMs (30000).
+   */
+  request<R = any>(eventType: string, data: unknown, options?: PublishOptions & { timeoutMs?: number }): Promise<R> {
+    return this[CORE].publisher.request(eventType, data, options) as Promise<R>;
   }
 
   /** Makes a stream with a retention of its own, or changes it. */

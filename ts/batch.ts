@@ -1,4 +1,5 @@
 /** Deliveries that one call of a batch handler got together. */
+import type { Asker } from './asker';
 import type { FailureKind } from './settlements';
 
 /** What is said of a delivery that failed: arguments of Settlements.failed behind the token. */
@@ -9,6 +10,7 @@ export interface BatchItem {
   token: number;
   attempt: number;
   redelivered: boolean;
+  asks: boolean;
   ms: number;
   seq: number;
   type: string;
@@ -21,5 +23,9 @@ export class Batch {
   /** Those that `context.fail()` named. */
   readonly failures = new Map<number, BatchFailure>();
 
-  constructor(readonly tokens: readonly number[]) {}
+  constructor(
+    readonly tokens: readonly number[],
+    /** Who waits for what the handler returns for each of them. */
+    readonly askers: ReadonlyArray<Asker | undefined>,
+  ) {}
 }

@@ -63,8 +63,8 @@ export class BusCore {
     this.retryDefaults = config.defaults.retry;
     this.lifecycle = new Lifecycle(log);
     this.#settlements = new Settlements((error) => this.lifecycle.error(error));
-    this.dispatcher = new Dispatcher(systemClock, this.#settlements, log, this.retryDefaults);
     const limit = config.limits?.maxPayloadBytes ?? (DEFAULT_EVENT_BUS_CONFIG.limits?.maxPayloadBytes as number);
+    this.dispatcher = new Dispatcher(systemClock, this.#settlements, log, this.retryDefaults, limit);
     this.publisher = new Publisher(addon(), this.#keepAlive, limit, () => this.#refusal());
   }
 

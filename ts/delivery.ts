@@ -1,5 +1,6 @@
 /** One call of one handler, from the moment it is made to its settlement. */
 
+import type { Asker } from './asker';
 import type { Batch } from './batch';
 import type { Timed, TimedList } from './deadlines';
 import type { OSSAError } from './errors';
@@ -47,6 +48,10 @@ export class Delivery implements Timed {
   controller: AbortController | undefined = undefined;
   /** All that its handler got, if it is a batch handler. Then token, attempt and stream id are those of the first. */
   batch: Batch | undefined = undefined;
+  /** Who waits for what the handler returns. */
+  asker: Asker | undefined = undefined;
+  /** What it returned, while its event is still to be settled by hand. */
+  result: unknown = undefined;
 
   constructor(
     readonly owner: DeliveryOwner,

@@ -2,6 +2,8 @@
  * From deliveries to handlers to settlements. The engine decides what is delivered when, and what becomes of a delivery;
  * here handlers are called, timed and listened to.
  */
+import type { Asker } from './asker';
+import { askerOf, encodeReply } from './asker';
 import type { BatchItem } from './batch';
 import { Batch } from './batch';
 import type { Clock } from './clock';
@@ -11,7 +13,7 @@ import { Context, Delivery, Outcome } from './delivery';
 import { describeThrown, OSSAError, property } from './errors';
 import { isThenable } from './lifecycle';
 import type { Log } from './logger';
-import { Row } from './native';
+import { Flag, Row } from './native';
 import { toPayload } from './payload';
 import type { Route } from './route';
 import { runFor } from './running';
@@ -36,16 +38,23 @@ function permanence(error: unknown): { permanent: true } | undefined {
   return property(error, 'permanent') === true ? { permanent: true } : undefined;
 }
 
+/** What a batch handler returned for one of its events: it answers with an array, in the order of the events. */
+function resultOf(results: unknown, index: number): unknown {
+  return Array.isArray(results) ? results[index] : undefined;
+}
+
 /** Calls the handlers of one bus. */
 export class Dispatcher implements DeliveryOwner {
   readonly #settlements: Settlements;
   readonly #log: Log;
   readonly #retryDefaults: EventRetryConfig;
+  readonly #maxPayloadBytes: number;
   readonly #deadlines: Deadlines<Delivery>;
   readonly #routes = new Map<number, Route>();
   #waiters: IdleWaiter[] = [];
 
-  constructor(clock: Clock, settlements: Settlements, log: Log, retryDefaults: EventRetryConfig) {
+  constructor(clock: Clock, settlements: Settlements, log: Log, retryDefaults: EventRetryConfig, maxPayloadBytes: number) {
+    this.#maxPayloadBytes = maxPayloadBytes;
     this.#settlements = settlements;
     this.#log = log;
     this.#retryDefaults = retryDefaults;
@@ -130,18 +139,42 @@ export class Dispatcher implements DeliveryOwner {
   }
 
   /** The handler is done, or the loop has asked for the next event. */
-  succeed(delivery: Delivery): void {
+  succeed(delivery: Delivery, result?: unknown): void {
     if (delivery.finished) return;
     const route = delivery.subscription as Route;
     if (delivery.outcome === Outcome.Open) {
       if (route.manualAck) {
         delivery.finished = true; // Its time runs on until ack() or nack().
+        delivery.result = result;
         return;
       }
       delivery.outcome = Outcome.Acknowledged;
-      this.#done(delivery);
+      this.#done(delivery, { result });
+    } else if (delivery.outcome === Outcome.Acknowledged) {
+      // Acknowledged by hand before there was an answer.
+      const of = (index: number): unknown => (delivery.batch === undefined ? result : resultOf(result, index));
+      this.#answer(delivery, (token, asker, index) => this.#reply(token, asker, of(index)));
     }
     this.#finish(delivery, route);
+  }
+
+  /** Answers whoever asked by events that are acknowledged already. */
+  #answer(delivery: Delivery, answer: (token: number, asker: Asker, index: number) => void): void {
+    const { batch } = delivery;
+    if (batch === undefined) {
+      if (delivery.asker !== undefined) answer(delivery.token, delivery.asker, 0);
+      return;
+    }
+    batch.tokens.forEach((token, index) => {
+      const asker = batch.askers[index];
+      if (asker !== undefined && !batch.failures.has(index)) answer(token, asker, index);
+    });
+  }
+
+  #reply(token: number, asker: Asker, result: unknown): void {
+    const reply = encodeReply(result, this.#maxPayloadBytes);
+    if ('json' in reply) this.#settlements.reply(token, asker, reply.json);
+    else this.#settlements.noReply(token, asker, reply.problem);
   }
 
   /** The handler threw, or its promise was rejected. */
@@ -150,6 +183,8 @@ export class Dispatcher implements DeliveryOwner {
     const route = delivery.subscription as Route;
     if (delivery.outcome !== Outcome.Open) {
       this.#log.failure(`A handler of '${route.eventType}' failed after it had settled its event`, error);
+      if (delivery.outcome === Outcome.Acknowledged)
+        this.#answer(delivery, (token, asker) => this.#settlements.noReply(token, asker, describeThrown(error)));
     } else if (delivery.gaveUp(error)) {
       delivery.outcome = Outcome.Returned;
       this.#failed(delivery, 'back', '');
@@ -171,7 +206,8 @@ export class Dispatcher implements DeliveryOwner {
 
   /** ack() */
   acknowledge(delivery: Delivery): Promise<void> {
-    this.#done(delivery);
+    // An answer that is there goes before; one that is not follows when the handler returns.
+    this.#done(delivery, delivery.finished ? { result: delivery.result } : undefined);
     return this.#settled(delivery);
   }
 
@@ -212,9 +248,10 @@ export class Dispatcher implements DeliveryOwner {
       return;
     }
     const attempt = rows[row + Row.Attempt] as number;
-    const redelivered = ((rows[row + Row.Flags] as number) & 1) === 1;
+    const redelivered = ((rows[row + Row.Flags] as number) & Flag.Redelivered) !== 0;
     const ms = (rows[row + Row.MsHigh] as number) * 0x1_0000_0000 + (rows[row + Row.MsLow] as number);
     const delivery = new Delivery(this, route, token, attempt, redelivered, ms, rows[row + Row.Seq] as number);
+    if (((rows[row + Row.Flags] as number) & Flag.Asks) !== 0) delivery.asker = askerOf(meta);
     this.#start(delivery, route, types[rows[row + Row.Type] as number] as string, meta, data);
   }
 
@@ -230,14 +267,15 @@ export class Dispatcher implements DeliveryOwner {
   ): Gathered {
     const flags = rows[row + Row.Flags] as number;
     let gathered = batch;
-    if (gathered === undefined || (flags & 8) === 0) {
+    if (gathered === undefined || (flags & Flag.Joined) === 0) {
       if (gathered !== undefined) this.#takeBatch(gathered);
       gathered = { route, items: [] };
     }
     gathered.items.push({
       token: rows[row + Row.Token] as number,
       attempt: rows[row + Row.Attempt] as number,
-      redelivered: (flags & 1) === 1,
+      redelivered: (flags & Flag.Redelivered) !== 0,
+      asks: (flags & Flag.Asks) !== 0,
       ms: (rows[row + Row.MsHigh] as number) * 0x1_0000_0000 + (rows[row + Row.MsLow] as number),
       seq: rows[row + Row.Seq] as number,
       type: types[rows[row + Row.Type] as number] as string,
@@ -272,7 +310,10 @@ export class Dispatcher implements DeliveryOwner {
     const attempt = Math.max(...taken.map((item) => item.attempt));
     const redelivered = taken.some((item) => item.redelivered);
     const delivery = new Delivery(this, route, first.token, attempt, redelivered, first.ms, first.seq);
-    delivery.batch = new Batch(taken.map(({ token }) => token));
+    delivery.batch = new Batch(
+      taken.map(({ token }) => token),
+      taken.map(({ asks, meta }) => (asks ? askerOf(meta) : undefined)),
+    );
     this.#call(delivery, route, payloads);
   }
 
@@ -298,11 +339,11 @@ export class Dispatcher implements DeliveryOwner {
       const result = runFor(delivery, handler, events, new Context(delivery));
       if (isThenable(result)) {
         result.then(
-          () => this.succeed(delivery),
+          (value: unknown) => this.succeed(delivery, value),
           (error: unknown) => this.fail(delivery, error),
         );
       } else {
-        this.succeed(delivery);
+        this.succeed(delivery, result);
       }
     } catch (error) {
       this.fail(delivery, error);
@@ -327,17 +368,20 @@ export class Dispatcher implements DeliveryOwner {
     if (this.#waiters.length > 0) this.#checkIdle();
   }
 
-  /** It succeeded; of a batch, all that did not fail on its own. */
-  #done(delivery: Delivery): void {
+  /** It succeeded; of a batch, all that did not fail on its own. Who asked gets the answer, if there is one already. */
+  #done(delivery: Delivery, answer: { result: unknown } | undefined): void {
     const { batch } = delivery;
     if (batch === undefined) {
-      this.#settlements.done(delivery.token);
+      if (delivery.asker === undefined || answer === undefined) this.#settlements.done(delivery.token);
+      else this.#reply(delivery.token, delivery.asker, answer.result);
       return;
     }
     batch.tokens.forEach((token, index) => {
       const failure = batch.failures.get(index);
-      if (failure === undefined) this.#settlements.done(token);
-      else this.#settlements.failed(token, ...failure);
+      const asker = batch.askers[index];
+      if (failure !== undefined) this.#settlements.failed(token, ...failure);
+      else if (asker === undefined || answer === undefined) this.#settlements.done(token);
+      else this.#reply(token, asker, resultOf(answer.result, index));
     });
   }
 

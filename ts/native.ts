@@ -24,7 +24,7 @@ export const enum Row {
   Token = 1,
   /** 1 at the first delivery */
   Attempt = 2,
-  /** bit 0: redelivered; bit 3: it belongs to the call of the row before, a batch */
+  /** see {@link Flag} */
   Flags = 3,
   /** stream id: milliseconds / 2^32 */
   MsHigh = 4,
@@ -40,6 +40,15 @@ export const enum Row {
   DataLength = 9,
   /** numbers a row */
   Stride = 10,
+}
+
+/** Bits of {@link Row.Flags}. */
+export const enum Flag {
+  Redelivered = 1,
+  /** what the handler returns is awaited: `replyTo` in the metadata says where */
+  Asks = 2,
+  /** it belongs to the call of the row before: a batch */
+  Joined = 4,
 }
 
 /** What the engine tells, by the first argument of {@link NativeListener}. */
@@ -102,16 +111,22 @@ export interface NativeBus {
   /**
    * Publishes many: `text` is one record an event, `<type>\t<options JSON or nothing>\t<data JSON>\n`; the first has
    * `firstToken`, the next one more, modulo 2^32. Answered by {@link Message.Published}. In options: `deliverAt` as ms,
-   * `signal` true where the publish may be cancelled.
+   * `signal` true where the publish may be cancelled. The options of a request begin with `?<timeout in ms>`, which may stand
+   * alone: its answer is the JSON text of what a handler returned, in place of the id.
    */
   publish(firstToken: number, text: string): void;
-  /** Gives up a publish that was marked with `signal` and is not sent yet: then its answer is ERR_ABORTED. */
+  /**
+   * Gives up a publish that was marked with `signal` and is not sent yet, or the wait for an answer to its event: then its
+   * answer is ERR_ABORTED.
+   */
   cancel(token: number): void;
   /**
    * Ends deliveries: `done` are tokens of handlers that succeeded. `failed` is '' or a JSON array of
    * `[token, kind, message, options?]`; kind: `error` (the handler threw; options `{ permanent?: true }`), `timeout`
    * (the handler still runs: its later `error` or `done` on the same token is awaited), `nack` (options as the user
-   * gave them), `malformed` (the data is not JSON), `back` (was not started, give it to somebody). `confirm` 0, or a
+   * gave them), `malformed` (the data is not JSON), `reply` (it succeeded; the message is the JSON text of its answer, or, with
+   * `failed`, why there is none; options `{ to, id, failed? }` from the metadata's `replyTo` and `id`. It is sent also when the
+   * token was ended before), `back` (was not started, give it to somebody). `confirm` 0, or a
    * number that comes back by {@link Message.Settled}.
    */
   settle(done: Uint32Array, failed: string, confirm: number): void;

@@ -42,6 +42,22 @@ export function encodePublishOptions(options: PublishOptions): string {
   });
 }
 
+/** Default of `timeoutMs` of request(). */
+const REQUEST_TIMEOUT_MS = 30_000;
+
+/**
+ * The time a request waits, ms, and the options that are those of publish too.
+ * @throws OSSAError ERR_INVALID_ARGUMENT
+ */
+export function cutTimeout(options: PublishOptions & { timeoutMs?: number }): [number, PublishOptions] {
+  if (typeof options !== 'object' || Array.isArray(options)) throw invalidArgument('options', 'must be an object');
+  const { timeoutMs = REQUEST_TIMEOUT_MS, ...rest } = options;
+  if (typeof timeoutMs !== 'number' || !(timeoutMs >= 1 && timeoutMs <= Number.MAX_SAFE_INTEGER)) {
+    throw invalidArgument('options.timeoutMs', 'must be a number of milliseconds, at least 1');
+  }
+  return [Math.ceil(timeoutMs), rest];
+}
+
 /**
  * A Date as ms.
  * @throws OSSAError ERR_INVALID_ARGUMENT

@@ -8,7 +8,7 @@ import { stringifyData } from './json';
 import type { KeepAlive } from './keepAlive';
 import type { NativeAddon, NativeBus, NativeErrorData } from './native';
 import { PendingTable } from './pending';
-import { encodePublishOptions } from './publishOptions';
+import { cutTimeout, encodePublishOptions } from './publishOptions';
 import type { PublishOptions } from './types';
 
 /** Text is handed over early beyond this, so that no huge string builds up in one turn. */
@@ -70,8 +70,15 @@ export class Publisher {
     this.#keepAlive.release();
   }
 
-  /** Resolves with the id; every failure is a rejection. */
-  publish(eventType: string, data: unknown, options?: PublishOptions): Promise<string> {
+  /** Resolves with what a handler returned. */
+  async request(eventType: string, data: unknown, options: (PublishOptions & { timeoutMs?: number }) | null = {}): Promise<unknown> {
+    const [timeoutMs, rest] = cutTimeout(options ?? {});
+    const reply = await this.publish(eventType, data, rest, `?${timeoutMs}`);
+    return JSON.parse(reply) as unknown;
+  }
+
+  /** Resolves with the id; every failure is a rejection. `mark` stands before the options, see {@link NativeBus.publish}. */
+  publish(eventType: string, data: unknown, options?: PublishOptions, mark = ''): Promise<string> {
     const native = this.#native;
     if (native === undefined) return Promise.reject(this.#refusal());
     let json: string;
@@ -80,8 +87,8 @@ export class Publisher {
     try {
       head = this.#types.get(eventType) ?? this.#learn(eventType);
       if (options !== undefined && options !== null) {
-        signal = signalOf(options);
-        const text = encodePublishOptions(options);
+        signal = signalOf(options, mark === '' ? 'publish' : 'request');
+        const text = mark + encodePublishOptions(options);
         if (text !== '') head = `${eventType}\t${text}\t`;
       }
       json = stringifyData(data);
@@ -99,7 +106,7 @@ export class Publisher {
     const promise = this.#pending.add(token);
     const start = this.#text.length;
     this.#text += `${head}${json}\n`;
-    if (signal !== undefined) this.#watch(signal, token, start);
+    if (signal !== undefined) this.#watch(signal, token, start, mark === '' ? 'publish' : 'request');
     if (this.#text.length >= FLUSH_CHARS) this.flush();
     return promise;
   }
@@ -190,12 +197,12 @@ export class Publisher {
     );
   }
 
-  #watch(signal: AbortSignal, token: number, start: number): void {
+  #watch(signal: AbortSignal, token: number, start: number, what: string): void {
     (this.#marks ??= []).push({ token, start, end: this.#text.length });
     const abort = (): void => {
       if (!this.#pending.has(token)) return;
       const sent = this.#marks?.some((mark) => mark.token === token) !== true;
-      this.#pending.reject(token, aborted('publish', signal));
+      this.#pending.reject(token, aborted(what, signal));
       if (this.#pending.size === 0) this.#keepAlive.release();
       if (sent) this.#native?.cancel(token);
     };
@@ -229,11 +236,11 @@ function nextOf(token: number): number {
 }
 
 /** The signal in `options`, checked. */
-function signalOf(options: object): AbortSignal | undefined {
+function signalOf(options: object, what: string): AbortSignal | undefined {
   const signal = (options as { signal?: unknown }).signal;
   if (signal === undefined) return undefined;
   if (!isSignal(signal)) throw invalidArgument('options.signal', 'must be an AbortSignal');
-  if (signal.aborted) throw aborted('publish', signal);
+  if (signal.aborted) throw aborted(what, signal);
   return signal;
 }
 

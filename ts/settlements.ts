@@ -1,9 +1,10 @@
 /** Settlements: what became of deliveries, collected and handed to the engine once a turn of the microtask queue. */
+import type { Asker } from './asker';
 import { fromNative, internal, type OSSAError } from './errors';
 import type { NativeBus, NativeErrorData } from './native';
 
-/** What the engine is told of a delivery that did not succeed; see NativeBus.settle. */
-export type FailureKind = 'error' | 'timeout' | 'nack' | 'malformed' | 'back';
+/** What the engine is told of a delivery beside that it succeeded; see NativeBus.settle. */
+export type FailureKind = 'error' | 'timeout' | 'nack' | 'malformed' | 'reply' | 'back';
 
 interface Waiter {
   resolve: () => void;
@@ -50,6 +51,16 @@ export class Settlements {
   failed(token: number, kind: FailureKind, message: string, options?: object | undefined): void {
     this.#failed.push(options === undefined ? [token, kind, message] : [token, kind, message, options]);
     if (!this.#scheduled) this.#schedule();
+  }
+
+  /** The delivery `token` succeeded, and `json` is what it answers to whoever asked. */
+  reply(token: number, asker: Asker, json: string): void {
+    this.failed(token, 'reply', json, asker);
+  }
+
+  /** The delivery `token` succeeded, but has no answer for whoever asked. */
+  noReply(token: number, asker: Asker, problem: string): void {
+    this.failed(token, 'reply', problem, { ...asker, failed: true });
   }
 
   /** Resolves when all settled up to now is stored. */

@@ -144,6 +144,11 @@ impl Bus {
                         tell(Command::Reconnected);
                     }
                     StoreEvent::TopologyChanged => tell(Command::TopologyChanged),
+                    StoreEvent::Transient(event) => {
+                        if let Some(consumer) = &*lock(&consumer) {
+                            consumer.cast(event);
+                        }
+                    }
                 }
             }));
         }
@@ -187,6 +192,7 @@ impl Bus {
         let Some(running) = lock(&self.running).clone() else { return };
         // Handlers that finish may still publish.
         running.consumer.stop(drain).await;
+        running.publisher.stop_asking();
         lock(&self.running).take();
         lock(&self.consumer).take();
         running.publisher.say("system.shutdown", &self.shutdown_notice());

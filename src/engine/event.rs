@@ -213,6 +213,19 @@ pub struct MetaView<'a> {
     dttl: Option<f64>,
     /// Retry settings of this event.
     pub retry: Option<RetryOverride>,
+    ack_to: Option<String>,
+    reply_to: Option<String>,
+}
+
+/// Who waits for what becomes of an event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Asked {
+    /// The event's id.
+    pub event_id: String,
+    /// Inbox that waits for the acknowledgement.
+    pub ack_to: Option<String>,
+    /// Inbox that waits for what the handler answers.
+    pub reply_to: Option<String>,
 }
 
 impl<'a> MetaView<'a> {
@@ -233,6 +246,12 @@ impl<'a> MetaView<'a> {
     /// Whether the metadata says anything of a ttl; if not, the store's default holds.
     pub fn names_ttl(&self) -> bool {
         self.ttl.or(self.dttl).is_some()
+    }
+
+    /// Who waits for what becomes of it.
+    pub fn asked(&self) -> Option<Asked> {
+        let (ack_to, reply_to) = (self.ack_to.clone(), self.reply_to.clone());
+        (ack_to.is_some() || reply_to.is_some()).then(|| Asked { event_id: self.id.to_string(), ack_to, reply_to })
     }
 
     /// Whether the publisher named the ttl for this event.

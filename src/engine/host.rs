@@ -39,6 +39,8 @@ pub struct EventText {
     pub meta: String,
     /// The data's JSON text.
     pub data: String,
+    /// Somebody waits for what the handler answers: its verdict is [`super::consume::Verdict::Replied`].
+    pub asks: bool,
 }
 
 /// Lifecycle events, as their listeners name them.

@@ -251,6 +251,7 @@ mod tests {
             delay_ms,
             idempotency: None,
             length_max: None,
+            entry: None,
             cancelled: None,
         }
     }

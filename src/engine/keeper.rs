@@ -13,6 +13,8 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use super::alarms::Alarms;
+use super::ask::message::{self, Answer, Failed};
+use super::ask::{Letters, post};
 use super::config::BusConfig;
 use super::consume::{Command, Consumer, LEASE, Lease};
 use super::env::Env;
@@ -21,7 +23,7 @@ use super::event;
 use super::host::{Host, Kind, Lifecycle};
 use super::journal::Journal;
 use super::metrics::Metrics;
-use super::store::{Bucket, DeadLetterQuery, Keeping, Partition, Store};
+use super::store::{Bucket, Crashed, DeadLetterQuery, DeadReason, Keeping, Partition, Store};
 
 /// How often the lease is renewed: several attempts before it lapses.
 const RENEW_EVERY: Duration = Duration::from_secs(2);
@@ -249,6 +251,7 @@ impl Upkeep {
         for bucket in &self.kept {
             match self.store.reap(*bucket, CRASHES_MAX).await {
                 Ok(reaped) => {
+                    self.tell_who_asked(&reaped.crashed);
                     let events = reaped
                         .crashed
                         .into_iter()
@@ -282,6 +285,27 @@ impl Upkeep {
                 }
             }
             Err(error) => tracing::debug!(%error, "groups without consumers wait for the server"),
+        }
+    }
+
+    /// Whoever waits for what becomes of an event hears that it is given up.
+    fn tell_who_asked(&self, crashed: &[Crashed]) {
+        let mut letters = Letters::new();
+        for crash in crashed {
+            let Some(asked) = &crash.asked else { continue };
+            let answer = Answer::Failed(Failed {
+                error: "the processes that handled it ended".to_owned(),
+                reason: Some(DeadReason::Crashed.as_str().to_owned()),
+                group: Some(crash.group.clone()),
+            });
+            for inbox in [&asked.ack_to, &asked.reply_to].into_iter().flatten() {
+                letters.entry(inbox.clone()).or_default().push(message::write(&asked.event_id, &answer));
+            }
+        }
+        if !letters.is_empty() {
+            let store = self.store.clone();
+            // Beside the upkeep, which must not wait for it.
+            tokio::spawn(async move { drop(post(&store, letters, REAP_EVERY).await) });
         }
     }
 

@@ -26,6 +26,8 @@ pub mod options;
 
 pub mod alarms;
 
+pub mod ask;
+
 pub mod publish;
 
 pub mod settle;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 
-use super::error::{Code, Error, Result};
+use super::error::{Error, Result};
 use super::event::{Extras, Jitter, Priority, RetryOverride};
 use super::filter::Filter;
 use super::name;
@@ -22,6 +22,8 @@ const MS_MAX: f64 = 9_007_199_254_740_991.0;
 const BATCH_SIZE_MAX: usize = 10_000;
 /// Longest time a batch gathers, ms: an hour.
 const BATCH_WAIT_MS_MAX: f64 = 3_600_000.0;
+/// How long an acknowledgement is waited for unless told otherwise, ms.
+const ACK_TIMEOUT_MS: u64 = 30_000;
 /// Days an idempotency key may be remembered.
 const DAY_MS: u64 = 86_400_000;
 
@@ -311,15 +313,17 @@ impl Fields {
         Ok(Some(Batch { size_max, wait_ms_max: wait.ceil() as u64 }))
     }
 
-    /// Refuses a feature that this version does not have, unless it is switched off.
-    fn later(&mut self, key: &str, off: &[Value]) -> Result<()> {
-        match self.map.remove(key) {
-            Some(value) if !off.contains(&value) => Err(Error::new(
-                Code::Disabled,
-                format!("{}.{key} is not available in version {}; leave it out", self.path, env!("CARGO_PKG_VERSION")),
-            )
-            .with("argument", format!("{}.{key}", self.path))),
-            _ => Ok(()),
+    /// What is waited for; `reply_ms`: it is a request.
+    fn ask(&mut self, reply_ms: Option<u64>) -> Result<Option<Ask>> {
+        let waits = self.flag("waitForAck")?.unwrap_or(false);
+        let ms = self.ms("ackTimeoutMs", 1.0)?;
+        match reply_ms {
+            Some(_) if waits => Err(Error::argument("options.waitForAck", "has no meaning for request(): its answer says more")),
+            Some(_) if ms.is_some() => Err(Error::argument("options.ackTimeoutMs", "is not for request(); give timeoutMs")),
+            Some(reply_ms) => Ok(Some(Ask::Reply(reply_ms))),
+            None if waits => Ok(Some(Ask::Acknowledgement(ms.unwrap_or(ACK_TIMEOUT_MS)))),
+            None if ms.is_some() => Err(Error::argument("options.ackTimeoutMs", "has no meaning without waitForAck: true")),
+            None => Ok(None),
         }
     }
 
@@ -360,8 +364,9 @@ const PUBLISH_KEYS: [&str; 19] = [
 ];
 
 impl PublishOptions {
-    /// From their JSON text.
+    /// From their JSON text; those of a request begin with `?` and its time, ms.
     pub fn read(text: &str) -> Result<Self> {
+        let (reply_ms, text) = cut_request(text)?;
         let mut fields = Fields::read(parse(text)?, "options")?;
         let ttl = fields.number("ttl", 0.0, MS_MAX / 1000.0, false, "a number of seconds, 0 (never expires) or more")?;
         let delay_ms = fields.ms("delayMs", 0.0)?;
@@ -374,18 +379,16 @@ impl PublishOptions {
         if key.is_none() && window.is_some() {
             return Err(Error::argument("options.idempotencyWindowMs", "has no meaning without idempotencyKey"));
         }
-        let off = [Value::Bool(false)];
-        fields.later("waitForAck", &off)?;
-        fields.later("ackTimeoutMs", &[])?;
-        fields.later("transient", &off)?;
-        let options = Self {
+        let ask = fields.ask(reply_ms)?;
+        let transient = fields.flag("transient")?.unwrap_or(false);
+        let mut options = Self {
             ttl,
             delay_ms,
             deliver_at_ms,
             idempotency: key.map(|key| Idempotency { key, window_ms: window.unwrap_or(DAY_MS) }),
             priority: fields.choice("priority", &Priority::ALL.map(|priority| (priority.as_str(), priority)))?,
-            ask: None,
-            transient: false,
+            ask,
+            transient,
             cancellable: fields.flag("signal")?.unwrap_or(false),
             source: fields.text("source")?,
             version: fields.text("version")?,
@@ -401,8 +404,53 @@ impl PublishOptions {
             },
         };
         fields.end(&PUBLISH_KEYS)?;
+        options.check_together()?;
+        if let Some(ms) = reply_ms {
+            #[allow(clippy::cast_precision_loss)] // in range by the check
+            let seconds = ms as f64 / 1000.0;
+            options.ttl = Some(seconds);
+        }
         Ok(options)
     }
+
+    /// Refuses options that make no sense beside each other.
+    fn check_together(&self) -> Result<()> {
+        let refuse = |found: &[(&str, bool)], why: &str| match found.iter().find(|(_, is_there)| *is_there) {
+            Some((key, _)) => Err(Error::argument(&format!("options.{key}"), why)),
+            None => Ok(()),
+        };
+        let stored = [
+            ("ttl", self.ttl.is_some()),
+            ("delayMs", self.delay_ms.is_some()),
+            ("deliverAt", self.deliver_at_ms.is_some()),
+            ("idempotencyKey", self.idempotency.is_some()),
+        ];
+        match self.ask {
+            Some(Ask::Reply(_)) => {
+                refuse(&stored, "has no meaning for request(): its event is handled once it is there, and lives for timeoutMs")?;
+                refuse(&[("transient", self.transient)], "cannot be asked of request(): its event has to survive until it is answered")
+            }
+            ask if self.transient => {
+                let why = "has no meaning with transient: the event goes to the subscribers of this moment, and nothing is stored";
+                refuse(&stored, why)?;
+                let rest = [
+                    ("waitForAck", ask.is_some()),
+                    ("partitionKey", self.extras.partition_key.is_some()),
+                    ("retry", self.extras.retry.is_some()),
+                ];
+                refuse(&rest, why)
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// The time a request waits, before the options' JSON text: `?<ms>`. JSON text never begins so.
+fn cut_request(text: &str) -> Result<(Option<u64>, &str)> {
+    let Some(rest) = text.strip_prefix('?') else { return Ok((None, text)) };
+    let (ms, options) = rest.split_at(rest.find('{').unwrap_or(rest.len()));
+    let ms = ms.parse().ok().filter(|ms| *ms >= 1).ok_or_else(|| Error::internal("the time of a request cannot be read"))?;
+    Ok((Some(ms), if options.is_empty() { "{}" } else { options }))
 }
 
 const SUBSCRIBE_KEYS: [&str; 15] = [
@@ -519,6 +567,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::engine::error::Code;
 
     #[test]
     fn right_publish_options_are_read() {
@@ -529,6 +578,19 @@ mod tests {
         assert_eq!((options.ttl, options.delay_ms), (Some(1.5), Some(10)));
         assert_eq!(options.idempotency, Some(Idempotency { key: "k".into(), window_ms: DAY_MS }));
         assert_eq!(options.extras.retry.unwrap().max_attempts, Some(0));
+    }
+
+    #[test]
+    fn what_is_waited_for_is_read() {
+        let ask = |text| PublishOptions::read(text).unwrap().ask;
+        assert_eq!(ask("{}"), None);
+        assert_eq!(ask(r#"{"waitForAck":false}"#), None);
+        assert_eq!(ask(r#"{"waitForAck":true}"#), Some(Ask::Acknowledgement(30_000)));
+        assert_eq!(ask(r#"{"waitForAck":true,"ackTimeoutMs":5}"#), Some(Ask::Acknowledgement(5)));
+        assert_eq!(ask("?1500"), Some(Ask::Reply(1500)));
+        let request = PublishOptions::read(r#"?1500{"source":"s"}"#).unwrap();
+        assert_eq!((request.ask, request.ttl, request.source.as_deref()), (Some(Ask::Reply(1500)), Some(1.5), Some("s")));
+        assert_eq!(PublishOptions::read("?x{}").unwrap_err().code, Code::Internal);
     }
 
     #[test]
@@ -552,7 +614,26 @@ mod tests {
             (r#"{"retry":{"tries":1}}"#, "options.retry.tries", Code::InvalidArgument),
             (r#"{"retry":3}"#, "options.retry", Code::InvalidArgument),
             (r#"{"priority":"urgent"}"#, "options.priority", Code::InvalidArgument),
-            (r#"{"waitForAck":true}"#, "options.waitForAck", Code::Disabled),
+            (r#"{"waitForAck":1}"#, "options.waitForAck", Code::InvalidArgument),
+            (r#"{"ackTimeoutMs":5}"#, "options.ackTimeoutMs", Code::InvalidArgument),
+            (r#"{"waitForAck":false,"ackTimeoutMs":5}"#, "options.ackTimeoutMs", Code::InvalidArgument),
+            (r#"{"waitForAck":true,"ackTimeoutMs":0}"#, "options.ackTimeoutMs", Code::InvalidArgument),
+            (r#"{"transient":"yes"}"#, "options.transient", Code::InvalidArgument),
+            (r#"{"transient":true,"delayMs":1}"#, "options.delayMs", Code::InvalidArgument),
+            (r#"{"transient":true,"deliverAt":1}"#, "options.deliverAt", Code::InvalidArgument),
+            (r#"{"transient":true,"idempotencyKey":"k"}"#, "options.idempotencyKey", Code::InvalidArgument),
+            (r#"{"transient":true,"waitForAck":true}"#, "options.waitForAck", Code::InvalidArgument),
+            (r#"{"transient":true,"partitionKey":"k"}"#, "options.partitionKey", Code::InvalidArgument),
+            (r#"{"transient":true,"ttl":5}"#, "options.ttl", Code::InvalidArgument),
+            (r#"{"transient":true,"retry":{"maxAttempts":1}}"#, "options.retry", Code::InvalidArgument),
+            (r#"?5{"ttl":1}"#, "options.ttl", Code::InvalidArgument),
+            (r#"?5{"delayMs":1}"#, "options.delayMs", Code::InvalidArgument),
+            (r#"?5{"deliverAt":1}"#, "options.deliverAt", Code::InvalidArgument),
+            (r#"?5{"idempotencyKey":"k"}"#, "options.idempotencyKey", Code::InvalidArgument),
+            (r#"?5{"waitForAck":true}"#, "options.waitForAck", Code::InvalidArgument),
+            (r#"?5{"ackTimeoutMs":1}"#, "options.ackTimeoutMs", Code::InvalidArgument),
+            (r#"?5{"transient":true}"#, "options.transient", Code::InvalidArgument),
+            (r#"?5{"timeoutMs":1}"#, "options.timeoutMs", Code::InvalidArgument),
             (r#"{"toString":1}"#, "options.toString", Code::InvalidArgument),
             ("[]", "options", Code::InvalidArgument),
             ("7", "options", Code::InvalidArgument),

@@ -149,7 +149,7 @@ impl Host for NodeHost {
                 delivery.subscription,
                 delivery.token,
                 delivery.attempt,
-                u32::from(delivery.redelivered) | u32::from(delivery.joined) << 3,
+                u32::from(delivery.redelivered) | u32::from(delivery.text.asks) << 1 | u32::from(delivery.joined) << 2,
                 (delivery.id.ms >> 32) as u32,
                 delivery.id.ms as u32,
                 delivery.id.seq as u32,

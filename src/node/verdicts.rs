@@ -2,7 +2,8 @@
 
 use serde_json::Value;
 
-use crate::engine::consume::Verdict;
+use crate::engine::ask::message::{Answer, Failed};
+use crate::engine::consume::{Reply, Verdict};
 use crate::engine::error::{Error, Result};
 use crate::engine::host::Token;
 use crate::engine::options::NackOptions;
@@ -20,6 +21,10 @@ pub fn read(done: &[u32], failed: &str) -> Result<Vec<(Token, Verdict)>> {
     let rows: Vec<(Token, String, String, Option<Value>)> = parse_rows(failed)?;
     for (token, kind, message, options) in rows {
         let failure = match kind.as_str() {
+            "reply" => {
+                verdicts.push((token, Verdict::Replied(read_reply(message, options)?)));
+                continue;
+            }
             "back" => {
                 verdicts.push((token, Verdict::HandBack));
                 continue;
@@ -35,6 +40,16 @@ pub fn read(done: &[u32], failed: &str) -> Result<Vec<(Token, Verdict)>> {
         verdicts.push((token, Verdict::Failed(failure)));
     }
     Ok(verdicts)
+}
+
+/// `{ to, id, failed? }` beside the JSON text of the answer, or beside why there is none.
+fn read_reply(message: String, options: Option<Value>) -> Result<Reply> {
+    let options = options.unwrap_or_default();
+    let text = |key: &str| options[key].as_str().map(ToOwned::to_owned);
+    let (Some(to), Some(event_id)) = (text("to"), text("id")) else { return Err(Error::internal("a reply without its address")) };
+    let answer =
+        if options["failed"] == true { Answer::Failed(Failed { error: message, ..Failed::default() }) } else { Answer::Reply(message) };
+    Ok(Reply { to, event_id, answer })
 }
 
 fn parse_rows(failed: &str) -> Result<Vec<Row>> {

@@ -1,6 +1,7 @@
 //! The engine as a whole: buses over a store, with handlers that the test plays (`support::harness`). What is about time
 //! runs in memory on a clock turned by hand; what is about the server runs against real ones.
 
+mod asking;
 mod ending;
 mod failing;
 mod faults;

@@ -1,6 +1,7 @@
 //! The rules of the `Store` trait, a function each; `tests/conformance.rs` runs them against every store.
 
 pub mod appending;
+pub mod asking;
 pub mod dead_letters;
 pub mod exclusive;
 pub mod groups;

@@ -62,6 +62,7 @@ pub fn event_with_ttl(at: &Partition, id: &str, ttl: Ttl) -> NewEvent {
         idempotency: None,
         length_max: None,
         cancelled: None,
+        entry: None,
     }
 }
 

@@ -1,6 +1,6 @@
 //! A store that fails as told: by switch, by count, or at random by a seed.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -8,9 +8,9 @@ use async_trait::async_trait;
 use futures_util::future::BoxFuture;
 use ossa::engine::error::{Code, Error, Result};
 use ossa::engine::store::{
-    Appended, Bucket, DeadLetterQuery, Disposal, Due, DueIndex, Entry, EntryId, Exclusive, GroupSpec, Held, Keeping, Kept, NewEvent, Noted,
-    Ownership, Parked, Partition, PartitionState, ReadError, ReadFrom, Reader, Reaped, Search, Searched, Settled, Standing, StartFrom,
-    Store, StoreEvent, StoreStatus, StoredDeadLetter, StreamLayout, Swept, Topology, Waker,
+    Appended, Bucket, DeadLetterQuery, Decision, Disposal, Due, DueIndex, Entry, EntryId, Exclusive, GroupSpec, Held, Inbox, Keeping, Kept,
+    NewEvent, Noted, Ownership, Parked, Partition, PartitionState, ReadError, ReadFrom, Reader, Reaped, Search, Searched, Settled,
+    Standing, StartFrom, Store, StoreEvent, StoreStatus, StoredDeadLetter, StreamLayout, Swept, Topology, Transient, Waker,
 };
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
@@ -347,5 +347,46 @@ impl Store for Faulty {
 
     async fn standing(&self, partition: &Partition, entries: &[(String, EntryId)]) -> Result<Vec<(String, Standing)>> {
         self.faults.around("standing", self.inner.standing(partition, entries)).await
+    }
+
+    async fn post(&self, inbox: &str, messages: Vec<String>) -> Result<()> {
+        self.faults.around("post", self.inner.post(inbox, messages)).await
+    }
+
+    fn inbox(&self, name: &str) -> Box<dyn Inbox> {
+        Box::new(FaultyInbox { inner: self.inner.inbox(name), faults: self.faults.clone() })
+    }
+
+    async fn remove_inbox(&self, name: &str) -> Result<()> {
+        self.faults.around("remove_inbox", self.inner.remove_inbox(name)).await
+    }
+
+    async fn decisions(&self, partition: &Partition, entry: EntryId) -> Result<Vec<(String, Decision)>> {
+        self.faults.around("decisions", self.inner.decisions(partition, entry)).await
+    }
+
+    async fn locate(&self, partition: &Partition, event_id: &str, after: EntryId) -> Result<Result<EntryId, EntryId>> {
+        self.faults.around("locate", self.inner.locate(partition, event_id, after)).await
+    }
+
+    fn cast(&self, bucket: Bucket, events: Vec<Transient>) -> BoxFuture<'static, Result<()>> {
+        let (inner, faults) = (self.inner.clone(), self.faults.clone());
+        Box::pin(async move { faults.around("cast", inner.cast(bucket, events)).await })
+    }
+
+    async fn hear(&self, buckets: &BTreeSet<Bucket>) -> Result<()> {
+        self.faults.around("hear", self.inner.hear(buckets)).await
+    }
+}
+
+struct FaultyInbox {
+    inner: Box<dyn Inbox>,
+    faults: Arc<Faults>,
+}
+
+#[async_trait]
+impl Inbox for FaultyInbox {
+    async fn receive(&mut self, wait: Duration) -> Result<Vec<String>> {
+        self.faults.around("receive", self.inner.receive(wait)).await
     }
 }

@@ -9,7 +9,8 @@ use futures_util::future::BoxFuture;
 use tokio::time::Instant;
 
 use crate::engine::error::{Error, Result};
-use crate::engine::store::{Bucket, Disposal, EntryId, Held, Partition, Settled, Store};
+use crate::engine::event::Asked;
+use crate::engine::store::{Bucket, DeadReason, Disposal, EntryId, Held, Partition, Settled, Store};
 
 /// Most entries of one call.
 const ENTRIES_A_CALL: usize = 1000;
@@ -31,6 +32,10 @@ pub struct Note {
     pub expired: bool,
     /// Nothing is to be said of it: it was not for this group.
     pub quiet: bool,
+    /// Who waits for what becomes of it.
+    pub asked: Option<Box<Asked>>,
+    /// Acknowledged for want of a dead letter queue: why it was given up.
+    pub given_up: Option<(DeadReason, String)>,
 }
 
 /// One entry on its way back.

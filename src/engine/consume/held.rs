@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
+use super::casts::InTransit;
 use super::group::GroupName;
-use crate::engine::event::RetryOverride;
+use crate::engine::event::{Asked, RetryOverride};
 use crate::engine::host::{EventText, Token};
 use crate::engine::store::{Disposal, EntryId, Held, Partition};
 
@@ -39,6 +40,8 @@ pub struct InFlight {
     pub handed_back: Vec<u32>,
     /// Confirmation numbers that wait for its settlement.
     pub confirmations: Vec<u32>,
+    /// Who waits for what becomes of it.
+    pub asked: Option<Box<Asked>>,
     /// When its handlers were called.
     pub started: Instant,
 }
@@ -138,6 +141,8 @@ pub struct Deliveries {
     last_batch: BatchId,
     /// Handlers past their time, by token.
     pub overdue: HashMap<Token, Overdue>,
+    /// Handlers that have an event that is not stored, by token.
+    pub in_transit: HashMap<Token, InTransit>,
     last_key: Key,
     last_token: Token,
 }
@@ -197,19 +202,24 @@ impl Deliveries {
 
     /// A token for a call of a handler of `subscription` for the entry, one of those of `batch`.
     pub fn call(&mut self, key: Key, subscription: u32, batch: Option<BatchId>) -> Token {
-        loop {
-            self.last_token = self.last_token.wrapping_add(1);
-            if !self.tokens.contains_key(&self.last_token) && !self.overdue.contains_key(&self.last_token) {
-                break;
-            }
-        }
-        let token = self.last_token;
+        let token = self.free_token();
         self.tokens.insert(token, Called { key, subscription, batch });
         if let Some(entry) = self.entries.get_mut(&key) {
             entry.running.push((token, subscription));
             entry.started = Instant::now();
         }
         token
+    }
+
+    /// A token that nobody has.
+    pub fn free_token(&mut self) -> Token {
+        loop {
+            self.last_token = self.last_token.wrapping_add(1);
+            let token = &self.last_token;
+            if !self.tokens.contains_key(token) && !self.overdue.contains_key(token) && !self.in_transit.contains_key(token) {
+                return self.last_token;
+            }
+        }
     }
 
     /// Ends a token: its entry and subscription.
@@ -238,6 +248,11 @@ impl Deliveries {
     /// Entries in flight.
     pub fn len(&self) -> usize {
         self.entries.len()
+    }
+
+    /// Whether no handler is waited for.
+    pub fn is_idle(&self) -> bool {
+        self.entries.is_empty() && self.in_transit.values().all(|call| call.overdue)
     }
 
     /// All of them.

@@ -1,10 +1,11 @@
 //! Consuming: one task a bus that owns every delivery in flight, a reader a group beside it.
 //!
-//! Reading order: [`lease`] and [`confirm`], shared with others; [`held`] what is in flight, [`turns`] whose turn it is,
+//! Reading order: [`lease`], [`confirm`] and [`casts`], shared with others; [`held`] what is in flight, [`turns`] whose turn it is,
 //! [`waiting`] what waits for a handler, [`group`] a consumer group, [`plan`] what it
 //! reads next, [`ordered`] the partitions of an ordered one, [`flush`] the way back to the store; then the task itself in [`actor`]. What becomes of a delivery is decided in [`super::settle`].
 
 mod actor;
+mod casts;
 mod confirm;
 mod flush;
 mod group;
@@ -24,6 +25,7 @@ use futures_util::FutureExt;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
+use super::ask::message::Answer;
 use super::config::BusConfig;
 use super::env::Env;
 use super::error::{Error, Result};
@@ -33,8 +35,9 @@ use super::metrics::Metrics;
 use super::options::SubscribeOptions;
 use super::retry::RetryPolicy;
 use super::settle::Failure;
-use super::store::Store;
+use super::store::{Store, Transient};
 
+use casts::{Cast, Casts};
 use confirm::Confirms;
 pub use lease::{LEASE, Lease};
 
@@ -45,8 +48,21 @@ pub enum Verdict {
     Done,
     /// It did not.
     Failed(Failure),
+    /// It succeeded, and this is what it answers: posted before the event is acknowledged.
+    Replied(Reply),
     /// It was not called: give the event to somebody else; the delivery does not count.
     HandBack,
+}
+
+/// What a handler answers to whoever asked.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Reply {
+    /// The inbox that waits, `replyTo` of the event's metadata.
+    pub to: String,
+    /// The event's id.
+    pub event_id: String,
+    /// What it returned, or why that cannot be sent.
+    pub answer: Answer,
 }
 
 /// What a consumer needs to know.
@@ -112,6 +128,8 @@ pub enum Command {
     Pause(u32, bool),
     /// Handlers ended.
     Settle(Vec<(Token, Verdict)>, u32),
+    /// An event for the subscribers of this moment.
+    Cast(Cast),
     /// Types or groups may be new.
     TopologyChanged,
     /// The server was lost and is back.
@@ -139,7 +157,13 @@ impl Command {
             Self::Unsubscribe { reply, .. } => drop(reply.send(ended.map_or(Ok(()), |error| Err(error.clone())))),
             Self::Settle(_, confirm) if confirm != 0 => host.settled(vec![(confirm, Some(error))]),
             Self::Stop { reply, .. } => drop(reply.send(())),
-            Self::Settle(..) | Self::Pause(..) | Self::TopologyChanged | Self::Reconnected | Self::Lapsed(_) | Self::Stalled(_) => {}
+            Self::Settle(..)
+            | Self::Pause(..)
+            | Self::Cast(_)
+            | Self::TopologyChanged
+            | Self::Reconnected
+            | Self::Lapsed(_)
+            | Self::Stalled(_) => {}
         }
     }
 }
@@ -157,6 +181,7 @@ pub struct Consumer {
     /// The defect by which the task ended.
     defect: Arc<OnceLock<Error>>,
     stopped: AtomicBool,
+    casts: Casts,
 }
 
 impl Consumer {
@@ -177,13 +202,22 @@ impl Consumer {
             }
             end.answer(&mut inbox);
         });
-        Self { commands, host, subscriptions, in_flight, lease, defect, stopped: AtomicBool::new(false) }
+        Self { commands, host, subscriptions, in_flight, lease, defect, stopped: AtomicBool::new(false), casts: Casts::default() }
     }
 
     /// Tells the task; refused once it has ended.
     pub fn tell(&self, command: Command) {
         if let Err(mpsc::error::SendError(command)) = self.commands.send(command) {
             command.refuse(&self.host, self.defect.get());
+        }
+    }
+
+    /// Tells the task of an event for the subscribers of this moment, unless it has too many to look at already.
+    pub fn cast(&self, event: Arc<Transient>) {
+        match self.casts.admit(event) {
+            Ok(cast) => self.tell(Command::Cast(cast)),
+            Err(Some(warning)) => self.host.lifecycle(vec![warning]),
+            Err(None) => {}
         }
     }
 

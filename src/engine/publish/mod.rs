@@ -1,6 +1,7 @@
 //! Publishing: records in, entries out. One task a bus turns the text of many publishes into events, a call to the
 //! store for each bucket, and the answers into one call to the host.
 
+mod casting;
 mod placing;
 
 use std::borrow::Cow;
@@ -18,6 +19,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::alarms::Alarms;
+use super::ask::{Asking, Wait};
 use super::config::BusConfig;
 use super::env::{Env, lock};
 use super::error::{Code, Error, Result};
@@ -25,8 +27,9 @@ use super::event::{self, NewMeta, Priority};
 use super::host::{Host, Kind, Lifecycle, Token};
 use super::journal::Journal;
 use super::metrics::Metrics;
-use super::options::PublishOptions;
-use super::store::{Appended, Bucket, NewEvent, Store, StreamLayout};
+use super::options::{Ask, PublishOptions};
+use super::store::{Appended, Bucket, NewEvent, Store, StreamLayout, Transient};
+use casting::{Casts, cast};
 use placing::{Draft, Placer, ask_layout};
 
 /// What a publisher needs to know.
@@ -68,6 +71,9 @@ impl From<&BusConfig> for PublishSettings {
 /// Token of events that the bus itself publishes: their results go nowhere.
 const OWN: Token = Token::MAX;
 
+/// Longest wait for an answer, where more is asked for: a clock cannot count further.
+const WAIT_MAX: Duration = Duration::from_secs(365 * 24 * 3600);
+
 struct Submission {
     first: Token,
     text: String,
@@ -84,6 +90,22 @@ pub struct Publisher {
     pending_max: usize,
     cancel: Arc<std::sync::Mutex<HashMap<Token, Arc<AtomicBool>>>>,
     host: Arc<dyn Host>,
+    asking: Arc<Asking>,
+}
+
+impl Drop for Publisher {
+    /// Whoever waits still is told, and nothing of it runs on.
+    fn drop(&mut self) {
+        self.asking.close(&Error::closed("the bus"));
+    }
+}
+
+/// What a record says is to be done.
+enum Drafted {
+    /// Stored.
+    Event(Draft),
+    /// Sent to the subscribers of this moment.
+    Cast(Token, Arc<str>, Transient),
 }
 
 impl Publisher {
@@ -101,7 +123,9 @@ impl Publisher {
         let pending = Arc::new(AtomicUsize::new(0));
         let cancel = Arc::default();
         let pending_max = settings.pending_max;
+        let asking = Asking::new(env.hex(16), store.clone(), host.clone(), pending.clone());
         let task = Task {
+            answers: asking.clone(),
             settings,
             store,
             host: host.clone(),
@@ -117,7 +141,7 @@ impl Publisher {
             asking: FuturesUnordered::new(),
         };
         tokio::spawn(task.run(receiver));
-        Self { sender: std::sync::Mutex::new(Some(sender)), pending, pending_max, cancel, host }
+        Self { sender: std::sync::Mutex::new(Some(sender)), pending, pending_max, cancel, host, asking }
     }
 
     /// Publishes records `<type>\t<options JSON or nothing>\t<data JSON>\n`; the first has token `first`, the next one
@@ -137,11 +161,17 @@ impl Publisher {
         }
     }
 
-    /// Gives up a publish that was marked with the option `signal` and is not sent yet.
+    /// Gives up a publish that was marked with the option `signal` and is not sent yet, or a wait for an answer.
     pub fn cancel(&self, token: Token) {
         if let Some(flag) = lock(&self.cancel).remove(&token) {
             flag.store(true, Ordering::Release);
         }
+        self.asking.cancel(token);
+    }
+
+    /// Answers with `ERR_CLOSED` whoever waits for an answer to an event.
+    pub fn stop_asking(&self) {
+        self.asking.close(&Error::new(Code::Closed, "the bus was closed while an answer was awaited; the event stays published"));
     }
 
     /// Publishes an event of the bus's own; nobody waits for its answer but [`Publisher::close`].
@@ -165,6 +195,7 @@ impl Publisher {
         while self.pending() > 0 && Instant::now() < end {
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
+        let _ = tokio::time::timeout_at(end, self.asking.remove_inbox()).await;
     }
 }
 
@@ -174,6 +205,8 @@ fn token(first: Token, index: usize) -> Token {
 }
 
 struct Task {
+    /// Calls that wait for more than that their event is stored.
+    answers: Arc<Asking>,
     settings: PublishSettings,
     store: Arc<dyn Store>,
     host: Arc<dyn Host>,
@@ -237,6 +270,7 @@ impl Task {
     }
 
     fn answer(&self, mut finished: Finished) {
+        self.answers.sift(&mut finished);
         self.pending.fetch_sub(finished.len(), Ordering::AcqRel);
         finished.retain(|(token, _)| *token != OWN);
         if !finished.is_empty() {
@@ -262,10 +296,12 @@ impl Task {
     fn accept(&mut self, submission: &Submission) {
         let mut refused = Vec::new();
         let mut drafts = Vec::new();
+        let mut casts = Casts::new();
         for (i, record) in submission.text.split_terminator('\n').enumerate() {
             let token = token(submission.first, i);
             match if i < submission.accepted { self.draft(token, record) } else { Err(self.too_many()) } {
-                Ok(draft) => drafts.push(draft),
+                Ok(Drafted::Event(draft)) => drafts.push(draft),
+                Ok(Drafted::Cast(token, id, event)) => casts.push((token, id, event)),
                 Err(error) => refused.push((token, Err(error))),
             }
         }
@@ -282,6 +318,9 @@ impl Task {
             }
         }
         self.send(placed);
+        if !casts.is_empty() {
+            self.in_flight.extend(cast(&self.store, &self.host, &self.metrics, casts));
+        }
         if !refused.is_empty() {
             self.answer(refused);
         }
@@ -289,6 +328,9 @@ impl Task {
 
     fn send(&mut self, buckets: Drafts) {
         for (bucket, drafts) in buckets {
+            for draft in drafts.iter().filter(|draft| draft.asks) {
+                self.answers.placed(draft.token, &draft.event.partition);
+            }
             let (tokens, events): (Vec<Token>, Vec<NewEvent>) = drafts.into_iter().map(|draft| (draft.token, draft.event)).unzip();
             let ids: Vec<Arc<str>> = events.iter().map(|event| event.id.clone()).collect();
             let alarm = events.iter().filter_map(|event| event.delay_ms).min();
@@ -344,7 +386,25 @@ impl Task {
         .with("limit", self.settings.pending_max)
     }
 
-    fn draft(&mut self, token: Token, record: &str) -> Result<Draft> {
+    /// Waits for an answer to the event, from now on.
+    fn register(&self, token: Token, ask: Ask, event: &NewEvent) -> Result<()> {
+        let (Ask::Acknowledgement(ms) | Ask::Reply(ms)) = ask;
+        let now = Instant::now();
+        let delay_ms = event.delay_ms.unwrap_or(0);
+        let wait = Wait {
+            ask,
+            event_id: event.id.clone(),
+            partition: event.partition.clone(),
+            deadline: now.checked_add(Duration::from_millis(ms)).unwrap_or(now + WAIT_MAX),
+            entry: event.entry.clone().unwrap_or_default(),
+            entry_ms: self.store.now_ms().saturating_add(delay_ms),
+            life: event.ttl_ms.map(|ttl| Duration::from_millis(ttl.saturating_add(delay_ms))),
+            cancelled: event.cancelled.clone(),
+        };
+        self.answers.register(token, wait)
+    }
+
+    fn draft(&mut self, token: Token, record: &str) -> Result<Drafted> {
         let mut parts = record.splitn(3, '\t');
         let (Some(event_type), Some(options), Some(data)) = (parts.next(), parts.next(), parts.next()) else {
             return Err(Error::internal("a record of a publish is incomplete"));
@@ -387,8 +447,9 @@ impl Task {
                 idempotency: None,
                 length_max: self.settings.length_max,
                 cancelled: None,
+                entry: None,
             };
-            return Ok(Draft { token, event, key: None, lane: self.settings.priority });
+            return Ok(Drafted::Event(Draft { token, event, key: None, lane: self.settings.priority, asks: false }));
         }
         if self.last_options.0 != options {
             self.last_options = (options.to_owned(), Arc::new(PublishOptions::read(options)?));
@@ -412,9 +473,20 @@ impl Task {
         if let Some(delay_ms) = delay_ms {
             extras.to_mut().due = Some(meta.timestamp_ms.saturating_add(delay_ms));
         }
+        match options.ask {
+            Some(Ask::Acknowledgement(_)) => extras.to_mut().ack_to = Some(self.answers.inbox().to_owned()),
+            Some(Ask::Reply(_)) => extras.to_mut().reply_to = Some(self.answers.inbox().to_owned()),
+            None => {}
+        }
         meta.extras = Some(&extras);
-        let cancelled = options.cancellable.then(Arc::<AtomicBool>::default);
-        if let Some(flag) = &cancelled {
+        if options.transient {
+            let event = Transient { event_type: partition.event_type, meta: event::pack(&meta), data: data.to_owned() };
+            return Ok(Drafted::Cast(token, id, event));
+        }
+        let cancelled = (options.cancellable || options.ask.is_some()).then(Arc::<AtomicBool>::default);
+        if options.cancellable
+            && let Some(flag) = &cancelled
+        {
             lock(&self.cancel).insert(token, flag.clone());
         }
         let lane = meta.priority;
@@ -428,7 +500,11 @@ impl Task {
             idempotency: options.idempotency.clone(),
             length_max: self.settings.length_max,
             cancelled,
+            entry: options.ask.is_some().then(Arc::default),
         };
-        Ok(Draft { token, event, key: options.extras.partition_key.clone(), lane })
+        if let Some(ask) = options.ask {
+            self.register(token, ask, &event)?;
+        }
+        Ok(Drafted::Event(Draft { token, event, key: options.extras.partition_key.clone(), lane, asks: options.ask.is_some() }))
     }
 }

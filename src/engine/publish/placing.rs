@@ -28,6 +28,8 @@ pub struct Draft {
     pub key: Option<String>,
     /// Its lane.
     pub lane: Priority,
+    /// An answer to it is awaited.
+    pub asks: bool,
 }
 
 struct Route {
@@ -155,8 +157,9 @@ mod tests {
             idempotency: None,
             length_max: None,
             cancelled: None,
+            entry: None,
         };
-        Draft { token: 0, event, key: None, lane: Priority::Normal }
+        Draft { token: 0, event, key: None, lane: Priority::Normal, asks: false }
     }
 
     fn placer(layout: StreamLayout) -> Placer {

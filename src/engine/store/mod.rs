@@ -3,6 +3,7 @@
 //! Two implementations, [`redis`] and [`memory`], answer alike; `tests/conformance.rs` holds both to the
 //! rules written at the methods of [`Store`].
 
+mod asking;
 mod deleting;
 mod exclusive;
 mod place;
@@ -11,8 +12,8 @@ pub mod memory;
 pub mod redis;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -20,6 +21,8 @@ use futures_util::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 
 use super::error::{Error, Result};
+use super::event::Asked;
+pub use asking::{Decision, INBOX_LIFE, INBOX_MESSAGES_MAX, Inbox, Transient, inbox_bucket};
 pub use exclusive::{Exclusive, Ownership, Parked};
 pub use place::{BUCKETS, Bucket, EntryId, Partition, Partitioning, StreamLayout};
 
@@ -44,6 +47,8 @@ pub struct NewEvent {
     pub length_max: Option<u64>,
     /// Set while it is not sent yet: it is given up with `ERR_ABORTED`.
     pub cancelled: Option<Arc<AtomicBool>>,
+    /// Told the place of its entry where that is known when it is written: not for a delayed event, nor after a lost reply.
+    pub entry: Option<Arc<OnceLock<EntryId>>>,
 }
 
 /// See `PublishOptions.idempotencyKey`.
@@ -383,6 +388,8 @@ pub struct Crashed {
     pub event_id: String,
     /// Attempts it had.
     pub attempts: u32,
+    /// Who waits for what becomes of it.
+    pub asked: Option<Asked>,
 }
 
 /// A dead letter as stored.
@@ -523,6 +530,8 @@ pub enum StoreEvent {
     ConnectionRestored,
     /// A type or group came or went: read [`Store::topology`] again.
     TopologyChanged,
+    /// An event for the subscribers of this moment, see [`Store::hear`].
+    Transient(Arc<Transient>),
 }
 
 /// The store's health.
@@ -690,4 +699,28 @@ pub trait Store: Exclusive + Send + Sync + 'static {
 
     /// Where each of these groups stands on an entry of the partition, all at one time. A group that is gone is left out.
     async fn standing(&self, partition: &Partition, entries: &[(String, EntryId)]) -> Result<Vec<(String, Standing)>>;
+    /// Adds messages to an inbox, in order, whether its owner is there or not. May add them twice when a reply is lost.
+    async fn post(&self, inbox: &str, messages: Vec<String>) -> Result<()>;
+
+    /// The owner's end of an inbox: everything that is in it, and what comes.
+    fn inbox(&self, name: &str) -> Box<dyn Inbox>;
+
+    /// Deletes an inbox.
+    async fn remove_inbox(&self, name: &str) -> Result<()>;
+
+    /// What each group of the partition did with the entry. A group that never was to get it counts as having
+    /// acknowledged it: ask about those that were there when it was written.
+    async fn decisions(&self, partition: &Partition, entry: EntryId) -> Result<Vec<(String, Decision)>>;
+
+    /// Looks for the entry of an event among those after `after`, a bounded piece of work a call. Answers the entry, or
+    /// where to go on.
+    async fn locate(&self, partition: &Partition, event_id: &str, after: EntryId) -> Result<Result<EntryId, EntryId>>;
+
+    /// Sends events to all users that [`Store::hear`] their bucket now. At most once: one result for all, and after an
+    /// error they may or may not have been sent.
+    fn cast(&self, bucket: Bucket, events: Vec<Transient>) -> BoxFuture<'static, Result<()>>;
+
+    /// From now on [`StoreEvent::Transient`] tells of the events cast in these buckets, and in no others. Answers once
+    /// that is so; while the server is away, it is so again when it is back.
+    async fn hear(&self, buckets: &BTreeSet<Bucket>) -> Result<()>;
 }

@@ -34,7 +34,7 @@ pub struct Partition {
 }
 
 /// FNV-1a, its high bits folded in: the low ones mix poorly over short inputs. Part of the layout, never to change.
-fn fnv(bytes: impl Iterator<Item = u8>) -> u64 {
+pub(super) fn fnv(bytes: impl Iterator<Item = u8>) -> u64 {
     let hash = bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
     hash ^ (hash >> 32)
 }

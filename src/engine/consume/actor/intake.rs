@@ -123,8 +123,9 @@ impl Actor {
             }
         };
         let event_id = view.id.to_string();
+        let asked = view.asked().map(Box::new);
         if held.deliveries <= 1 && view.ttl_ms().is_some_and(|ttl| held.id.ms.saturating_add(ttl) <= now_ms) {
-            let note = Note { event_id, expired: true, ..Note::default() };
+            let note = Note { event_id, asked, expired: true, ..Note::default() };
             if view.ttl_given() {
                 return self.settle_untouched(group_name, consumer, held, Disposal::Acknowledge, note);
             }
@@ -169,7 +170,7 @@ impl Actor {
             group: group_name.clone(),
             consumer: consumer.clone(),
             event_id,
-            text: Arc::new(EventText { meta, data }),
+            text: Arc::new(EventText { meta, data, asks: asked.as_ref().is_some_and(|asked| asked.reply_to.is_some()) }),
             retry,
             crashes: entry.crashes,
             subscriptions,
@@ -177,6 +178,7 @@ impl Actor {
             failures: Vec::new(),
             handed_back: Vec::new(),
             confirmations: Vec::new(),
+            asked,
             started: Instant::now(),
         });
         group.waiting.push(lane, key);

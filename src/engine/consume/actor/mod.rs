@@ -1,10 +1,11 @@
 //! The task that owns all deliveries of a bus: entries in from readers and claims, out to handlers, their verdicts in,
 //! settlements out. Everything in it happens one after the other; everything slow happens beside it.
 //!
-//! Reading order: [`subscriptions`], [`partitions`]; the way of an entry: [`intake`], [`ordered`], [`redeliveries`], [`dispatch`], [`verdicts`],
-//! [`settled`];
-//! then [`faults`] and [`shutdown`].
+//! Reading order: [`subscriptions`], [`partitions`]; the way of an entry: [`intake`], [`ordered`], [`redeliveries`],
+//! [`dispatch`], [`verdicts`], [`settled`], [`asked`]; events that are not stored: [`transient`]; then [`faults`] and
+//! [`shutdown`].
 
+mod asked;
 mod dispatch;
 mod faults;
 mod intake;
@@ -14,6 +15,7 @@ mod redeliveries;
 mod settled;
 mod shutdown;
 mod subscriptions;
+mod transient;
 mod verdicts;
 
 use std::collections::{BTreeMap, HashMap};
@@ -32,6 +34,8 @@ use super::flush::{Flushed, Flusher};
 use super::group::{Group, GroupId, GroupName, Sub};
 use super::held::Deliveries;
 use super::{Command, ConsumeSettings, Lease, Subscribed};
+use transient::{Hearing, Transients};
+
 use crate::engine::env::Env;
 use crate::engine::error::{Error, Result};
 use crate::engine::host::{Delivery, Host, Lifecycle};
@@ -113,6 +117,8 @@ enum Done {
         result: Result<Asked>,
     },
     ClaimedParked(ClaimedParked),
+    Replied(asked::Replied),
+    Announced(usize),
     Nothing,
 }
 
@@ -179,6 +185,10 @@ pub struct Actor {
     out: Vec<Delivery>,
     said: Vec<Lifecycle>,
     confirmed: Vec<Confirmed>,
+    /// Messages to inboxes on their way.
+    posting: usize,
+    transients: Transients,
+    hearing: Arc<Hearing>,
     compare_at: Instant,
 }
 
@@ -228,6 +238,9 @@ impl Actor {
             out: Vec::new(),
             said: Vec::new(),
             confirmed: Vec::new(),
+            posting: 0,
+            transients: Transients::default(),
+            hearing: Arc::default(),
             compare_at: Instant::now() + COMPARE_EVERY,
         }
     }
@@ -255,7 +268,7 @@ impl Actor {
             }
             self.pump();
             if let Some((deadline, _)) = &self.stopping
-                && (self.deliveries.len() == 0 || Instant::now() >= *deadline)
+                && (self.deliveries.is_idle() || Instant::now() >= *deadline)
             {
                 self.finish().await;
                 return;
@@ -269,6 +282,7 @@ impl Actor {
             Command::Unsubscribe { id, deadline, reply } => self.unsubscribe(id, deadline, reply),
             Command::Pause(id, paused) => self.pause(id, paused),
             Command::Settle(verdicts, confirm) => self.verdicts(verdicts, confirm),
+            Command::Cast(cast) => self.cast(cast),
             Command::TopologyChanged => self.read_types(),
             Command::Reconnected => {
                 self.read_types();
@@ -309,6 +323,8 @@ impl Actor {
             Done::Surveyed(group, counts) => self.surveyed(&group, counts),
             Done::Asked { group, partition, consumer, result } => self.asked(&group, &partition, &consumer, result),
             Done::ClaimedParked(claimed) => self.claimed_parked(claimed),
+            Done::Replied(replied) => self.replied(replied),
+            Done::Announced(messages) => self.announced(messages),
             Done::Nothing => {}
         }
     }
@@ -348,7 +364,14 @@ impl Actor {
 
     /// Moves everything on that can move.
     fn pump(&mut self) {
-        self.dispatch();
+        // In turn: neither of them can keep the other from its places.
+        if self.transients.have_the_turn() {
+            self.dispatch_transients();
+            self.dispatch();
+        } else {
+            self.dispatch();
+            self.dispatch_transients();
+        }
         if !self.out.is_empty() {
             self.host.deliver(std::mem::take(&mut self.out));
         }

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use serde_json::json;
 
 use super::Actor;
+use super::asked::tell_who_asked;
+use crate::engine::ask::Letters;
 use crate::engine::consume::flush::{Flushed, Note, Settlement};
 use crate::engine::host::{Kind, Lifecycle};
 use crate::engine::journal::End;
@@ -18,6 +20,7 @@ impl Actor {
             self.said.push(Lifecycle::error(error));
         }
         let (mut acknowledged, mut failed, mut time_us) = (0, 0, 0.0);
+        let mut letters = Letters::new();
         for (settlement, result) in settled {
             let Settlement { held, disposal, note } = settlement;
             self.settled_in_order(&group, &held.partition, held.id, &disposal, result);
@@ -42,8 +45,10 @@ impl Actor {
                     time_us += note.duration_ms * 1000.0;
                 }
                 self.say(&group, &held, &disposal, &note);
+                tell_who_asked(&mut letters, &group, &disposal, &note);
             }
         }
+        self.announce(letters);
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // µs
         self.counters.metrics.add_settled(acknowledged, failed, time_us as u64);
     }

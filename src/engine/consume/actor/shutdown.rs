@@ -26,7 +26,9 @@ impl Actor {
             group.waker.wake();
             group.plans = mpsc::channel(1).0;
         }
-        while Instant::now() < end && (self.flusher.len() > 0 || self.groups.values().any(|g| g.reading.is_some() || g.claiming > 0)) {
+        while Instant::now() < end
+            && (self.flusher.len() > 0 || self.posting > 0 || self.groups.values().any(|g| g.reading.is_some() || g.claiming > 0))
+        {
             self.flush();
             let next = end.min(Instant::now() + Duration::from_millis(100));
             match tokio::time::timeout_at(next, self.work.next()).await {

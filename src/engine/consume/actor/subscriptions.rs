@@ -82,9 +82,12 @@ impl Actor {
         }
         self.joining.insert(id, Joining { sub, reply });
         let (store, consumer) = (self.store.clone(), self.consumer.clone());
-        let lease = self.lease.clone();
+        let (lease, hearing, host) = (self.lease.clone(), self.hearing.clone(), self.host.clone());
         self.work.push(Box::pin(async move {
             let result = join(&store, &lease, &spec, start, &consumer).await;
+            if result.is_ok() {
+                hearing.add(&store, &host, id, &spec.pattern).await;
+            }
             Done::Joined { id, spec, result }
         }));
     }
@@ -96,6 +99,7 @@ impl Actor {
     pub(super) fn joined(&mut self, id: u32, spec: GroupSpec, result: Result<(Vec<Partition>, Lapsed)>) {
         // Gone when the bus was stopped or the subscription closed in the meantime.
         let Some(Joining { sub, reply }) = self.joining.remove(&id) else {
+            self.hear_no_more(id);
             self.leave_spec(spec, None);
             return;
         };
@@ -193,6 +197,8 @@ impl Actor {
             }
             let Closing { reply, .. } = self.closing.swap_remove(i);
             self.abandon(id);
+            self.abandon_transients(id);
+            self.hear_no_more(id);
             if let Some(sub) = self.groups.get_mut(&group).and_then(|group| group.remove(id)) {
                 self.counters.subscriptions.fetch_sub(1, Ordering::Relaxed);
                 let about = json!({ "eventType": sub.pattern, "group": &**group, "consumer": &*self.consumer });

@@ -18,7 +18,10 @@ impl Actor {
         if confirm != 0 {
             self.confirms.expect(confirm);
         }
-        for (token, verdict) in verdicts {
+        for (token, verdict) in self.post_replies(verdicts, confirm) {
+            if self.transient_ended(token, &verdict) {
+                continue;
+            }
             match self.deliveries.redeem(token) {
                 Some(redeemed) => {
                     self.confirm_with(redeemed.key, confirm);
@@ -53,7 +56,7 @@ impl Actor {
         };
         release(&mut sub.running, usize::from(call_ended));
         match verdict {
-            Verdict::Done => {}
+            Verdict::Done | Verdict::Replied(_) => {}
             Verdict::HandBack => entry.handed_back.push(subscription),
             Verdict::Failed(failure) => {
                 let case = Case {
@@ -129,6 +132,7 @@ impl Actor {
     /// Sends an entry back to the store and frees its places.
     pub(super) fn settle_entry(&mut self, key: Key, disposal: Disposal) {
         let Some((entry, abandoned)) = self.deliveries.remove(key) else { return };
+        let given_up = self.given_up(&disposal);
         let disposal = self.or_drop(disposal, &entry.held);
         if let Some(group) = self.groups.get_mut(&entry.group) {
             for sub in group.subs.iter_mut().filter(|sub| entry.subscriptions.contains(&sub.id)) {
@@ -149,6 +153,8 @@ impl Actor {
             duration_ms: entry.started.elapsed().as_secs_f64() * 1000.0,
             error: entry.failures.first().map(|failed| failed.error.clone()),
             confirmations: entry.confirmations,
+            asked: entry.asked,
+            given_up,
             ..Note::default()
         };
         self.settle_untouched(&entry.group, &entry.consumer, entry.held, disposal, note);

@@ -97,7 +97,11 @@ impl Stream {
         match delay_ms {
             Some(delay_ms) => self.delayed.add(event, now_ms.saturating_add(delay_ms)),
             None => {
-                self.entries.add(Self::body(event), now_ms);
+                let told = event.entry.clone();
+                let id = self.entries.add(Self::body(event), now_ms);
+                if let Some(told) = told {
+                    let _ = told.set(id);
+                }
             }
         }
         Ok(Appended::Stored)

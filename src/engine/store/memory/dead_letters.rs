@@ -190,6 +190,14 @@ impl State {
         })))
     }
 
+    /// Why the group gave up the entry, if it did.
+    pub(super) fn death(&self, at: &Partition, group: &str, entry: EntryId) -> Option<(DeadReason, &str)> {
+        let (_, bucket) = self.buckets().find(|(bucket, _)| *bucket == at.bucket())?;
+        let letters = bucket.dead.0.get(&at.event_type)?.kept.range(EntryId { ms: entry.ms, seq: 0 }..);
+        let is_of = |letter: &&DeadLetter| letter.first_entry == entry && letter.partition == *at && letter.group == group;
+        letters.map(|(_, letter)| letter).find(is_of).map(|letter| (letter.reason, letter.error.as_str()))
+    }
+
     fn letter(&self, place: &Place) -> Option<&DeadLetter> {
         let (_, bucket) = self.buckets().find(|(bucket, _)| *bucket == place.bucket)?;
         bucket.dead.0.get(&place.event_type)?.kept.get(&place.id)

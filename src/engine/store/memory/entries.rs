@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::collections::vec_deque::Iter;
 
 use super::super::{Body, EntryId};
-use crate::engine::event::MetaView;
+use crate::engine::event::{Asked, MetaView};
 
 /// What an entry costs beside its text, bytes; a round figure for `StreamStats.sizeBytes`.
 const ENTRY_OVERHEAD_BYTES: usize = 96;
@@ -54,6 +54,12 @@ impl Stored {
     /// The event's id, empty when unreadable.
     pub(super) fn event_id(&self) -> String {
         event_id(&self.body)
+    }
+
+    /// Who waits for what becomes of the event.
+    pub(super) fn asked(&self) -> Option<Asked> {
+        let Body::Event { meta, .. } = &self.body else { return None };
+        MetaView::read(meta).ok()?.asked()
     }
 
     fn size_bytes(&self) -> usize {

@@ -114,13 +114,14 @@ impl Mourner<'_> {
         let attempts = pending.deliveries;
         let last = if pending.error.is_empty() { String::new() } else { format!("; last error: {}", pending.error) };
         let error = format!("its process died {} times while it held the event{last}", pending.crashes);
-        let mut event_id = String::new();
+        let (mut event_id, mut asked) = (String::new(), None);
         if let Some(stored) = self.entries.get(id) {
             event_id = stored.event_id();
+            asked = stored.asked();
             let death = Death { group: group_name, reason: DeadReason::Crashed, error, attempts };
             self.dead_letters.add(self.at, stored, death, self.now_ms);
         }
         group.acknowledge(id);
-        reaped.crashed.push(Crashed { partition: self.at.clone(), group: group_name.to_owned(), event_id, attempts });
+        reaped.crashed.push(Crashed { partition: self.at.clone(), group: group_name.to_owned(), event_id, attempts, asked });
     }
 }

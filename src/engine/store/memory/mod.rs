@@ -6,6 +6,7 @@
 //! under one lock), `shared` (who shares it).
 
 mod append;
+mod asking;
 mod dead_letters;
 mod deleting;
 mod entries;
@@ -19,20 +20,22 @@ mod state;
 mod stream;
 mod sweep;
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::future::BoxFuture;
 
+use self::asking::MemoryInbox;
 use self::lease::KnownLeases;
 use self::reader::{MemoryReader, MemoryWaker};
 use self::shared::{Listener, Name, Session, Shared};
 use self::state::State;
 use super::{
-    Appended, Body, Bucket, DeadLetterQuery, Disposal, Due, DueIndex, EntryId, GroupSpec, Held, Keeping, Kept, NewEvent, Noted, Partition,
-    PartitionState, Reader, Reaped, Search, Searched, Settled, Standing, StartFrom, Store, StoreEvent, StoreStatus, StoredDeadLetter,
-    StreamLayout, Swept, Topology, Waker,
+    Appended, Body, Bucket, DeadLetterQuery, Decision, Disposal, Due, DueIndex, EntryId, GroupSpec, Held, Inbox, Keeping, Kept, NewEvent,
+    Noted, Partition, PartitionState, Reader, Reaped, Search, Searched, Settled, Standing, StartFrom, Store, StoreEvent, StoreStatus,
+    StoredDeadLetter, StreamLayout, Swept, Topology, Transient, Waker,
 };
 use crate::engine::env::{Env, lock};
 use crate::engine::error::{Error, Result};
@@ -342,6 +345,43 @@ impl Store for MemoryStore {
 
     async fn standing(&self, partition: &Partition, entries: &[(String, EntryId)]) -> Result<Vec<(String, Standing)>> {
         self.with(|state, _| state.standing(partition, entries))
+    }
+
+    async fn post(&self, inbox: &str, messages: Vec<String>) -> Result<()> {
+        self.with(|state, now_ms| state.post(inbox, messages, now_ms))
+    }
+
+    fn inbox(&self, name: &str) -> Box<dyn Inbox> {
+        let link = lock(&self.link);
+        let shared = link.shared.as_ref().map(Arc::downgrade).unwrap_or_default();
+        Box::new(MemoryInbox { name: name.to_owned(), shared, session: link.session.clone(), seen: 0 })
+    }
+
+    async fn remove_inbox(&self, name: &str) -> Result<()> {
+        self.with(|state, _| drop(state.inboxes.remove(name)))
+    }
+
+    async fn decisions(&self, partition: &Partition, entry: EntryId) -> Result<Vec<(String, Decision)>> {
+        self.with(|state, _| state.decisions(partition, entry))
+    }
+
+    async fn locate(&self, partition: &Partition, event_id: &str, after: EntryId) -> Result<Result<EntryId, EntryId>> {
+        self.with(|state, _| state.locate(partition, event_id, after))
+    }
+
+    fn cast(&self, _bucket: Bucket, events: Vec<Transient>) -> BoxFuture<'static, Result<()>> {
+        let cast = self.shared().map(|shared| {
+            for event in events {
+                shared.announce(&StoreEvent::Transient(Arc::new(event)));
+            }
+        });
+        Box::pin(std::future::ready(cast))
+    }
+
+    async fn hear(&self, buckets: &BTreeSet<Bucket>) -> Result<()> {
+        self.shared()?;
+        lock(&lock(&self.link).session.hears).clone_from(buckets);
+        Ok(())
     }
 }
 

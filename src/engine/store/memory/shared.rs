@@ -1,13 +1,13 @@
 //! What the users of one memory store share, and the names under which stores are found.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, Weak};
 
 use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
 
-use super::super::StoreEvent;
+use super::super::{Bucket, Partition, StoreEvent};
 use super::state::State;
 use crate::engine::env::{Env, lock};
 
@@ -58,7 +58,7 @@ impl Shared {
         let sessions: Vec<Arc<Session>> = lock(&self.sessions).iter().filter_map(Weak::upgrade).collect();
         for session in sessions {
             let listener = lock(&session.listener).clone();
-            if let Some(listener) = listener.filter(|_| !session.is_closed()) {
+            if let Some(listener) = listener.filter(|_| !session.is_closed() && session.wants(event)) {
                 listener(event.clone());
             }
         }
@@ -80,11 +80,18 @@ impl Drop for Shared {
 #[derive(Default)]
 pub(super) struct Session {
     pub(super) listener: Mutex<Option<Listener>>,
+    /// Buckets whose events that are not stored it wants.
+    pub(super) hears: Mutex<BTreeSet<Bucket>>,
     closed: AtomicBool,
     closing: Notify,
 }
 
 impl Session {
+    fn wants(&self, event: &StoreEvent) -> bool {
+        let StoreEvent::Transient(transient) = event else { return true };
+        lock(&self.hears).contains(&Partition::new(transient.event_type.clone(), 0).bucket())
+    }
+
     pub(super) fn is_closed(&self) -> bool {
         self.closed.load(Ordering::Acquire)
     }

@@ -8,6 +8,7 @@ use tokio::sync::Notify;
 
 use super::super::{Appended, Bucket, EntryId, GroupSpec, NewEvent, Partition, PartitionState, StartFrom, StreamLayout, Topology};
 use super::append::Bound;
+use super::asking::Messages;
 use super::dead_letters::DeadLetters;
 use super::lease::Leases;
 use super::stream::Stream;
@@ -44,6 +45,8 @@ pub(super) struct State {
     layouts: BTreeMap<String, StreamLayout>,
     /// Wakes the readers of a group; gone with the last of them.
     pub(super) signals: HashMap<String, Weak<Notify>>,
+    /// By name.
+    pub(super) inboxes: HashMap<String, Messages>,
 }
 
 /// Whether the holder has a lease, or joined so lately that it may not have one yet.

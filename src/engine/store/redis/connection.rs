@@ -269,6 +269,11 @@ impl Link {
         }
     }
 
+    /// Whether the server answered last.
+    pub fn is_connected(&self) -> bool {
+        self.connected.load(Ordering::Acquire)
+    }
+
     /// No new connections from here on.
     pub fn close(&self) {
         self.closed.send_replace(true);
@@ -406,6 +411,23 @@ impl Slot {
                     }
                     return Err(explained);
                 }
+            }
+        }
+    }
+
+    /// Sends commands in one pipeline that must not be repeated: when the connection is lost, their fate is unknown.
+    pub async fn once(&self, commands: &[Cmd]) -> Result<Vec<Value>> {
+        // One that died while nothing was sent is found out, and replaced, by something harmless.
+        self.query(redis::cmd("PING")).await?;
+        let mut connection = self.get().await?;
+        match self.link.send(&mut connection, commands).await {
+            Ok(values) => Ok(values),
+            Err(error) => {
+                let explained = self.link.target.explain(&error);
+                if is_lost(&error) {
+                    self.forget(connection.id, &explained).await;
+                }
+                Err(explained)
             }
         }
     }

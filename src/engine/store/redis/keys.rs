@@ -2,7 +2,7 @@
 //!
 //! `P` is the key prefix. A bucket's tag is its hash tag in Redis Cluster: everything one script touches shares it.
 
-use super::super::{Bucket, EntryId, Partition};
+use super::super::{Bucket, EntryId, Partition, inbox_bucket};
 use crate::engine::event::Priority;
 
 /// Version of the layout, in `P:layout`.
@@ -122,6 +122,16 @@ impl Keys {
     /// An idempotency key.
     pub fn idempotency(&self, p: &Partition, key: &str) -> String {
         self.in_bucket(p.bucket(), &format!("idem:{}:{key}", member(p)))
+    }
+
+    /// The inbox of that name.
+    pub fn inbox(&self, name: &str) -> String {
+        self.in_bucket(inbox_bucket(name), &format!("inbox:{name}"))
+    }
+
+    /// Channel of the events of a bucket that are not stored.
+    pub fn transient(&self, bucket: Bucket) -> String {
+        self.in_bucket(bucket, "transient")
     }
 
     /// Facts of a partition that its upkeep needs: `ttl_ms_max`, `scan`.

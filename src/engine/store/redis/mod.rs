@@ -8,11 +8,14 @@ mod reply;
 mod scripts;
 mod wire;
 
+mod channels;
 mod dead_letters;
+mod decisions;
 mod deleting;
 mod exclusive;
 mod groups;
 mod history;
+mod inbox;
 mod inspect;
 mod layouts;
 mod reader;
@@ -20,20 +23,20 @@ mod settle;
 mod upkeep;
 mod writer;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use redis::Value;
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
-    Appended, Bucket, DeadLetterQuery, Disposal, Due, DueIndex, EntryId, GroupSpec, Held, Keeping, Kept, NewEvent, Noted, Partition,
-    PartitionState, Reader, Reaped, Search, Searched, Settled, Standing, StartFrom, Store, StoreEvent, StoreStatus, StoredDeadLetter,
-    StreamLayout, Swept, Topology, Waker,
+    Appended, Bucket, DeadLetterQuery, Decision, Disposal, Due, DueIndex, EntryId, GroupSpec, Held, Inbox, Keeping, Kept, NewEvent, Noted,
+    Partition, PartitionState, Reader, Reaped, Search, Searched, Settled, Standing, StartFrom, Store, StoreEvent, StoreStatus,
+    StoredDeadLetter, StreamLayout, Swept, Topology, Transient, Waker,
 };
 use crate::engine::env::{Env, lock};
 use crate::engine::error::{Code, Error, Result};
@@ -83,6 +86,7 @@ struct Shared {
     leases: std::sync::Mutex<upkeep::Leases>,
     layouts: Arc<layouts::Layouts>,
     reaps: upkeep::Reaps,
+    channels: channels::Channels,
 }
 
 impl Shared {
@@ -185,6 +189,7 @@ impl RedisStore {
             leases: std::sync::Mutex::default(),
             layouts: Arc::default(),
             reaps: upkeep::Reaps::default(),
+            channels: channels::Channels::default(),
         });
         Arc::new(Self {
             shared,
@@ -194,33 +199,6 @@ impl RedisStore {
             tasks: std::sync::Mutex::default(),
             unanswered: Arc::default(),
         })
-    }
-
-    /// Hears what other processes announce, for as long as the store is open.
-    async fn listen(shared: Arc<Shared>) {
-        let mut pause = Duration::from_millis(50);
-        while !shared.link.is_closed() {
-            if let Ok(client) = shared.link.target.client()
-                && let Ok(Ok(mut announcements)) = tokio::time::timeout(shared.link.target.connect_timeout, client.get_async_pubsub()).await
-                && announcements.subscribe(shared.keys.global("changes")).await.is_ok()
-            {
-                pause = Duration::from_millis(50);
-                // What was said before is made up for by looking.
-                if let Err(error) = shared.heard(None).await {
-                    tracing::debug!(%error, "how types are laid out could not be read");
-                }
-                shared.link.tell(StoreEvent::TopologyChanged);
-                let mut messages = announcements.on_message();
-                while let Some(message) = messages.next().await {
-                    if let Err(error) = shared.heard(Some(&message.get_payload::<String>().unwrap_or_default())).await {
-                        tracing::debug!(%error, "how a type is laid out could not be read");
-                    }
-                    shared.link.tell(StoreEvent::TopologyChanged);
-                }
-            }
-            tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(Duration::from_secs(2));
-        }
     }
 }
 
@@ -258,7 +236,7 @@ impl Store for RedisStore {
             })
             .collect();
         *lock(&self.writers) = Some(writers);
-        lock(&self.tasks).push(tokio::spawn(Self::listen(self.shared.clone())));
+        lock(&self.tasks).push(tokio::spawn(self.shared.clone().listen()));
         Ok(())
     }
 
@@ -449,5 +427,34 @@ impl Store for RedisStore {
 
     async fn standing(&self, partition: &Partition, entries: &[(String, EntryId)]) -> Result<Vec<(String, Standing)>> {
         self.shared.standing(partition, entries).await
+    }
+
+    async fn post(&self, inbox: &str, messages: Vec<String>) -> Result<()> {
+        self.shared.post(inbox, messages).await
+    }
+
+    fn inbox(&self, name: &str) -> Box<dyn Inbox> {
+        inbox::RedisInbox::open(self.shared.link.clone(), &self.shared.keys, name, self.shared.control.clone())
+    }
+
+    async fn remove_inbox(&self, name: &str) -> Result<()> {
+        self.shared.remove_inbox(name).await
+    }
+
+    async fn decisions(&self, partition: &Partition, entry: EntryId) -> Result<Vec<(String, Decision)>> {
+        self.shared.decisions(partition, entry).await
+    }
+
+    async fn locate(&self, partition: &Partition, event_id: &str, after: EntryId) -> Result<Result<EntryId, EntryId>> {
+        self.shared.locate(partition, event_id, after).await
+    }
+
+    fn cast(&self, bucket: Bucket, events: Vec<Transient>) -> BoxFuture<'static, Result<()>> {
+        let shared = self.shared.clone();
+        Box::pin(async move { shared.cast(bucket, events).await })
+    }
+
+    async fn hear(&self, buckets: &BTreeSet<Bucket>) -> Result<()> {
+        self.shared.hear(buckets).await
     }
 }

@@ -86,6 +86,8 @@ scripts! {
     MOVE_DELAYED = "move_delayed.lua",
     /// Trims and expires.
     SWEEP = "sweep.lua",
+    /// Says what groups did with an entry.
+    DECISIONS = "decisions.lua",
     /// Puts dead letters back.
     REDRIVE = "redrive.lua",
     /// What is noted of an event.

@@ -136,10 +136,12 @@ impl Shared {
                     return Err(reply::unexpected("reap.lua"));
                 };
                 let Some(partition) = keys::parse_member(&reply::text(member)?) else { continue };
+                let meta = reply::bytes(meta)?;
                 out.crashed.push(Crashed {
                     partition,
                     group: reply::text(group)?,
-                    event_id: event_id(&reply::bytes(meta)?),
+                    event_id: event_id(&meta),
+                    asked: MetaView::read(&meta).ok().and_then(|view| view.asked()),
                     attempts: u32::try_from(reply::count(&attempts)?).unwrap_or(u32::MAX),
                 });
             }

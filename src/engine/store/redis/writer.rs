@@ -570,7 +570,14 @@ impl Writer {
         for (i, (item, at)) in batch.items.into_iter().zip(batch.replies).enumerate() {
             match values.get_mut(at).map(std::mem::take) {
                 Some(Value::BulkString(_)) if taken_out.contains(&i) => refused.push(item),
-                Some(Value::BulkString(_)) => item.finish(Ok(Appended::Stored)),
+                Some(Value::BulkString(id)) => {
+                    if let Some(told) = &item.event.entry
+                        && let Ok(id) = reply::entry_id(&Value::BulkString(id))
+                    {
+                        let _ = told.set(id);
+                    }
+                    item.finish(Ok(Appended::Stored));
+                }
                 Some(Value::Nil) => again.push(item),
                 Some(Value::Array(parts)) => match script_reply(parts) {
                     Ok(Scripted::Done(appended)) => item.finish(Ok(appended)),

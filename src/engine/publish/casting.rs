@@ -1,0 +1,48 @@
+//! Events that are not stored: sent to the subscribers of this moment.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use futures_util::future::BoxFuture;
+use serde_json::json;
+
+use super::Finished;
+use crate::engine::host::{Host, Kind, Lifecycle, Token};
+use crate::engine::metrics::Metrics;
+use crate::engine::store::{Bucket, Partition, Store, Transient};
+
+/// Who waits, the event's id, and the event.
+pub type Casts = Vec<(Token, Arc<str>, Transient)>;
+
+/// Sends them, a call for each bucket.
+pub fn cast(store: &Arc<dyn Store>, host: &Arc<dyn Host>, metrics: &Arc<Metrics>, casts: Casts) -> Vec<BoxFuture<'static, Finished>> {
+    let mut buckets: BTreeMap<Bucket, Casts> = BTreeMap::new();
+    for cast in casts {
+        buckets.entry(Partition::new(cast.2.event_type.clone(), 0).bucket()).or_default().push(cast);
+    }
+    let send = |(bucket, casts): (Bucket, Casts)| -> BoxFuture<'static, Finished> {
+        let mut events = Vec::with_capacity(casts.len());
+        let mut waiting = Vec::with_capacity(casts.len());
+        for (token, id, event) in casts {
+            waiting.push((token, id, event.event_type.clone()));
+            events.push(event);
+        }
+        // The order of the calls is that of the events, not that of the polling.
+        let sent = tokio::spawn(store.cast(bucket, events));
+        let (host, metrics) = (host.clone(), metrics.clone());
+        Box::pin(async move {
+            let result = sent.await.unwrap_or_else(|error| Err(crate::engine::error::Error::internal(error.to_string())));
+            if result.is_ok() {
+                metrics.add_published(waiting.len() as u64);
+                if host.listens(Kind::Published) {
+                    let about = |(_, id, event_type): &(Token, Arc<str>, Arc<str>)| {
+                        Lifecycle(Kind::Published, json!({ "eventType": &**event_type, "eventId": &**id }))
+                    };
+                    host.lifecycle(waiting.iter().map(about).collect());
+                }
+            }
+            waiting.into_iter().map(|(token, id, _)| (token, result.clone().map(|()| id.to_string()))).collect()
+        })
+    };
+    buckets.into_iter().map(send).collect()
+}
