@@ -161,16 +161,6 @@ describe.each(stores)('on %s', (kind) => {
     expect(stream?.stats.sizeBytes).toBeGreaterThan(0);
   });
 
-  test('what later versions bring says ERR_DISABLED', async () => {
-    const bus = await world.bus();
-    for (const call of [
-      () => bus.createStream('t', { maxLength: 1, retention: 'count', retentionValue: 1 }),
-      () => bus.deleteGroup('t', 'g'),
-    ]) {
-      await refusal('ERR_DISABLED', call);
-    }
-  });
-
   test('it can be disposed of', async () => {
     const bus = await world.bus();
     await bus[Symbol.asyncDispose]();

@@ -128,7 +128,7 @@ test.each(OSSA_METHODS)('%s says that it is not there yet, and what to do', asyn
   await bus.shutdown();
 });
 
-test('createStream and deleteGroup ask the engine; request says that it comes later', async () => {
+test('createStream and deleteGroup ask the engine', async () => {
   const { bus, native } = await connected();
   await expect(bus.createStream('a', { maxLength: 1 })).rejects.toMatchObject({ code: 'ERR_DISABLED' });
   native.answers.deleteGroup = true;
@@ -137,7 +137,6 @@ test('createStream and deleteGroup ask the engine; request says that it comes la
     ['createStream', { name: 'a', config: { maxLength: 1 } }],
     ['deleteGroup', { eventType: 'a.*', group: 'g' }],
   ]);
-  await expect(bus.request('a', 1)).rejects.toMatchObject({ code: 'ERR_DISABLED' });
   await bus.disconnect();
 });
 
