@@ -2,9 +2,9 @@
 //! store for each bucket, and the answers into one call to the host.
 
 mod casting;
+mod drafting;
 mod placing;
 
-use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -19,15 +19,15 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::alarms::Alarms;
-use super::ask::{Asking, Wait};
+use super::ask::Asking;
 use super::config::BusConfig;
 use super::env::{Env, lock};
 use super::error::{Code, Error, Result};
-use super::event::{self, NewMeta, Priority};
+use super::event::Priority;
 use super::host::{Host, Kind, Lifecycle, Token};
 use super::journal::Journal;
 use super::metrics::Metrics;
-use super::options::{Ask, PublishOptions};
+use super::options::PublishOptions;
 use super::store::{Appended, Bucket, NewEvent, Store, StreamLayout, Transient};
 use casting::{Casts, cast};
 use placing::{Draft, Placer, ask_layout};
@@ -373,138 +373,5 @@ impl Task {
                 tokens.into_iter().zip(results.into_iter().zip(ids).map(id)).collect()
             }));
         }
-    }
-
-    fn too_many(&self) -> Error {
-        Error::new(
-            Code::Backpressure,
-            format!(
-                "{} publishes are waiting for Redis, as many as limits.maxPendingPublishes allows; wait for some of them",
-                self.settings.pending_max
-            ),
-        )
-        .with("limit", self.settings.pending_max)
-    }
-
-    /// Waits for an answer to the event, from now on.
-    fn register(&self, token: Token, ask: Ask, event: &NewEvent) -> Result<()> {
-        let (Ask::Acknowledgement(ms) | Ask::Reply(ms)) = ask;
-        let now = Instant::now();
-        let delay_ms = event.delay_ms.unwrap_or(0);
-        let wait = Wait {
-            ask,
-            event_id: event.id.clone(),
-            partition: event.partition.clone(),
-            deadline: now.checked_add(Duration::from_millis(ms)).unwrap_or(now + WAIT_MAX),
-            entry: event.entry.clone().unwrap_or_default(),
-            entry_ms: self.store.now_ms().saturating_add(delay_ms),
-            life: event.ttl_ms.map(|ttl| Duration::from_millis(ttl.saturating_add(delay_ms))),
-            cancelled: event.cancelled.clone(),
-        };
-        self.answers.register(token, wait)
-    }
-
-    fn draft(&mut self, token: Token, record: &str) -> Result<Drafted> {
-        let mut parts = record.splitn(3, '\t');
-        let (Some(event_type), Some(options), Some(data)) = (parts.next(), parts.next(), parts.next()) else {
-            return Err(Error::internal("a record of a publish is incomplete"));
-        };
-        if data.len() > self.settings.payload_bytes_max {
-            return Err(Error::new(
-                Code::PayloadTooLarge,
-                format!(
-                    "the data of '{event_type}' has {} bytes as JSON, more than limits.maxPayloadBytes ({}) allows; send a reference to it instead, or raise the limit",
-                    data.len(),
-                    self.settings.payload_bytes_max
-                ),
-            )
-            .with("bytes", data.len())
-            .with("limit", self.settings.payload_bytes_max));
-        }
-        let partition = self.placer.partition(event_type)?;
-        let id: Arc<str> = self.env.new_id().into();
-        let mut meta = NewMeta {
-            id: &id,
-            timestamp_ms: self.env.now_ms(),
-            source: &self.settings.source,
-            version: "1.0.0",
-            priority: self.settings.priority,
-            ttl: self.settings.ttl_s,
-            ttl_given: false,
-            extras: None,
-        };
-        if options.is_empty() {
-            let ttl_ms = event::seconds_to_ms(meta.ttl);
-            let tail = self.plain_tail.get_or_insert_with(|| event::pack_tail(&meta));
-            let meta = event::pack_with(meta.id, meta.timestamp_ms, tail);
-            let event = NewEvent {
-                partition,
-                meta,
-                data: data.to_owned(),
-                ttl_ms,
-                id,
-                delay_ms: None,
-                idempotency: None,
-                length_max: self.settings.length_max,
-                cancelled: None,
-                entry: None,
-            };
-            return Ok(Drafted::Event(Draft { token, event, key: None, lane: self.settings.priority, asks: false }));
-        }
-        if self.last_options.0 != options {
-            self.last_options = (options.to_owned(), Arc::new(PublishOptions::read(options)?));
-        }
-        let options = &self.last_options.1;
-        if let Some(ttl) = options.ttl {
-            (meta.ttl, meta.ttl_given) = (ttl, true);
-        }
-        if let Some(source) = &options.source {
-            meta.source = source;
-        }
-        if let Some(version) = &options.version {
-            meta.version = version;
-        }
-        if let Some(priority) = options.priority {
-            meta.priority = priority;
-        }
-        let delay_ms =
-            options.delay_ms.or_else(|| options.deliver_at_ms.map(|at| at.saturating_sub(meta.timestamp_ms))).filter(|ms| *ms > 0);
-        let mut extras = Cow::Borrowed(&options.extras);
-        if let Some(delay_ms) = delay_ms {
-            extras.to_mut().due = Some(meta.timestamp_ms.saturating_add(delay_ms));
-        }
-        match options.ask {
-            Some(Ask::Acknowledgement(_)) => extras.to_mut().ack_to = Some(self.answers.inbox().to_owned()),
-            Some(Ask::Reply(_)) => extras.to_mut().reply_to = Some(self.answers.inbox().to_owned()),
-            None => {}
-        }
-        meta.extras = Some(&extras);
-        if options.transient {
-            let event = Transient { event_type: partition.event_type, meta: event::pack(&meta), data: data.to_owned() };
-            return Ok(Drafted::Cast(token, id, event));
-        }
-        let cancelled = (options.cancellable || options.ask.is_some()).then(Arc::<AtomicBool>::default);
-        if options.cancellable
-            && let Some(flag) = &cancelled
-        {
-            lock(&self.cancel).insert(token, flag.clone());
-        }
-        let lane = meta.priority;
-        let event = NewEvent {
-            partition,
-            ttl_ms: event::seconds_to_ms(meta.ttl),
-            meta: event::pack(&meta),
-            data: data.to_owned(),
-            id,
-            delay_ms,
-            idempotency: options.idempotency.clone(),
-            length_max: self.settings.length_max,
-            cancelled,
-            entry: options.ask.is_some().then(Arc::default),
-        };
-        if let Some(ask) = options.ask {
-            self.register(token, ask, &event)?;
-        }
-        Ok(Drafted::Event(Draft { token, event, key: options.extras.partition_key.clone(), lane, asks: options.ask.is_some() }))
     }
 }

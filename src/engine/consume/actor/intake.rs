@@ -163,7 +163,7 @@ impl Actor {
         for sub in group.subs.iter_mut().filter(|sub| subscriptions.contains(&sub.id)) {
             sub.in_flight += 1;
         }
-        let lane = held.partition.lane;
+        let priority = held.partition.lane;
         self.said.extend(self.settings.journal.delivered(&event_id, group_name, consumer, &held));
         let key = self.deliveries.insert(InFlight {
             held,
@@ -181,7 +181,7 @@ impl Actor {
             asked,
             started: Instant::now(),
         });
-        group.waiting.push(lane, key);
+        group.waiting.push(priority, key);
     }
 
     pub(super) fn settle_untouched(&mut self, group: &Arc<str>, consumer: &Arc<str>, held: Held, disposal: Disposal, note: Note) {

@@ -94,14 +94,13 @@ impl Stream {
         if let Some(key) = &event.idempotency {
             self.keys.remember(key, &event.id, now_ms);
         }
-        match delay_ms {
-            Some(delay_ms) => self.delayed.add(event, now_ms.saturating_add(delay_ms)),
-            None => {
-                let told = event.entry.clone();
-                let id = self.entries.add(Self::body(event), now_ms);
-                if let Some(told) = told {
-                    let _ = told.set(id);
-                }
+        if let Some(delay_ms) = delay_ms {
+            self.delayed.add(event, now_ms.saturating_add(delay_ms));
+        } else {
+            let told = event.entry.clone();
+            let id = self.entries.add(Self::body(event), now_ms);
+            if let Some(told) = told {
+                let _ = told.set(id);
             }
         }
         Ok(Appended::Stored)
