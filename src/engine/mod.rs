@@ -6,6 +6,8 @@ pub mod name;
 
 pub mod env;
 
+pub mod numbers;
+
 pub mod event;
 
 pub mod filter;

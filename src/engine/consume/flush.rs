@@ -35,7 +35,7 @@ pub struct Note {
     /// Who waits for what becomes of it.
     pub asked: Option<Box<Asked>>,
     /// Acknowledged for want of a dead letter queue: why it was given up.
-    pub given_up: Option<(DeadReason, String)>,
+    pub given_up: Option<Box<(DeadReason, String)>>,
 }
 
 /// One entry on its way back.

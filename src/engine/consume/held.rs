@@ -1,6 +1,5 @@
 //! Deliveries in flight: what was taken from the store and is not settled yet, and who works on it.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use tokio::time::Instant;
@@ -9,6 +8,7 @@ use super::casts::InTransit;
 use super::group::GroupName;
 use crate::engine::event::{Asked, RetryOverride};
 use crate::engine::host::{EventText, Token};
+use crate::engine::numbers::ByNumber;
 use crate::engine::store::{Disposal, EntryId, Held, Partition};
 
 /// Names an entry in flight, unique on a bus.
@@ -134,15 +134,15 @@ pub struct Redeemed {
 /// All deliveries in flight on a bus.
 #[derive(Default)]
 pub struct Deliveries {
-    entries: HashMap<Key, InFlight>,
-    tokens: HashMap<Token, Called>,
+    entries: ByNumber<Key, InFlight>,
+    tokens: ByNumber<Token, Called>,
     /// Deliveries of a batch that wait for their verdict.
-    batches: HashMap<BatchId, usize>,
+    batches: ByNumber<BatchId, usize>,
     last_batch: BatchId,
     /// Handlers past their time, by token.
-    pub overdue: HashMap<Token, Overdue>,
+    pub overdue: ByNumber<Token, Overdue>,
     /// Handlers that have an event that is not stored, by token.
-    pub in_transit: HashMap<Token, InTransit>,
+    pub in_transit: ByNumber<Token, InTransit>,
     last_key: Key,
     last_token: Token,
 }

@@ -30,7 +30,7 @@ use super::metrics::Metrics;
 use super::options::PublishOptions;
 use super::store::{Appended, Bucket, NewEvent, Store, StreamLayout, Transient};
 use casting::{Casts, cast};
-use placing::{Draft, Placer, ask_layout};
+use placing::{Draft, Placed, Placer, ask_layout};
 
 /// What a publisher needs to know.
 #[derive(Clone, Debug)]
@@ -308,13 +308,12 @@ impl Task {
         // From here on nothing is read any more: each of them is sent, waits, or is refused.
         let mut placed = Drafts::new();
         for draft in drafts {
-            let event_type = draft.event.partition.event_type.clone();
-            let (draft, ask) = self.placer.place(draft);
-            if let Some(draft) = draft {
-                placed.entry(draft.event.partition.bucket()).or_default().push(draft);
-            }
-            if ask {
-                self.asking.push(Box::pin(ask_layout(self.store.clone(), event_type, self.settings.timeout)));
+            match self.placer.place(draft) {
+                Placed::Here(draft) => placed.entry(draft.event.partition.bucket()).or_default().push(draft),
+                Placed::Waits => {}
+                Placed::Asks(event_type) => {
+                    self.asking.push(Box::pin(ask_layout(self.store.clone(), event_type, self.settings.timeout)));
+                }
             }
         }
         self.send(placed);

@@ -32,6 +32,16 @@ pub struct Draft {
     pub asks: bool,
 }
 
+/// What becomes of an event that is to be placed.
+pub enum Placed {
+    /// Its partition is chosen.
+    Here(Draft),
+    /// It waits for the layout of its type.
+    Waits,
+    /// The same, and the layout of this type is to be asked for.
+    Asks(Arc<str>),
+}
+
 struct Route {
     partition: Partition,
     /// Unknown until the store has answered.
@@ -66,27 +76,28 @@ impl Placer {
         Ok(self.last.insert(Partition::new(event_type, 0)).clone())
     }
 
-    /// Chooses the partition, or keeps the event until the layout is known. The flag: it is to be asked for.
-    pub fn place(&mut self, draft: Draft) -> (Option<Draft>, bool) {
+    /// Chooses the partition, or keeps the event until the layout is known.
+    pub fn place(&mut self, draft: Draft) -> Placed {
         let partition = &draft.event.partition;
         if self.single.as_ref().is_some_and(|single| Arc::ptr_eq(single, &partition.event_type)) {
-            return (Some(in_lane(draft)), false);
+            return Placed::Here(in_lane(draft));
         }
         if !self.types.contains_key(&partition.event_type) {
             if self.types.len() >= TYPES_KEPT_MAX {
                 self.types.retain(|_, route| route.layout.is_none());
             }
             let route = Route { partition: partition.clone(), layout: None, turn: 0, waiting: vec![draft] };
-            self.types.insert(route.partition.event_type.clone(), route);
-            return (None, true);
+            let event_type = route.partition.event_type.clone();
+            self.types.insert(event_type.clone(), route);
+            return Placed::Asks(event_type);
         }
-        let Some(route) = self.types.get_mut(&partition.event_type) else { return (None, false) };
+        let Some(route) = self.types.get_mut(&partition.event_type) else { return Placed::Waits };
         let Some(layout) = &route.layout else {
             route.waiting.push(draft);
-            return (None, false);
+            return Placed::Waits;
         };
         self.single = (layout.partitions == 1).then(|| partition.event_type.clone());
-        (Some(choose(draft, layout, &mut route.turn)), false)
+        Placed::Here(choose(draft, layout, &mut route.turn))
     }
 
     /// The layout of the type is known: answers what waited for it.
@@ -164,23 +175,26 @@ mod tests {
 
     fn placer(layout: StreamLayout) -> Placer {
         let mut placer = Placer::default();
-        assert!(matches!(placer.place(draft("t", "first")), (None, true)));
+        assert!(matches!(placer.place(draft("t", "first")), Placed::Asks(_)));
         placer.learn("t", layout);
         placer
     }
 
     fn place(placer: &mut Placer, draft: Draft) -> Partition {
-        placer.place(draft).0.unwrap().event.partition
+        match placer.place(draft) {
+            Placed::Here(draft) => draft.event.partition,
+            Placed::Waits | Placed::Asks(_) => panic!("its layout is known"),
+        }
     }
 
     #[test]
     fn events_wait_for_the_layout_of_their_type_and_keep_their_order() {
         let mut placer = Placer::default();
-        assert!(matches!(placer.place(draft("t", "1")), (None, true)));
-        assert!(matches!(placer.place(draft("t", "2")), (None, false)), "it is asked for once");
+        assert!(matches!(placer.place(draft("t", "1")), Placed::Asks(_)));
+        assert!(matches!(placer.place(draft("t", "2")), Placed::Waits), "it is asked for once");
         let waited = placer.learn("t", StreamLayout::default());
         assert_eq!(waited.iter().map(|draft| &*draft.event.id).collect::<Vec<_>>(), ["1", "2"]);
-        assert!(matches!(placer.place(draft("t", "3")), (Some(_), false)));
+        assert!(matches!(placer.place(draft("t", "3")), Placed::Here(_)));
     }
 
     #[test]
@@ -188,7 +202,7 @@ mod tests {
         let mut placer = Placer::default();
         placer.place(draft("t", "1"));
         assert_eq!(placer.give_up("t").len(), 1);
-        assert!(matches!(placer.place(draft("t", "2")), (None, true)));
+        assert!(matches!(placer.place(draft("t", "2")), Placed::Asks(_)));
     }
 
     #[test]

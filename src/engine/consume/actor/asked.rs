@@ -39,7 +39,7 @@ pub fn tell_who_asked(letters: &mut Letters, group: &Arc<str>, disposal: &Dispos
         let failed = failed(error, Some(reason.as_str()));
         (Some(failed.clone()), Some(failed))
     };
-    let (acknowledgement, reply) = match (disposal, &note.given_up) {
+    let (acknowledgement, reply) = match (disposal, note.given_up.as_deref()) {
         (Disposal::Retry { .. } | Disposal::HandBack, _) => return,
         (Disposal::DeadLetter { reason, error, .. }, _) | (Disposal::Acknowledge, Some((reason, error))) => gave_up(*reason, error),
         (Disposal::Acknowledge, None) if note.expired => gave_up(DeadReason::Expired, "its ttl was over before it was delivered"),
@@ -131,9 +131,9 @@ impl Actor {
     }
 
     /// Why an event is given up that cannot become a dead letter.
-    pub(super) fn given_up(&self, disposal: &Disposal) -> Option<(DeadReason, String)> {
+    pub(super) fn given_up(&self, disposal: &Disposal) -> Option<Box<(DeadReason, String)>> {
         match disposal {
-            Disposal::DeadLetter { reason, error, .. } if !self.settings.dead_letters => Some((*reason, error.clone())),
+            Disposal::DeadLetter { reason, error, .. } if !self.settings.dead_letters => Some(Box::new((*reason, error.clone()))),
             _ => None,
         }
     }
@@ -178,7 +178,7 @@ mod tests {
     fn what_is_given_up_is_told_with_its_reason() {
         let dead = Disposal::DeadLetter { reason: DeadReason::Handler, error: "no".into(), attempts: 1 };
         assert_eq!(told(&dead, Note::default()), both(failed("no", Some("handler"))));
-        let note = Note { given_up: Some((DeadReason::MaxAttempts, "no".into())), error: Some("no".into()), ..Note::default() };
+        let note = Note { given_up: Some(Box::new((DeadReason::MaxAttempts, "no".into()))), error: Some("no".into()), ..Note::default() };
         assert_eq!(told(&Disposal::Acknowledge, note), both(failed("no", Some("max-attempts"))));
         let note = Note { expired: true, ..Note::default() };
         assert_eq!(told(&Disposal::Acknowledge, note), both(failed("its ttl was over before it was delivered", Some("expired"))));

@@ -81,10 +81,11 @@ fn call(group: &mut Group, deliveries: &mut Deliveries, out: &mut Vec<Delivery>,
     for (lane, _) in entries {
         group.waiting.called(*lane);
     }
-    let Some(subscriptions) = entries.first().and_then(|(_, key)| deliveries.get(*key)).map(|entry| entry.subscriptions.clone()) else {
-        return;
-    };
-    for sub in group.subs.iter_mut().filter(|sub| subscriptions.contains(&sub.id)) {
+    let Some((_, first)) = entries.first() else { return };
+    for sub in &mut group.subs {
+        if !deliveries.get(*first).is_some_and(|entry| entry.subscriptions.contains(&sub.id)) {
+            continue;
+        }
         sub.running += 1;
         let batch = deliveries.begin_batch(entries.len());
         for (i, (_, key)) in entries.iter().enumerate() {

@@ -136,8 +136,8 @@ impl Actor {
         let Some(group) = self.groups.get_mut(group_name) else {
             return self.settle_untouched(group_name, consumer, held, Disposal::HandBack, Note { event_id, ..Note::default() });
         };
-        let takers = takers(group, &held.partition, &view, &meta);
-        if takers.is_empty() && group.matching(&held.partition).next().is_some() {
+        let Takers { done, subscriptions, are_none } = takers(group, &held, &view, &meta);
+        if are_none {
             // What no filter takes is done with.
             self.said.extend(self.settings.journal.filtered(&event_id, group_name, &held));
             let note = Note { quiet: true, ..Note::default() };
@@ -151,12 +151,9 @@ impl Actor {
         if !runs || !is_wanted {
             return self.settle_untouched(group_name, consumer, held, Disposal::HandBack, Note { event_id, ..Note::default() });
         }
-        let done = group.partial.get(&(held.id, held.partition.clone()));
-        let matching = takers.into_iter();
-        let (done, subscriptions): (Vec<u32>, Vec<u32>) = matching.partition(|id| done.is_some_and(|done| done.contains(id)));
         if subscriptions.is_empty() {
             // All that are here succeeded before, and who did not has gone.
-            let disposal = if done.is_empty() { Disposal::HandBack } else { Disposal::Acknowledge };
+            let disposal = if done { Disposal::Acknowledge } else { Disposal::HandBack };
             group.partial.remove(&(held.id, held.partition.clone()));
             return self.settle_untouched(group_name, consumer, held, disposal, Note { event_id, ..Note::default() });
         }
@@ -219,11 +216,32 @@ impl Actor {
     }
 }
 
-/// Subscriptions whose handlers see the event, highest priority first.
-fn takers(group: &Group, partition: &Partition, view: &MetaView<'_>, meta: &str) -> Vec<u32> {
+/// Whose handlers see an event.
+struct Takers {
+    /// Those that are still to see it, highest priority first.
+    subscriptions: Vec<u32>,
+    /// Others succeeded with it before.
+    done: bool,
+    /// There are subscriptions for it, but their filters do not take it.
+    are_none: bool,
+}
+
+fn takers(group: &Group, held: &Held, view: &MetaView<'_>, meta: &str) -> Takers {
     let labels = if group.filters { Labels::read(meta) } else { Labels::default() };
-    let takes = |sub: &&Sub| sub.options.filter.as_ref().is_none_or(|filter| filter.takes(view, &labels));
-    group.matching(partition).filter(takes).map(|sub| sub.id).collect()
+    let succeeded = if group.partial.is_empty() { None } else { group.partial.get(&(held.id, held.partition.clone())) };
+    let mut takers = Takers { subscriptions: Vec::new(), done: false, are_none: false };
+    let mut refused = false;
+    for sub in group.matching(&held.partition) {
+        if sub.options.filter.as_ref().is_some_and(|filter| !filter.takes(view, &labels)) {
+            refused = true;
+        } else if succeeded.is_some_and(|succeeded| succeeded.contains(&sub.id)) {
+            takers.done = true;
+        } else {
+            takers.subscriptions.push(sub.id);
+        }
+    }
+    takers.are_none = refused && !takers.done && takers.subscriptions.is_empty();
+    takers
 }
 
 /// Names the event, as far as it can be read.

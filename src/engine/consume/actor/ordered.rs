@@ -273,8 +273,8 @@ impl Actor {
     }
 
     /// An entry of an ordered group is settled: what waits behind it may go on.
-    pub(super) fn settled_in_order(&mut self, name: &Arc<str>, partition: &Partition, id: EntryId, disposal: &Disposal, result: Settled) {
-        let group = self.groups.get_mut(&GroupName::new(name.clone(), true));
+    pub(super) fn settled_in_order(&mut self, name: &GroupName, partition: &Partition, id: EntryId, disposal: &Disposal, result: Settled) {
+        let group = self.groups.get_mut(name);
         let Some(line) = group.and_then(|group| group.lines.as_mut()).and_then(|lines| lines.by_partition.get_mut(partition)) else {
             return;
         };

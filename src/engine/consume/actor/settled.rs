@@ -8,6 +8,7 @@ use super::Actor;
 use super::asked::tell_who_asked;
 use crate::engine::ask::Letters;
 use crate::engine::consume::flush::{Flushed, Note, Settlement};
+use crate::engine::consume::group::GroupName;
 use crate::engine::host::{Kind, Lifecycle};
 use crate::engine::journal::End;
 use crate::engine::store::{Disposal, Held, Settled};
@@ -21,9 +22,13 @@ impl Actor {
         }
         let (mut acknowledged, mut failed, mut time_us) = (0, 0, 0.0);
         let mut letters = Letters::new();
+        let ordered = GroupName::new(group.clone(), true);
+        let in_order = self.groups.contains_key(&ordered);
         for (settlement, result) in settled {
             let Settlement { held, disposal, note } = settlement;
-            self.settled_in_order(&group, &held.partition, held.id, &disposal, result);
+            if in_order {
+                self.settled_in_order(&ordered, &held.partition, held.id, &disposal, result);
+            }
             self.confirmed.extend(note.confirmations.iter().filter_map(|confirm| self.confirms.settled(*confirm, refused.as_ref())));
             if !note.quiet {
                 let end = End {
