@@ -118,8 +118,6 @@ conformance! {
         a_publisher_is_told_where_its_entry_is,
         decisions_tell_what_each_group_did,
         nothing_is_decided_on_what_is_not_there,
-        an_entry_is_located_by_the_id_of_its_event,
-        a_duplicate_is_located_by_the_first_id,
         transient_events_reach_all_who_hear_their_bucket_now,
         who_hears_no_more_is_told_nothing,
         transient_events_leave_nothing_behind;

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use ossa::engine::error::Code;
-use ossa::engine::store::{Decision, Disposal, EntryId, Idempotency, NewEvent, Partition, Settled, Store, StoreEvent, Transient};
+use ossa::engine::store::{Decision, Disposal, EntryId, NewEvent, Partition, Settled, Store, StoreEvent, Transient};
 
 use crate::support::events::{
     acknowledge, claim, dead_letter, event, events, held, neighbour, partition, prepare, publish, retry, settle, spec, stranger, take,
@@ -151,36 +151,6 @@ pub async fn nothing_is_decided_on_what_is_not_there(world: &World) {
     acknowledge(store, "g", "c", std::slice::from_ref(&entry)).await;
     assert_eq!(decisions(store, &at, EntryId { ms: 5, seq: 0 }).await, [("g".into(), Decision::Open)]);
     assert_eq!(decisions(store, &at, entry.id).await, [("g".into(), Decision::Acknowledged)]);
-}
-
-pub async fn an_entry_is_located_by_the_id_of_its_event(world: &World) {
-    let (store, at) = (&world.store, partition("asking.locate"));
-    prepare(store, &at, "g", "c").await;
-    publish(store, events(&at, "e", 1500)).await;
-    let entries = take(store, &at, "g", "c", 2000).await;
-    let start = EntryId::default();
-    assert_eq!(store.locate(&at, "e-7", start).await.expect("looked"), Ok(entries[7].id));
-    // A bounded piece a call.
-    let next = store.locate(&at, "e-1400", start).await.expect("looked").expect_err("further on");
-    assert!(next > start && next < entries[1400].id);
-    assert_eq!(store.locate(&at, "e-1400", next).await.expect("looked"), Ok(entries[1400].id));
-    let end = store.locate(&at, "e-9999", next).await.expect("looked").expect_err("not there");
-    assert_eq!((end, store.locate(&at, "e-9999", end).await.expect("looked")), (entries[1499].id, Err(end)));
-    assert_eq!(store.locate(&partition("asking.unknown"), "e", start).await.expect("looked"), Err(start));
-}
-
-pub async fn a_duplicate_is_located_by_the_first_id(world: &World) {
-    let (store, at) = (&world.store, partition("asking.duplicate"));
-    prepare(store, &at, "g", "c").await;
-    let keyed = |id: &str| {
-        let idempotency = Some(Idempotency { key: "k".into(), window_ms: 60_000 });
-        NewEvent { idempotency, ..event(&at, id) }
-    };
-    publish(store, vec![keyed("first")]).await;
-    store.append(at.bucket(), vec![keyed("second")]).await.remove(0).expect("answered");
-    let entry = take_one(store, &at, "g", "c").await;
-    assert_eq!(store.locate(&at, "first", EntryId::default()).await.expect("looked"), Ok(entry.id));
-    assert_eq!(store.locate(&at, "second", EntryId::default()).await.expect("looked"), Err(entry.id));
 }
 
 /// Transient events that a user hears.

@@ -365,10 +365,6 @@ impl Store for Faulty {
         self.faults.around("decisions", self.inner.decisions(partition, entry)).await
     }
 
-    async fn locate(&self, partition: &Partition, event_id: &str, after: EntryId) -> Result<Result<EntryId, EntryId>> {
-        self.faults.around("locate", self.inner.locate(partition, event_id, after)).await
-    }
-
     fn cast(&self, bucket: Bucket, events: Vec<Transient>) -> BoxFuture<'static, Result<()>> {
         let (inner, faults) = (self.inner.clone(), self.faults.clone());
         Box::pin(async move { faults.around("cast", inner.cast(bucket, events)).await })

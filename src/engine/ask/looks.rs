@@ -12,7 +12,7 @@ use super::message::{Answer, Failed};
 use super::waiting::Wait;
 use crate::engine::env::lock;
 use crate::engine::error::Result;
-use crate::engine::store::{Decision, EntryId, Partition, Store};
+use crate::engine::store::{Copy, Decision, EntryId, Partition, Search, Searched, Store};
 
 /// How often it is looked for one event.
 pub const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -82,17 +82,23 @@ impl Look {
         }
     }
 
+    /// Its entry, unless it is not there yet, or further on.
+    async fn find(&mut self, store: &Arc<dyn Store>, partition: &Partition) -> Result<Option<EntryId>> {
+        if let Some(known) = self.entry.or_else(|| self.told.get().copied()) {
+            return Ok(Some(known));
+        }
+        let (event_id, end) = (self.event_id.to_string(), EntryId { ms: u64::MAX, seq: u64::MAX });
+        let search = Search { event_id, copy: Copy::Published, from: self.after, to: end };
+        match store.search(partition, &search).await? {
+            Searched::Found(kept) => return Ok(Some(kept.id)),
+            Searched::NotUpTo(after, _) => self.after = after,
+            Searched::Nowhere => {}
+        }
+        Ok(None)
+    }
+
     async fn look(&mut self, store: &Arc<dyn Store>, partition: &Partition) -> Result<Option<Answer>> {
-        let entry = match self.entry.or_else(|| self.told.get().copied()) {
-            Some(entry) => entry,
-            None => match store.locate(partition, &self.event_id, self.after).await? {
-                Ok(entry) => entry,
-                Err(after) => {
-                    self.after = after;
-                    return Ok(None);
-                }
-            },
-        };
+        let Some(entry) = self.find(store, partition).await? else { return Ok(None) };
         self.entry = Some(entry);
         let decisions = store.decisions(partition, entry).await?;
         Ok(self.judge(decisions))

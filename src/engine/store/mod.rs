@@ -712,10 +712,6 @@ pub trait Store: Exclusive + Send + Sync + 'static {
     /// acknowledged it: ask about those that were there when it was written.
     async fn decisions(&self, partition: &Partition, entry: EntryId) -> Result<Vec<(String, Decision)>>;
 
-    /// Looks for the entry of an event among those after `after`, a bounded piece of work a call. Answers the entry, or
-    /// where to go on.
-    async fn locate(&self, partition: &Partition, event_id: &str, after: EntryId) -> Result<Result<EntryId, EntryId>>;
-
     /// Sends events to all users that [`Store::hear`] their bucket now. At most once: one result for all, and after an
     /// error they may or may not have been sent.
     fn cast(&self, bucket: Bucket, events: Vec<Transient>) -> BoxFuture<'static, Result<()>>;

@@ -9,15 +9,11 @@ use async_trait::async_trait;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
-use super::super::{Body, Decision, EntryId, INBOX_LIFE, INBOX_MESSAGES_MAX, Inbox, Partition};
-use super::entries::event_id;
+use super::super::{Decision, EntryId, INBOX_LIFE, INBOX_MESSAGES_MAX, Inbox, Partition};
 use super::shared::{Session, Shared};
 use super::state::State;
 use crate::engine::env::lock;
 use crate::engine::error::{Error, Result};
-
-/// Most entries looked at in one call.
-const LOCATE_MAX: usize = 1000;
 
 /// Messages for one user.
 #[derive(Debug, Default)]
@@ -85,19 +81,6 @@ impl State {
         let mut all: Vec<(String, Decision)> = stream.groups.iter().map(|(name, group)| (name.clone(), decision(name, group))).collect();
         all.sort_by(|a, b| a.0.cmp(&b.0));
         all
-    }
-
-    /// See [`Store::locate`](super::super::Store::locate).
-    pub(super) fn locate(&self, at: &Partition, id: &str, after: EntryId) -> Result<EntryId, EntryId> {
-        let Some(stream) = self.stream(at) else { return Err(after) };
-        let mut last = after;
-        for stored in stream.entries.after(after).take(LOCATE_MAX) {
-            if matches!(&stored.body, Body::Event { only_group: None, .. }) && event_id(&stored.body) == id {
-                return Ok(stored.id);
-            }
-            last = stored.id;
-        }
-        Err(last)
     }
 }
 

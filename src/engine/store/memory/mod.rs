@@ -365,10 +365,6 @@ impl Store for MemoryStore {
         self.with(|state, _| state.decisions(partition, entry))
     }
 
-    async fn locate(&self, partition: &Partition, event_id: &str, after: EntryId) -> Result<Result<EntryId, EntryId>> {
-        self.with(|state, _| state.locate(partition, event_id, after))
-    }
-
     fn cast(&self, _bucket: Bucket, events: Vec<Transient>) -> BoxFuture<'static, Result<()>> {
         let cast = self.shared().map(|shared| {
             for event in events {

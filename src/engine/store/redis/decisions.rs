@@ -1,16 +1,11 @@
 //! What groups decided, for those who wait to hear of it and were not told.
 
-use redis::Value;
-
-use super::super::{Body, Decision, EntryId, Partition};
+use super::super::{Decision, EntryId, Partition};
 use super::{Shared, keys, reply, scripts};
 use crate::engine::error::Result;
-use crate::engine::event::MetaView;
 
 /// Most dead letters looked at for one entry: those since it was written.
 const DEATHS_MAX: usize = 1000;
-/// Most entries looked at in one call.
-const LOCATE_MAX: usize = 1000;
 
 impl Shared {
     /// See `Store::decisions`.
@@ -32,22 +27,5 @@ impl Shared {
             out.push((group, decision));
         }
         Ok(out)
-    }
-
-    /// See `Store::locate`.
-    pub async fn locate(&self, partition: &Partition, event_id: &str, after: EntryId) -> Result<Result<EntryId, EntryId>> {
-        let mut cmd = redis::cmd("XRANGE");
-        cmd.arg(self.keys.stream(partition)).arg(format!("({after}")).arg("+").arg("COUNT").arg(LOCATE_MAX);
-        let mut last = after;
-        for row in reply::list(self.slot(partition.bucket()).query(cmd).await?)? {
-            let mut row = reply::list(row)?.into_iter();
-            last = reply::entry_id(&row.next().unwrap_or(Value::Nil))?;
-            if let Body::Event { meta, only_group: None, .. } = reply::body(row.next().unwrap_or(Value::Nil))?
-                && MetaView::read(&meta).is_ok_and(|view| view.id == event_id)
-            {
-                return Ok(Ok(last));
-            }
-        }
-        Ok(Err(last))
     }
 }

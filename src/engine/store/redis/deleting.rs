@@ -149,13 +149,7 @@ impl Shared {
         only_look: bool,
     ) -> Result<Result<bool, String>> {
         let bucket = partition.bucket();
-        let keys = [
-            self.keys.stream(partition),
-            self.keys.retry(partition, group),
-            self.keys.failed(partition, group),
-            self.keys.due(bucket, group),
-            self.keys.owner(partition, group),
-        ];
+        let keys = self.keys.group(partition, group);
         let mut cmd = scripts::call(&scripts::DROP_GROUP, &keys.each_ref().map(String::as_str));
         cmd.arg(self.keys.base(bucket)).arg(group).arg(keys::member(partition)).arg(but.unwrap_or_default()).arg(u8::from(only_look));
         let mut parts = reply::list(self.slot(bucket).query(cmd).await?)?.into_iter();

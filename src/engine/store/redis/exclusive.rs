@@ -13,12 +13,7 @@ const KEYS_A_CALL: usize = 200;
 impl Shared {
     async fn own(&self, partition: &Partition, group: &str, consumer: &str, held: &[EntryId]) -> Result<Ownership> {
         let bucket = partition.bucket();
-        let keys = [
-            self.keys.stream(partition),
-            self.keys.owner(partition, group),
-            self.keys.retry(partition, group),
-            self.keys.due(bucket, group),
-        ];
+        let keys = self.keys.group(partition, group);
         let mut own = scripts::call(&scripts::OWN, &keys.each_ref().map(String::as_str));
         own.arg(group).arg(consumer).arg(self.keys.base(bucket)).arg(keys::member(partition));
         for id in held {
@@ -71,13 +66,7 @@ impl Shared {
 
     async fn claim_parked(&self, partition: &Partition, group: &str, consumer: &str, ids: &[EntryId]) -> Result<Option<Due>> {
         let bucket = partition.bucket();
-        let keys = [
-            self.keys.stream(partition),
-            self.keys.retry(partition, group),
-            self.keys.failed(partition, group),
-            self.keys.due(bucket, group),
-            self.keys.owner(partition, group),
-        ];
+        let keys = self.keys.group(partition, group);
         let mut claim = scripts::call(&scripts::CLAIM_PARKED, &keys.each_ref().map(String::as_str));
         claim.arg(group).arg(consumer).arg(keys::member(partition));
         for id in ids {

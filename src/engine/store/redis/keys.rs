@@ -92,6 +92,12 @@ impl Keys {
         self.in_bucket(p.bucket(), &format!("failed:{}:{}", member(p), escape(group)))
     }
 
+    /// What a group has on a partition, as scripts take it: stream, [`retry`](Self::retry), [`failed`](Self::failed),
+    /// [`due`](Self::due), [`owner`](Self::owner).
+    pub fn group(&self, p: &Partition, group: &str) -> [String; 5] {
+        [self.stream(p), self.retry(p, group), self.failed(p, group), self.due(p.bucket(), group), self.owner(p, group)]
+    }
+
     /// Partitions of a group in a bucket with a redelivery waiting: member, earliest due time.
     pub fn due(&self, bucket: Bucket, group: &str) -> String {
         self.in_bucket(bucket, &format!("due:{}", escape(group)))

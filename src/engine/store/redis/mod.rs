@@ -445,10 +445,6 @@ impl Store for RedisStore {
         self.shared.decisions(partition, entry).await
     }
 
-    async fn locate(&self, partition: &Partition, event_id: &str, after: EntryId) -> Result<Result<EntryId, EntryId>> {
-        self.shared.locate(partition, event_id, after).await
-    }
-
     fn cast(&self, bucket: Bucket, events: Vec<Transient>) -> BoxFuture<'static, Result<()>> {
         let shared = self.shared.clone();
         Box::pin(async move { shared.cast(bucket, events).await })

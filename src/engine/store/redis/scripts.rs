@@ -20,10 +20,10 @@ impl Lua {
 }
 
 macro_rules! scripts {
-    ($($(#[$doc:meta])* $name:ident = $file:literal),+ $(,)?) => {
+    ($($(#[$doc:meta])* $name:ident = $($file:literal)+),+ $(,)?) => {
         $(
             $(#[$doc])*
-            pub static $name: LazyLock<Lua> = LazyLock::new(|| Lua::new(include_str!(concat!("lua/", $file))));
+            pub static $name: LazyLock<Lua> = LazyLock::new(|| Lua::new(concat!($(include_str!(concat!("lua/", $file))),+)));
         )+
 
         /// Loads every script.
@@ -61,11 +61,11 @@ scripts! {
     /// Counts what a group has not read.
     LAG = "lag.lua",
     /// Lets held entries wait.
-    RETRY = "retry.lua",
+    RETRY = "held.lua" "retry.lua",
     /// Dead-letters held entries.
-    BURY = "bury.lua",
+    BURY = "held.lua" "bury.lua",
     /// Hands out due entries.
-    CLAIM = "claim.lua",
+    CLAIM = "held.lua" "claim.lua",
     /// Makes a consumer the one that reads a partition.
     OWN = "own.lua",
     /// Gives a partition up.
@@ -75,7 +75,7 @@ scripts! {
     /// Reads keys of entries that wait.
     PARKED_KEYS = "parked_keys.lua",
     /// Hands out entries of a partition that is the consumer's.
-    CLAIM_PARKED = "claim_parked.lua",
+    CLAIM_PARKED = "held.lua" "claim_parked.lua",
     /// Removes an idle consumer.
     REMOVE_CONSUMER = "remove_consumer.lua",
     /// Chooses the process that looks after a bucket.

@@ -161,13 +161,8 @@ impl Shared {
     /// See `Store::claim_due`.
     pub async fn claim_due(&self, partition: &Partition, group: &str, consumer: &str, max: usize) -> Result<Due> {
         let bucket = partition.bucket();
-        let keys = [
-            self.keys.stream(partition),
-            self.keys.retry(partition, group),
-            self.keys.failed(partition, group),
-            self.keys.due(bucket, group),
-        ];
-        let mut claim = scripts::call(&scripts::CLAIM, &keys.each_ref().map(String::as_str));
+        let [stream, retry, failed, due, _] = &self.keys.group(partition, group);
+        let mut claim = scripts::call(&scripts::CLAIM, &[stream, retry, failed, due]);
         claim.arg(group).arg(consumer).arg(keys::member(partition)).arg(max);
         read_claimed(partition, self.slot(bucket).query(claim).await?)
     }

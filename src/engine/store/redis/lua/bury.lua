@@ -4,16 +4,6 @@
 -- ARGV 1 group  2 consumer  3 member T:q, then for each entry: id, deliveries held, reason, error, attempts
 -- Reply: for each entry 1, or 0 where it is not held as said
 
--- An entry of a group or stream that is gone is held by nobody.
-local function held(id)
-  local rows = redis.pcall('XPENDING', KEYS[1], ARGV[1], id, id, 1)
-  if rows.err then
-    if string.find(rows.err, 'NOGROUP', 1, true) then return nil end
-    error(rows)
-  end
-  return rows[1]
-end
-
 local out = {}
 for i = 4, #ARGV, 5 do
   local id, row = ARGV[i], held(ARGV[i])

@@ -6,16 +6,6 @@
 local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
 
--- An entry of a group or stream that is gone is held by nobody.
-local function held(id)
-  local rows = redis.pcall('XPENDING', KEYS[1], ARGV[1], id, id, 1)
-  if rows.err then
-    if string.find(rows.err, 'NOGROUP', 1, true) then return nil end
-    error(rows)
-  end
-  return rows[1]
-end
-
 local entries, lost = {}, {}
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', now, 'LIMIT', 0, ARGV[4])) do
   local row = held(id)

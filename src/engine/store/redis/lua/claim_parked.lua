@@ -5,16 +5,6 @@
 -- Reply: nil when the partition is another's | {entries: {id, deliveries, crashes, fields}…}, {ids whose content is gone}
 if redis.call('GET', KEYS[5]) ~= ARGV[2] then return false end
 
--- An entry of a group or stream that is gone is held by nobody.
-local function held(id)
-  local rows = redis.pcall('XPENDING', KEYS[1], ARGV[1], id, id, 1)
-  if rows.err then
-    if string.find(rows.err, 'NOGROUP', 1, true) then return nil end
-    error(rows)
-  end
-  return rows[1]
-end
-
 local entries, lost = {}, {}
 for i = 4, #ARGV do
   local id = ARGV[i]

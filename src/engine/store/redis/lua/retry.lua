@@ -7,16 +7,6 @@
 local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
 
--- An entry of a group or stream that is gone is held by nobody.
-local function held(id)
-  local rows = redis.pcall('XPENDING', KEYS[1], ARGV[1], id, id, 1)
-  if rows.err then
-    if string.find(rows.err, 'NOGROUP', 1, true) then return nil end
-    error(rows)
-  end
-  return rows[1]
-end
-
 local out = {}
 for i = 4, #ARGV, 5 do
   local id, row = ARGV[i], held(ARGV[i])
