@@ -392,10 +392,12 @@ export class Dispatcher implements DeliveryOwner {
       this.#settlements.failed(delivery.token, kind, message, options);
       return;
     }
+    // Those that failed on their own come first: the last one told ends the call, and says whether its time was over.
+    const own = kind === 'back' ? [] : [...batch.failures].slice(0, batch.tokens.length - 1);
+    for (const [index, failure] of own) this.#settlements.failed(batch.tokens[index] as number, ...failure);
+    const told = new Set(own.map(([index]) => index));
     batch.tokens.forEach((token, index) => {
-      const failure = kind === 'back' ? undefined : batch.failures.get(index);
-      if (failure === undefined) this.#settlements.failed(token, kind, message, options);
-      else this.#settlements.failed(token, ...failure);
+      if (!told.has(index)) this.#settlements.failed(token, kind, message, options);
     });
   }
 

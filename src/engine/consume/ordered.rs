@@ -67,9 +67,14 @@ impl Line {
         }
     }
 
-    /// New entries may be read.
+    /// New entries may be read: not while others are on their way back, which hold up the handlers.
     pub fn reads(&self) -> bool {
-        self.state == State::Owned && self.parked < PARKED_MAX
+        self.state == State::Owned && self.parked < PARKED_MAX && self.parking.is_empty()
+    }
+
+    /// Whether the entry is the one of its key that runs.
+    pub fn runs(&self, id: EntryId) -> bool {
+        self.running.contains_key(&id)
     }
 
     /// Handlers may be called.
@@ -142,11 +147,13 @@ impl Line {
     }
 
     /// An entry is settled in the store: its key is free. `again`: it waits there, until then.
-    pub fn settled(&mut self, id: EntryId, again: Option<Instant>) {
+    /// Answers whether it was known.
+    pub fn settled(&mut self, id: EntryId, again: Option<Instant>) -> bool {
         if let Some(key) = self.parking.remove(&id) {
-            return self.wait(id, &key, again);
+            self.wait(id, &key, again);
+            return true;
         }
-        let Some(key) = self.running.remove(&id) else { return };
+        let Some(key) = self.running.remove(&id) else { return false };
         let before = self.first(&key);
         if let Some(line) = self.keys.get_mut(&key) {
             line.running.take_if(|running| *running == id);
@@ -155,6 +162,7 @@ impl Line {
         if again.is_some() {
             self.wait(id, &key, again);
         }
+        true
     }
 
     /// When the first of those that wait may run; `None` while none of them can be claimed.
@@ -212,6 +220,8 @@ pub struct Lines {
     pub survey_at: Option<Instant>,
     /// They are being asked for.
     pub surveying: bool,
+    /// The shares may have changed.
+    pub to_share: bool,
 }
 
 impl Lines {
@@ -311,6 +321,8 @@ mod tests {
         for seq in 1..=PARKED_MAX as u64 {
             assert!(line.reads());
             line.admit(id(seq), "a", true);
+            assert!(!line.reads(), "while it is on its way back");
+            line.settled(id(seq), Some(Instant::now()));
         }
         assert!(!line.reads());
     }

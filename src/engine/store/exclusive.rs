@@ -46,7 +46,8 @@ pub trait Exclusive: Send + Sync {
     async fn parked(&self, partition: &Partition, group: &str) -> Result<Vec<Parked>>;
 
     /// Takes waiting entries for the consumer, whether due or not; each counts as a delivery. Those that wait no more
-    /// (acknowledged late) are left out. `None`, and nothing is taken, when the partition is not the consumer's.
+    /// (acknowledged late) are left out. `None`, and nothing is taken, when the partition is not the consumer's, or the
+    /// group is gone.
     async fn claim_parked(&self, partition: &Partition, group: &str, consumer: &str, ids: &[EntryId]) -> Result<Option<Due>>;
 
     /// How many living consumers hold the group on that pattern.

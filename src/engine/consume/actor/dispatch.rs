@@ -52,7 +52,7 @@ impl Actor {
                 let arrived = together.iter().filter_map(|(_, key)| self.deliveries.get(*key)).map(|entry| entry.started).min();
                 let at = arrived.map_or(now, |arrived| arrived + Duration::from_millis(batch.wait_ms_max));
                 // Without a place nothing more can come that it might wait for.
-                let is_full = group.subs.iter().any(|sub| subscriptions.contains(&sub.id) && sub.free() == 0);
+                let is_full = group.subs.iter().any(|sub| subscriptions.contains(&sub.id) && sub.in_flight >= sub.in_flight_max);
                 if can_all_run(group, &subscriptions) && (at <= now || is_full) {
                     call(group, &mut self.deliveries, &mut self.out, &together);
                 } else {

@@ -7,11 +7,13 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use tokio::time::Instant;
 
-use super::{Actor, Done, Work, release, same};
+use super::{Actor, Done, READ_PAUSE, Work, release, same};
+use crate::engine::consume::Lease;
+use crate::engine::consume::flush::Note;
 use crate::engine::consume::group::{Group, GroupId, GroupName};
-use crate::engine::consume::ordered::State;
+use crate::engine::consume::ordered::{Line, State};
 use crate::engine::error::Result;
-use crate::engine::store::{Disposal, Due, EntryId, Ownership, Parked, Partition, Settled};
+use crate::engine::store::{Disposal, Due, Entry, EntryId, Held, Ownership, Parked, Partition, Settled, Store};
 
 /// How often the members of a group are counted, to share its partitions.
 const SURVEY_EVERY: Duration = Duration::from_secs(1);
@@ -58,13 +60,13 @@ impl Actor {
     /// Counts the members of the group now and then.
     fn survey(&mut self, id: &GroupId) {
         let Some(group) = same(&mut self.groups, id) else { return };
-        let specs: BTreeMap<String, _> = group.subs.iter().map(|sub| (sub.pattern.clone(), sub.spec(&id.name))).collect();
         let Some(lines) = &mut group.lines else { return };
         let now = Instant::now();
         if lines.surveying || lines.survey_at.is_some_and(|at| at > now) {
             return;
         }
         (lines.surveying, lines.survey_at) = (true, Some(now + SURVEY_EVERY));
+        let specs: BTreeMap<String, _> = group.subs.iter().map(|sub| (sub.pattern.clone(), sub.spec(&id.name))).collect();
         let (store, id) = (self.store.clone(), id.clone());
         self.work.push(Box::pin(async move {
             let counts = join_all(specs.into_values().map(|spec| {
@@ -79,6 +81,7 @@ impl Actor {
         if let Some(lines) = same(&mut self.groups, id).and_then(|group| group.lines.as_mut()) {
             lines.surveying = false;
             lines.members.extend(counts);
+            lines.to_share = true;
         }
     }
 
@@ -86,12 +89,16 @@ impl Actor {
     fn share(&mut self, id: &GroupId) {
         let now = Instant::now();
         let Some(group) = same(&mut self.groups, id) else { return };
+        let is_due = |line: &Line| matches!(line.state, State::Free(at) if at <= now);
+        let Some(lines) = &mut group.lines else { return };
+        if !std::mem::take(&mut lines.to_share) && !lines.by_partition.values().any(is_due) {
+            return;
+        }
         for (pattern, partitions) in by_pattern(group) {
             let Some(lines) = &mut group.lines else { return };
-            let Some(members) = pattern.and_then(|pattern| lines.members.get(&pattern)).filter(|members| **members > 0).copied() else {
-                continue;
-            };
-            let share = partitions.len().div_ceil(members);
+            let Some(members) = pattern.and_then(|pattern| lines.members.get(&pattern)).copied() else { continue };
+            // This one is a member, whether it is counted or not (after a FLUSHALL, say).
+            let share = partitions.len().div_ceil(members.max(1));
             let mut owned = 0;
             for partition in &partitions {
                 let Some(line) = lines.by_partition.get_mut(partition) else { continue };
@@ -127,14 +134,22 @@ impl Actor {
     }
 
     pub(super) fn asked(&mut self, id: &GroupId, partition: &Partition, consumer: &Arc<str>, result: Result<Asked>) {
-        let held = self.held(&id.name).remove(partition).unwrap_or_default();
-        let is_current = *consumer == self.consumer;
-        let Some(group) = same(&mut self.groups, id) else { return };
-        let Some(line) = group.lines.as_mut().and_then(|lines| lines.by_partition.get_mut(partition)) else { return };
-        if line.state != State::Asking || !is_current {
+        if *consumer != self.consumer {
             // Given up in the meantime, with the name under which it was asked for.
             return;
         }
+        let held = self.held(&id.name).remove(partition).unwrap_or_default();
+        let line = same(&mut self.groups, id).and_then(|group| group.lines.as_mut()?.by_partition.get_mut(partition));
+        if line.is_none_or(|line| line.state != State::Asking) {
+            // Nobody wants it any more.
+            if matches!(result, Ok(Asked::Mine(..)) | Err(_)) {
+                self.give_up(id, partition.clone());
+            }
+            return;
+        }
+        let Some(group) = same(&mut self.groups, id) else { return };
+        let is_restored = group.comparison.running;
+        let Some(line) = group.lines.as_mut().and_then(|lines| lines.by_partition.get_mut(partition)) else { return };
         match result {
             Ok(Asked::Mine(last, parked)) => {
                 line.load(parked, |id| held.contains(&id));
@@ -146,17 +161,25 @@ impl Actor {
             Ok(Asked::Others) => line.state = State::Free(Instant::now() + ASK_PAUSE),
             Ok(Asked::NoGroup) => {
                 line.state = State::Free(Instant::now() + ASK_PAUSE);
-                self.restore(id);
+                if !is_restored {
+                    self.restore(id);
+                }
             }
             Err(error) => {
                 tracing::debug!(%error, "a partition could not be asked for");
-                line.state = State::Free(Instant::now() + ASK_PAUSE);
+                // It may be ours without our knowing.
+                line.state = State::Leaving;
             }
         }
     }
 
     /// Asks for partitions, and gives others up, as soon as nothing is on its way there.
     fn move_on(&mut self, id: &GroupId) {
+        let moves = |line: &Line| matches!(line.state, State::Stale | State::Leaving);
+        let lines = same(&mut self.groups, id).and_then(|group| group.lines.as_ref());
+        if !lines.is_some_and(|lines| lines.by_partition.values().any(moves)) {
+            return;
+        }
         let running: HashSet<Partition> = self.held(&id.name).into_keys().collect();
         let flushing: HashSet<Partition> = self.flusher.entries(&id.name).map(|(partition, _)| partition.clone()).collect();
         let mut ask = Vec::new();
@@ -189,14 +212,17 @@ impl Actor {
             self.ask(id, partition);
         }
         for partition in give_up {
-            let (store, id, consumer) = (self.store.clone(), id.clone(), self.consumer.clone());
-            self.work.push(Box::pin(async move {
-                if let Err(error) = store.disown(&partition, &id.name, &consumer).await {
-                    tracing::debug!(%error, "a partition could not be given up");
-                }
-                Done::Nothing
-            }));
+            self.give_up(id, partition);
         }
+    }
+
+    /// Lets others have the partition. As long as they were not told, and this consumer lives, nobody reads it.
+    fn give_up(&mut self, id: &GroupId, partition: Partition) {
+        let (store, lease, id, consumer) = (self.store.clone(), self.lease.clone(), id.clone(), self.consumer.clone());
+        self.work.push(Box::pin(async move {
+            disown(&store, &lease, &partition, &id.name, &consumer).await;
+            Done::Nothing
+        }));
     }
 
     /// Claims what waited and may run now, as places allow.
@@ -248,17 +274,26 @@ impl Actor {
                     Ok(Some(due)) => {
                         // Acknowledged late, or their content is gone: nothing of them runs.
                         let claimed: HashSet<EntryId> = due.entries.iter().map(|entry| entry.id).collect();
-                        ids.iter().filter(|id| !claimed.contains(id)).for_each(|id| line.settled(*id, None));
+                        for id in ids.iter().filter(|id| !claimed.contains(id)) {
+                            line.settled(*id, None);
+                        }
                     }
                     // Another's; or some may be ours without our knowing.
                     Ok(None) | Err(_) => line.doubt(),
                 }
             }
         }
-        if let Ok(Some(due)) = result {
-            self.say_lost(&id, &partition, &due.lost);
-            self.take(&id.name, &consumer, due.entries, false);
+        let Ok(Some(due)) = result else { return };
+        self.say_lost(&id, &partition, &due.lost);
+        // What was claimed for a group that ended is not taken into one that took its place.
+        let line = same(&mut self.groups, &id).and_then(|group| group.lines.as_ref()?.by_partition.get(&partition));
+        let (entries, strange): (Vec<Entry>, Vec<Entry>) =
+            due.entries.into_iter().partition(|entry| line.is_some_and(|line| line.runs(entry.id)));
+        for entry in strange {
+            let held = Held { partition: entry.partition, id: entry.id, deliveries: entry.deliveries };
+            self.settle_untouched(&id.name, &consumer, held, Disposal::HandBack, Note::default());
         }
+        self.take(&id.name, &consumer, entries, false);
     }
 
     /// Another consumer reads these by now, or nobody does.
@@ -283,10 +318,22 @@ impl Actor {
             Disposal::HandBack => Some(Instant::now()),
             Disposal::Acknowledge | Disposal::DeadLetter { .. } => None,
         };
-        line.settled(id, again);
-        if result == Settled::NotHeld {
+        let is_known = line.settled(id, again);
+        if result == Settled::NotHeld || (again.is_some() && !is_known) {
             line.doubt();
         }
+    }
+}
+
+/// Gives a partition up, again and again while the store cannot be told, until the consumer's lease is gone: then it is not its any more.
+pub(super) async fn disown(store: &Arc<dyn Store>, lease: &Lease, partition: &Partition, group: &str, consumer: &str) {
+    while let Err(error) = store.disown(partition, group, consumer).await {
+        tracing::debug!(%error, "a partition could not be given up");
+        let (current, buckets) = lease.current();
+        if *current != *consumer || buckets.is_empty() {
+            return;
+        }
+        tokio::time::sleep(READ_PAUSE.1).await;
     }
 }
 

@@ -16,6 +16,7 @@ use crate::engine::store::{Disposal, Held, Settled};
 impl Actor {
     pub(super) fn flushed(&mut self, flushed: Flushed) {
         let group = flushed.lane.group.clone();
+        let is_current = flushed.lane.consumer == self.consumer;
         let (settled, refused) = self.flusher.finish(flushed);
         if let Some(error) = &refused {
             self.said.push(Lifecycle::error(error));
@@ -23,7 +24,8 @@ impl Actor {
         let (mut acknowledged, mut failed, mut time_us) = (0, 0, 0.0);
         let mut letters = Letters::new();
         let ordered = GroupName::new(group.clone(), true);
-        let in_order = self.groups.contains_key(&ordered);
+        // What was taken under another name is known to no line.
+        let in_order = is_current && self.groups.contains_key(&ordered);
         for (settlement, result) in settled {
             let Settlement { held, disposal, note } = settlement;
             if in_order {

@@ -8,6 +8,7 @@ use serde_json::json;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
+use super::ordered::disown;
 use super::partitions::take_lease;
 use super::{Actor, Closing, Done, Joining, Lapsed, READ_PAUSE, ReadResult, Unread, release, same};
 use crate::engine::consume::group::{Group, GroupId, GroupName, Sub};
@@ -269,13 +270,11 @@ impl Actor {
                 self.unread.push(unread);
                 continue;
             }
-            let (store, consumer) = (self.store.clone(), self.consumer.clone());
+            let (store, lease, consumer) = (self.store.clone(), self.lease.clone(), self.consumer.clone());
             self.work.push(Box::pin(async move {
                 for partition in &unread.partitions {
-                    if unread.group.name.is_ordered()
-                        && let Err(error) = store.disown(partition, &unread.group.name, &consumer).await
-                    {
-                        tracing::debug!(%error, "a partition could not be given up");
+                    if unread.group.name.is_ordered() {
+                        disown(&store, &lease, partition, &unread.group.name, &consumer).await;
                     }
                     // Housekeeping: should the server be away, the end of the lease does the same.
                     if let Err(error) = store.remove_consumer(partition, &unread.group.name, &consumer).await {

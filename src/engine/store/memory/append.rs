@@ -75,9 +75,10 @@ pub(super) struct Bound {
 
 impl Stream {
     /// Adds the event, now or when it is due, unless its idempotency key was seen. `ERR_STREAM_FULL`: see [`Bound`].
-    pub(super) fn append(&mut self, event: NewEvent, bound: Bound, now_ms: u64) -> Result<Appended> {
+    /// `keys` are those of all lanes of its partition.
+    pub(super) fn append(&mut self, event: NewEvent, keys: &mut IdempotencyKeys, bound: Bound, now_ms: u64) -> Result<Appended> {
         if let Some(key) = &event.idempotency
-            && let Some(first) = self.keys.first(key, now_ms)
+            && let Some(first) = keys.first(key, now_ms)
         {
             return Ok(Appended::Duplicate(first));
         }
@@ -92,7 +93,7 @@ impl Stream {
             }
         }
         if let Some(key) = &event.idempotency {
-            self.keys.remember(key, &event.id, now_ms);
+            keys.remember(key, &event.id, now_ms);
         }
         if let Some(delay_ms) = delay_ms {
             self.delayed.add(event, now_ms.saturating_add(delay_ms));

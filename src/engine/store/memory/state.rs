@@ -7,12 +7,13 @@ use std::sync::{Arc, Weak};
 use tokio::sync::Notify;
 
 use super::super::{Appended, Bucket, EntryId, GroupSpec, NewEvent, Partition, PartitionState, StartFrom, StreamLayout, Topology};
-use super::append::Bound;
+use super::append::{Bound, IdempotencyKeys};
 use super::asking::Messages;
 use super::dead_letters::DeadLetters;
 use super::lease::Leases;
 use super::stream::Stream;
 use crate::engine::error::{Code, Error, Result};
+use crate::engine::event::Priority;
 use crate::engine::name;
 
 /// How long after its join a member counts as live without a lease, ms: it takes its leases right after.
@@ -23,6 +24,8 @@ pub(super) const JOIN_GRACE_MS: u64 = 10_000;
 pub(super) struct BucketState {
     pub(super) streams: BTreeMap<Partition, Stream>,
     pub(super) dead: DeadLetters,
+    /// By type and index, in the normal lane.
+    idempotency: HashMap<Partition, IdempotencyKeys>,
     pub(super) leases: Leases,
 }
 
@@ -235,8 +238,9 @@ impl State {
                 length_max: layout.and_then(|layout| layout.length_max).or(event.length_max),
                 without_group: layout.is_some_and(|layout| layout.keep_count.is_some() || layout.keep_ms.is_some()),
             };
-            let Some(stream) = self.stream_mut(&at) else { return Ok(Appended::Stored) };
-            let appended = stream.append(event, bound, now_ms)?;
+            let BucketState { streams, idempotency, .. } = self.bucket_mut(bucket);
+            let keys = idempotency.entry(at.clone().in_lane(Priority::Normal)).or_default();
+            let appended = streams.entry(at.clone()).or_default().append(event, keys, bound, now_ms)?;
             grown.insert(at);
             Ok(appended)
         });

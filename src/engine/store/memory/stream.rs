@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use super::super::{Entry, EntryId, GroupState, Partition, PartitionState, StartFrom};
-use super::append::{Delayed, IdempotencyKeys};
+use super::append::Delayed;
 use super::entries::{Entries, Stored};
 use super::history::Moved;
 
@@ -68,7 +68,6 @@ pub(super) struct Stream {
     pub(super) entries: Entries,
     pub(super) groups: HashMap<String, Group>,
     pub(super) delayed: Delayed,
-    pub(super) keys: IdempotencyKeys,
     pub(super) moved: Moved,
 }
 

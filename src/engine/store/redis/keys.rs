@@ -125,9 +125,9 @@ impl Keys {
         self.in_bucket(p.bucket(), &format!("moved:{}", member(p)))
     }
 
-    /// An idempotency key.
+    /// An idempotency key, one for all lanes.
     pub fn idempotency(&self, p: &Partition, key: &str) -> String {
-        self.in_bucket(p.bucket(), &format!("idem:{}:{key}", member(p)))
+        self.in_bucket(p.bucket(), &format!("idem:{}:{key}", member(&p.clone().in_lane(Priority::Normal))))
     }
 
     /// The inbox of that name.

@@ -2,8 +2,10 @@
 -- Atomic: one owner per pending entry, and none but the partition's.
 -- KEYS 1 stream  2 retry  3 failed  4 due partitions of the group  5 owner
 -- ARGV 1 group  2 consumer  3 member T:q  4… ids
--- Reply: nil when the partition is another's | {entries: {id, deliveries, crashes, fields}…}, {ids whose content is gone}
+-- Reply: nil when the partition is another's, or the group is gone | {entries: {id, deliveries, crashes, fields}…}, {ids whose content is gone}
 if redis.call('GET', KEYS[5]) ~= ARGV[2] then return false end
+-- What waits in a group that is gone has to stay noted: making the group again begins with it.
+if redis.pcall('XPENDING', KEYS[1], ARGV[1]).err then return false end
 
 local entries, lost = {}, {}
 for i = 4, #ARGV do
