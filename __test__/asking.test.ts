@@ -355,6 +355,22 @@ describe.each(stores)('on %s', (kind) => {
       expect(await bus.getStream('t')).toBeNull();
     });
 
+    test('events of a type come in the order in which they were published', async () => {
+      const [publisher, other] = await pair();
+      const got: unknown[] = [];
+      await other.subscribe('t', ({ data }) => void got.push(data));
+      const sent = Array.from({ length: 500 }, (_, i) => i);
+      const publishing: Array<Promise<string>> = [];
+      for (const i of sent) {
+        publishing.push(publisher.publish('t', i, transient));
+        // Every event crosses on its own.
+        await new Promise(setImmediate);
+      }
+      await Promise.all(publishing);
+      await until(() => got.length === sent.length);
+      expect(got).toEqual(sent);
+    });
+
     test('a subscription that was closed gets none', async () => {
       const [publisher, other] = await pair();
       const got: string[] = [];

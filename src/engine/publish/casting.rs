@@ -27,7 +27,7 @@ pub fn cast(store: &Arc<dyn Store>, host: &Arc<dyn Host>, metrics: &Arc<Metrics>
             waiting.push((token, id, event.event_type.clone()));
             events.push(event);
         }
-        // The order of the calls is that of the events, not that of the polling.
+        // A defect of the store costs these events, not the publisher.
         let sent = tokio::spawn(store.cast(bucket, events));
         let (host, metrics) = (host.clone(), metrics.clone());
         Box::pin(async move {

@@ -74,6 +74,12 @@ const OWN: Token = Token::MAX;
 /// Longest wait for an answer, where more is asked for: a clock cannot count further.
 const WAIT_MAX: Duration = Duration::from_secs(365 * 24 * 3600);
 
+enum Input {
+    Records(Submission),
+    /// Gives up the publish with that token.
+    Cancel(Token),
+}
+
 struct Submission {
     first: Token,
     text: String,
@@ -81,14 +87,24 @@ struct Submission {
     accepted: usize,
 }
 
+/// By token, what makes the store leave out an event that is not sent yet.
+type Cancels = std::sync::Mutex<HashMap<Token, Arc<AtomicBool>>>;
+
+fn give_up(cancels: &Cancels, asking: &Asking, token: Token) {
+    if let Some(flag) = lock(cancels).remove(&token) {
+        flag.store(true, Ordering::Release);
+    }
+    asking.cancel(token);
+}
+
 type Finished = Vec<(Token, Result<String>)>;
 
 /// Takes publishes from any thread.
 pub struct Publisher {
-    sender: std::sync::Mutex<Option<mpsc::UnboundedSender<Submission>>>,
+    sender: std::sync::Mutex<Option<mpsc::UnboundedSender<Input>>>,
     pending: Arc<AtomicUsize>,
     pending_max: usize,
-    cancel: Arc<std::sync::Mutex<HashMap<Token, Arc<AtomicBool>>>>,
+    cancel: Arc<Cancels>,
     host: Arc<dyn Host>,
     asking: Arc<Asking>,
 }
@@ -138,6 +154,8 @@ impl Publisher {
             plain_tail: None,
             last_options: (String::new(), Arc::default()),
             in_flight: FuturesUnordered::new(),
+            casts: Casts::new(),
+            casting: FuturesUnordered::new(),
             asking: FuturesUnordered::new(),
         };
         tokio::spawn(task.run(receiver));
@@ -151,7 +169,7 @@ impl Publisher {
         let before = self.pending.fetch_add(count, Ordering::AcqRel);
         let accepted = self.pending_max.saturating_sub(before).min(count);
         let sent = match &*lock(&self.sender) {
-            Some(sender) => sender.send(Submission { first, text, accepted }).is_ok(),
+            Some(sender) => sender.send(Input::Records(Submission { first, text, accepted })).is_ok(),
             None => false,
         };
         if !sent {
@@ -163,10 +181,11 @@ impl Publisher {
 
     /// Gives up a publish that was marked with the option `signal` and is not sent yet, or a wait for an answer.
     pub fn cancel(&self, token: Token) {
-        if let Some(flag) = lock(&self.cancel).remove(&token) {
-            flag.store(true, Ordering::Release);
+        if let Some(sender) = &*lock(&self.sender) {
+            // Behind its record, which may not be read yet.
+            let _ = sender.send(Input::Cancel(token));
         }
-        self.asking.cancel(token);
+        give_up(&self.cancel, &self.asking, token);
     }
 
     /// Answers with `ERR_CLOSED` whoever waits for an answer to an event.
@@ -178,7 +197,7 @@ impl Publisher {
     pub fn say(&self, event_type: &str, data: &serde_json::Value) {
         self.pending.fetch_add(1, Ordering::AcqRel);
         let submission = Submission { first: OWN, text: format!("{event_type}\t\t{data}\n"), accepted: 1 };
-        if lock(&self.sender).as_ref().is_none_or(|sender| sender.send(submission).is_err()) {
+        if lock(&self.sender).as_ref().is_none_or(|sender| sender.send(Input::Records(submission)).is_err()) {
             self.pending.fetch_sub(1, Ordering::AcqRel);
         }
     }
@@ -214,13 +233,16 @@ struct Task {
     metrics: Arc<Metrics>,
     alarms: Arc<Alarms>,
     pending: Arc<AtomicUsize>,
-    cancel: Arc<std::sync::Mutex<HashMap<Token, Arc<AtomicBool>>>>,
+    cancel: Arc<Cancels>,
     placer: Placer,
     /// The end of the metadata of events without options.
     plain_tail: Option<String>,
     /// Many events in a row come with the same options.
     last_options: (String, Arc<PublishOptions>),
     in_flight: FuturesUnordered<BoxFuture<'static, Finished>>,
+    /// Events that are not stored, not sent yet, and on their way.
+    casts: Casts,
+    casting: FuturesUnordered<BoxFuture<'static, Finished>>,
     /// Types whose layout is asked for.
     asking: FuturesUnordered<BoxFuture<'static, (Arc<str>, Result<StreamLayout>)>>,
 }
@@ -237,12 +259,13 @@ fn by_bucket(drafts: Vec<Draft>) -> Drafts {
 }
 
 impl Task {
-    async fn run(mut self, mut submissions: mpsc::UnboundedReceiver<Submission>) {
+    async fn run(mut self, mut submissions: mpsc::UnboundedReceiver<Input>) {
         let mut open = true;
-        while open || !self.in_flight.is_empty() || !self.asking.is_empty() {
+        while open || !self.in_flight.is_empty() || !self.casting.is_empty() || !self.asking.is_empty() {
             tokio::select! {
                 submission = submissions.recv(), if open => match submission {
-                    Some(submission) => self.accept_guarded(submission),
+                    Some(Input::Records(submission)) => self.accept_guarded(submission),
+                    Some(Input::Cancel(token)) => give_up(&self.cancel, &self.answers, token),
                     None => open = false,
                 },
                 Some(mut finished) = self.in_flight.next(), if !self.in_flight.is_empty() => {
@@ -250,6 +273,10 @@ impl Task {
                         finished.extend(more);
                     }
                     self.answer(finished);
+                }
+                Some(finished) = self.casting.next(), if !self.casting.is_empty() => {
+                    self.answer(finished);
+                    self.cast();
                 }
                 Some((event_type, layout)) = self.asking.next(), if !self.asking.is_empty() => self.asked(&event_type, layout),
             }
@@ -270,6 +297,13 @@ impl Task {
     }
 
     fn answer(&self, mut finished: Finished) {
+        let mut cancels = lock(&self.cancel);
+        if !cancels.is_empty() {
+            for (token, _) in &finished {
+                cancels.remove(token);
+            }
+        }
+        drop(cancels);
         self.answers.sift(&mut finished);
         self.pending.fetch_sub(finished.len(), Ordering::AcqRel);
         finished.retain(|(token, _)| *token != OWN);
@@ -282,12 +316,12 @@ impl Task {
     fn accept_guarded(&mut self, submission: Submission) {
         let first = submission.first;
         let count = memchr::memchr_iter(b'\n', submission.text.as_bytes()).count();
-        let before = self.in_flight.len();
+        let before = self.in_flight.len() + self.casts.len();
         if let Err(panic) = catch_unwind(AssertUnwindSafe(|| self.accept(&submission))) {
             let error = Error::panicked(panic.as_ref());
             self.host.lifecycle(vec![Lifecycle::error(&error)]);
             // Nothing was sent before all records were read.
-            if self.in_flight.len() == before {
+            if self.in_flight.len() + self.casts.len() == before {
                 self.answer((0..count).map(|i| (token(first, i), Err(error.clone()))).collect());
             }
         }
@@ -296,12 +330,11 @@ impl Task {
     fn accept(&mut self, submission: &Submission) {
         let mut refused = Vec::new();
         let mut drafts = Vec::new();
-        let mut casts = Casts::new();
         for (i, record) in submission.text.split_terminator('\n').enumerate() {
             let token = token(submission.first, i);
             match if i < submission.accepted { self.draft(token, record) } else { Err(self.too_many()) } {
                 Ok(Drafted::Event(draft)) => drafts.push(draft),
-                Ok(Drafted::Cast(token, id, event)) => casts.push((token, id, event)),
+                Ok(Drafted::Cast(token, id, event)) => self.casts.push((token, id, event)),
                 Err(error) => refused.push((token, Err(error))),
             }
         }
@@ -317,11 +350,16 @@ impl Task {
             }
         }
         self.send(placed);
-        if !casts.is_empty() {
-            self.in_flight.extend(cast(&self.store, &self.host, &self.metrics, casts));
-        }
+        self.cast();
         if !refused.is_empty() {
             self.answer(refused);
+        }
+    }
+
+    /// Sends what is not stored, when nothing of it is on its way: a type's events keep their order.
+    fn cast(&mut self) {
+        if self.casting.is_empty() && !self.casts.is_empty() {
+            self.casting.extend(cast(&self.store, &self.host, &self.metrics, std::mem::take(&mut self.casts)));
         }
     }
 
@@ -333,14 +371,13 @@ impl Task {
             let (tokens, events): (Vec<Token>, Vec<NewEvent>) = drafts.into_iter().map(|draft| (draft.token, draft.event)).unzip();
             let ids: Vec<Arc<str>> = events.iter().map(|event| event.id.clone()).collect();
             let alarm = events.iter().filter_map(|event| event.delay_ms).min();
-            let cancellable = events.iter().any(|event| event.cancelled.is_some());
             // Told only to those who listen: it costs an object an event.
             let types: Option<Vec<Arc<str>>> =
                 self.host.listens(Kind::Published).then(|| events.iter().map(|event| event.partition.event_type.clone()).collect());
             let journaled = self.settings.journal.begin(&events);
             let host = self.host.clone();
             let appended = self.store.append(bucket, events);
-            let (metrics, cancel, alarms) = (self.metrics.clone(), self.cancel.clone(), self.alarms.clone());
+            let (metrics, alarms) = (self.metrics.clone(), self.alarms.clone());
             self.in_flight.push(Box::pin(async move {
                 let results = AssertUnwindSafe(appended).catch_unwind().await.unwrap_or_else(|panic| {
                     let error = Error::panicked(panic.as_ref());
@@ -348,12 +385,6 @@ impl Task {
                 });
                 if let Some(delay_ms) = alarm {
                     alarms.set(bucket, Duration::from_millis(delay_ms));
-                }
-                if cancellable {
-                    let mut cancel = lock(&cancel);
-                    for token in &tokens {
-                        cancel.remove(token);
-                    }
                 }
                 let stored = results.iter().filter(|result| matches!(result, Ok(Appended::Stored))).count();
                 metrics.add_published(stored as u64);

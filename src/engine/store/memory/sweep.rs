@@ -58,7 +58,7 @@ impl Expiry<'_> {
         }
         let dead_lettered = self.keeping.dead_letters && !entry.life.given();
         if dead_lettered {
-            let error = "its ttl passed before it was delivered".to_owned();
+            let error = "its ttl was over before it was delivered".to_owned();
             let death = Death { group, reason: DeadReason::Expired, error, attempts: 0 };
             self.dead_letters.add(self.at, entry, death, self.now_ms);
         }

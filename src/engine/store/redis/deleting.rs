@@ -81,7 +81,8 @@ impl Shared {
                 Ok(_) => {}
                 // Somebody reads it under a name that is not noted yet.
                 Err(error) if error.code == Code::InvalidArgument => tracing::debug!(%error, "an ephemeral group stays"),
-                Err(error) => return Err(error),
+                // The next round tries again; others end nevertheless.
+                Err(error) => tracing::warn!(%error, group = %spec.group, "a group could not be ended"),
             }
         }
         Ok(ended)

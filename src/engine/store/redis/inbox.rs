@@ -14,7 +14,7 @@ use super::{keys::Keys, reply};
 use crate::engine::error::{Error, Result};
 
 /// Most messages of one read.
-const MESSAGES_A_READ: usize = 1000;
+const MESSAGES_A_READ: usize = 100;
 
 impl Shared {
     /// See `Store::post`.

@@ -87,8 +87,12 @@ impl Shared {
             let name = reply::text(reply::field(&info, "name").cloned().unwrap_or_default())?;
             let mut consumers = redis::cmd("XINFO");
             consumers.arg("CONSUMERS").arg(&stream).arg(&name);
+            let rows = slot.run(&[consumers]).await?.pop().unwrap_or_default();
+            if is_missing(&rows) {
+                continue; // it was deleted in the meantime
+            }
             let mut names = Vec::new();
-            for consumer in reply::list(slot.query(consumers).await?)? {
+            for consumer in reply::list(rows)? {
                 let info = reply::list(consumer)?;
                 let name = reply::text(reply::field(&info, "name").cloned().unwrap_or_default())?;
                 if !name.starts_with('~') {

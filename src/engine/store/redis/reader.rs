@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use redis::{Cmd, Value};
 use tokio::time::Instant;
 
-use super::super::{Body, Bucket, Entry, ReadError, ReadFrom, Reader, Waker};
+use super::super::{Body, Bucket, Entry, EntryId, Partition, ReadError, ReadFrom, Reader, Waker};
 use super::connection::{Link, Slot};
 use super::keys::Keys;
 use super::wire::{self, Item, Items, Wire};
@@ -151,13 +151,24 @@ impl RedisReader {
             if !entries.is_empty() || Instant::now() >= deadline {
                 return Ok(entries);
             }
-            // The group has that one behind it already (it expired): wait for what comes after it.
+            // The group has that one behind it already (it expired): wait for what comes after all that it has behind it.
             for entry in grown {
+                let read = self.position(&entry.partition).await?;
                 for from in from.iter_mut().filter(|from| from.partition == entry.partition) {
-                    from.owned_after = from.owned_after.max(Some(entry.id));
+                    from.owned_after = from.owned_after.max(Some(entry.id)).max(read);
                 }
             }
         }
+    }
+
+    /// The last entry that the group was given, of a partition that it reads.
+    async fn position(&mut self, partition: &Partition) -> Result<Option<EntryId>, ReadError> {
+        let mut info = redis::cmd("XINFO");
+        info.arg("GROUPS").arg(self.keys.stream(partition));
+        let (timeout, group) = (self.link.target.command_timeout, self.group.clone());
+        let wire = self.wire().await.map_err(ReadError::Store)?;
+        let mut items = wire.ask(&info, timeout).await.map_err(ReadError::Store)?;
+        position(&mut items, &group)
     }
 
     /// New entries of partitions that are the consumer's, a call for each bucket.
@@ -210,6 +221,32 @@ fn entries(items: &mut Items<'_>, keys: &Keys, from: &[ReadFrom]) -> Result<Vec<
         _ => return Err(ReadError::Store(reply::unexpected("XREADGROUP"))),
     };
     read_streams(items, streams, keys, from).map_err(ReadError::Store)
+}
+
+/// The position of a group, of a reply to XINFO GROUPS.
+fn position(items: &mut Items<'_>, group: &str) -> Result<Option<EntryId>, ReadError> {
+    let unexpected = || ReadError::Store(reply::unexpected("XINFO GROUPS"));
+    let groups = match items.next().map_err(ReadError::Store)? {
+        Item::Error(error) => return Err(refused(error)),
+        Item::List(groups) => groups,
+        _ => return Err(unexpected()),
+    };
+    for _ in 0..groups {
+        let fields = items.list().map_err(ReadError::Store)?.unwrap_or(0);
+        let (mut is_it, mut last) = (false, None);
+        for _ in 0..fields / 2 {
+            let name = items.text().map_err(ReadError::Store)?;
+            match (name, items.next().map_err(ReadError::Store)?) {
+                (b"name", Item::Text(name)) => is_it = name == group.as_bytes(),
+                (b"last-delivered-id", Item::Text(id)) => last = std::str::from_utf8(id).ok().and_then(|id| id.parse().ok()),
+                _ => {}
+            }
+        }
+        if is_it {
+            return last.map(Some).ok_or_else(unexpected);
+        }
+    }
+    Ok(None)
 }
 
 fn read_streams(items: &mut Items<'_>, streams: usize, keys: &Keys, from: &[ReadFrom]) -> Result<Vec<Entry>> {

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use super::{Batch, Bucket, Partition, Pending, Writer, is_plain};
+use super::{Batch, Bucket, Partition, Pending, REOPEN_PAUSE, Writer, is_plain};
 use crate::engine::error::{Error, Result};
 use crate::engine::store::StreamLayout;
 
@@ -113,6 +113,9 @@ impl Writer {
             for (partition, bound, count) in wanted {
                 let result = roomer(partition.clone(), bound, count).await;
                 results.push((partition, result));
+            }
+            if results.iter().any(|(_, result): &(Partition, Result<bool>)| result.as_ref().is_err_and(|error| error.retryable)) {
+                tokio::time::sleep(REOPEN_PAUSE).await;
             }
             results
         });
