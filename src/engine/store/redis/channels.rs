@@ -103,6 +103,8 @@ impl Shared {
         let mut listening = BTreeSet::new();
         let mut asked = true;
         loop {
+            // Also what was wanted while something else was done.
+            asked |= wanted.has_changed().unwrap_or(false);
             let wish = wanted.borrow_and_update().clone();
             if std::mem::take(&mut asked) && wish != listening {
                 match self.change(&node, &mut sink, &listening, &wish).await {

@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use redis::{Cmd, Pipeline, Value};
@@ -135,6 +135,8 @@ pub struct Nodes {
     look: Mutex<Look>,
     /// Who answered last says that all is well.
     sound: AtomicBool,
+    /// Of the cluster, as the best informed knew it.
+    epoch: AtomicU64,
 }
 
 impl Nodes {
@@ -152,6 +154,7 @@ impl Nodes {
             map: watch::Sender::new(Arc::new(map)),
             look: Mutex::new(Look { seen, ..Look::default() }),
             sound: AtomicBool::new(false),
+            epoch: AtomicU64::new(0),
         }
     }
 
@@ -264,23 +267,30 @@ impl Nodes {
     async fn ask_around(&self, look: &mut Look) -> Result<Map> {
         let asked = self.ask_each(look).await;
         look.last = Some(Instant::now());
-        let (map, is_sound) = asked?;
-        self.sound.store(is_sound, Ordering::Release);
-        Ok(map)
+        let answer = asked?;
+        self.sound.store(answer.is_sound, Ordering::Release);
+        // Not the highest ever: a cluster that was made anew begins again.
+        self.epoch.store(answer.epoch, Ordering::Release);
+        remember(look, answer.others);
+        Ok(answer.map)
     }
 
-    /// Until one is well informed; else what another one says.
-    async fn ask_each(&self, look: &mut Look) -> Result<(Map, bool)> {
-        let mut fallback = None;
+    /// Until one is well informed; else what the best informed says.
+    async fn ask_each(&self, look: &mut Look) -> Result<Answer> {
+        let mut best: Option<Answer> = None;
+        let mut better = |answer: Answer| {
+            if best.as_ref().is_none_or(|best| answer.epoch > best.epoch) {
+                best = Some(answer);
+            }
+        };
         let mut error = None;
         if let Some(connection) = look.asked.take() {
             match self.ask(&connection).await {
                 Ok(answer) if answer.is_sound => {
                     look.asked = Some(connection);
-                    remember(look, answer.others);
-                    return Ok((answer.map, true));
+                    return Ok(answer);
                 }
-                Ok(answer) => fallback = Some(answer.map),
+                Ok(answer) => better(answer),
                 Err(said) => error = Some(said),
             }
         }
@@ -295,17 +305,16 @@ impl Nodes {
                     look.asked = Some(connection);
                     look.seen.retain(|other| *other != node);
                     look.seen.push_front(node);
-                    remember(look, answer.others);
-                    return Ok((answer.map, true));
+                    return Ok(answer);
                 }
-                Ok((_, answer)) => fallback = fallback.or(Some(answer.map)),
+                Ok((_, answer)) => better(answer),
                 Err(said) => {
                     tracing::debug!(error = %said, "a node does not say which server serves what");
                     error = Some(said);
                 }
             }
         }
-        fallback.map(|map| (map, false)).ok_or_else(|| error.unwrap_or_else(|| Error::internal("no node to ask")))
+        best.ok_or_else(|| error.unwrap_or_else(|| Error::internal("no node to ask")))
     }
 
     /// How to reach a node that is asked who serves what.
@@ -345,8 +354,13 @@ impl Nodes {
             return Err(Error::new(Code::UnsupportedServer, message));
         }
         let map = read_slots(reply::list(slots)?, &connection.node)?;
-        let is_sound = reply::text(info)?.contains("cluster_state:ok") && map.is_complete();
-        Ok(Answer { map, is_sound, others: Vec::new() })
+        let info = reply::text(info)?;
+        let epoch = info.lines().find_map(|line| line.strip_prefix("cluster_current_epoch:"));
+        let epoch = epoch.and_then(|epoch| epoch.trim().parse().ok()).unwrap_or(0);
+        // One that was cut off has not heard yet that another took its place, or somebody else's.
+        let is_current = epoch >= self.epoch.load(Ordering::Acquire);
+        let is_sound = is_current && info.contains("cluster_state:ok") && map.is_complete();
+        Ok(Answer { map, is_sound, epoch, others: Vec::new() })
     }
 
     async fn ask_sentinel(&self, connection: &Connection, master_name: &str) -> Result<Answer> {
@@ -363,7 +377,7 @@ impl Nodes {
         };
         let port = port.parse().map_err(|_| reply::unexpected("SENTINEL GET-MASTER-ADDR-BY-NAME"))?;
         let others = reply::list(others).unwrap_or_default().into_iter().filter_map(sentinel).collect();
-        Ok(Answer { map: Map::of_one(Arc::new(Endpoint::tcp(host, port))), is_sound: true, others })
+        Ok(Answer { map: Map::of_one(Arc::new(Endpoint::tcp(host, port))), is_sound: true, epoch: 0, others })
     }
 
     /// The servers there are, each with what is known of its state: nothing where we have to find out ourselves.
@@ -398,6 +412,9 @@ struct Answer {
     map: Map,
     /// Whether the one who says so is well informed.
     is_sound: bool,
+    /// Of the cluster, as that one knows it:
+    /// <https://redis.io/docs/latest/operate/oss_and_stack/reference/cluster-spec/#cluster-current-epoch>.
+    epoch: u64,
     /// Others to ask.
     others: Vec<Node>,
 }

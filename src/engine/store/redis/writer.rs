@@ -934,14 +934,16 @@ impl Writer {
             })
             .collect();
         let pool = self.pool.clone();
-        self.audits.push(Box::pin(async move {
+        // A task of its own, as for streams that are made.
+        let task = tokio::spawn(async move {
             let mut known = Vec::with_capacity(asked.len());
             for ((bucket, answered), note) in asked.into_iter().zip(pool.run(&commands).await?) {
                 let note = if note == Value::Nil { String::new() } else { reply::text(note)? };
                 known.push((bucket, answered, note.split(' ').next().and_then(|number| number.parse().ok()).unwrap_or(0)));
             }
             Ok(known)
-        }));
+        });
+        self.audits.push(Box::pin(async move { task.await.unwrap_or_else(|_| Err(Error::internal("an audit ended early"))) }));
     }
 
     fn audited(&mut self, audit: Result<Audit>) {
