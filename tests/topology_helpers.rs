@@ -4,9 +4,10 @@
 mod support;
 
 use support::certificates::{Authority, Clients, TlsServer, speaks_tls};
-use support::cluster::{Cluster, Shape, failover_max, slot_of};
+use support::cluster::{Cluster, Shape, command_for, failover_max, shared, slot_of};
 use support::sentinel::{self, MASTER_NAME, Watched};
 use support::server::{Server, programs};
+use support::wait::until;
 
 /// Every program in turn.
 macro_rules! on_every_server {
@@ -28,6 +29,8 @@ on_every_server!(
     a_slot_stays_half_moved_until_it_is_finished,
     sentinels_name_another_master_when_theirs_is_killed,
     sentinels_with_a_password_ask_for_it,
+    a_sentinel_that_was_told_wrong_stays_wrong,
+    a_shared_cluster_is_started_once,
     a_server_listens_on_a_socket_in_its_directory
 );
 
@@ -106,7 +109,7 @@ mod rules {
         let (next, _) = watched.promoted(0).await;
         watched.agreed_on(next).await;
         watched.servers[0].restart().await;
-        support::wait::until("the old one is a replica", async || !sentinel::is_master(watched.servers[0].port()).await).await;
+        until("the old one is a replica", async || !sentinel::is_master(watched.servers[0].port()).await).await;
     }
 
     pub async fn sentinels_with_a_password_ask_for_it(program: &str) {
@@ -116,6 +119,29 @@ mod rules {
         let refused = support::server::ask_at(port, None, &["SENTINEL", "MASTER", MASTER_NAME]).await;
         assert_eq!(refused.expect_err("a password is asked for").code(), Some("NOAUTH"));
         assert_eq!(watched.master_by(0).await, Some(0));
+    }
+
+    pub async fn a_sentinel_that_was_told_wrong_stays_wrong(program: &str) {
+        let watched = Watched::start(program, &sentinel::Shape::default()).await;
+        let replica = watched.servers[1].port();
+        let shape = sentinel::Shape { down_after_ms: 600_000, ..sentinel::Shape::default() };
+        let stale = sentinel::sentinel(program, replica, &shape).await;
+        let fields = async || {
+            let reply = stale.ask(&["SENTINEL", "MASTER", MASTER_NAME]).await.expect("it watches");
+            redis::from_redis_value::<std::collections::HashMap<String, String>>(reply).expect("fields")
+        };
+        until("it has heard from the others", async || fields().await["num-other-sentinels"] == "3").await;
+        let fields = fields().await;
+        assert_eq!((&fields["port"], &fields["role-reported"]), (&replica.to_string(), &"slave".to_owned()));
+        watched.agreed_on(0).await;
+    }
+
+    pub async fn a_shared_cluster_is_started_once(program: &str) {
+        let (one, two) = tokio::join!(shared(program), shared(program));
+        assert_eq!(one, two);
+        let key = format!("helpers:{}", std::process::id());
+        command_for(&one, &key, &["SET", &key, "1", "EX", "60"]).await;
+        assert_eq!(command_for(&two, &key, &["EXISTS", &key]).await, redis::Value::Int(1));
     }
 
     pub async fn a_server_listens_on_a_socket_in_its_directory(program: &str) {

@@ -1,12 +1,15 @@
 //! A private Redis Cluster for one test: nodes on loopback that can be killed, paused and started again, and whose slots
 //! can be moved step by step.
 
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 use redis::{RedisResult, Value};
 
-use super::server::{Server, Setup, ask_at, free_port};
+use super::server::{Server, Setup, ask_at, free_port, programs};
 use super::wait::until;
 
 /// Slots of every cluster.
@@ -353,7 +356,7 @@ async fn slots_at(port: u16) -> RedisResult<Vec<Served>> {
 }
 
 /// One command for `key` to whoever of the cluster with these ports has it; must succeed.
-pub async fn command_for(ports: &[u16], key: &str, arguments: &[&str]) -> Value {
+pub async fn command_for<A: AsRef<[u8]> + Debug + ?Sized>(ports: &[u16], key: &str, arguments: &[&A]) -> Value {
     let slot = slot_of(key);
     let mut owner = None;
     for &port in ports {
@@ -376,4 +379,34 @@ pub fn slot_of(key: &str) -> u16 {
 /// Time a dead master may take to be replaced: it has to be missed, then elected; what is left is for slow machines.
 pub fn failover_max(shape: &Shape) -> Duration {
     Duration::from_millis(u64::from(shape.node_timeout_ms) * 2) + Duration::from_secs(5)
+}
+
+/// Ports of a cluster of three masters that the tests of this process share, each under a key prefix of its own; they must
+/// leave its nodes alone. That of `OSSA_TEST_CLUSTER`, where it is of this program; else it ends with the process.
+pub async fn shared(program: &str) -> Vec<u16> {
+    static SHARED: tokio::sync::Mutex<BTreeMap<String, Vec<u16>>> = tokio::sync::Mutex::const_new(BTreeMap::new());
+    let given = std::env::var("OSSA_TEST_CLUSTER").unwrap_or_default();
+    if !given.is_empty() && programs()[0] == program {
+        let port = |node: &str| node.rsplit(':').next().and_then(|port| port.parse().ok()).expect("host:port,… in OSSA_TEST_CLUSTER");
+        return given.split(',').map(port).collect();
+    }
+    let mut shared = SHARED.lock().await;
+    if !shared.contains_key(program) {
+        let cluster = Cluster::start(program, Shape { replicas: 0, ..Shape::default() }).await;
+        shared.insert(program.to_owned(), cluster.ports());
+        end_with_this_process(cluster);
+    }
+    shared[program].clone()
+}
+
+/// The owner of what tests share would be a static, which nothing drops: a shell that waits for the end of its input, and
+/// so of this process, however that comes, ends the servers.
+fn end_with_this_process(cluster: Cluster) {
+    const GUARD: &str = r#"ids=$1; shift; cat > /dev/null; kill -KILL $ids; rm -rf -- "$@""#;
+    let ids: Vec<String> = cluster.nodes.iter().filter_map(Server::process_id).map(|id| id.to_string()).collect();
+    let mut guard = std::process::Command::new("sh");
+    guard.args(["-c", GUARD, "sh", &ids.join(" ")]).args(cluster.nodes.iter().map(|node| node.path("")));
+    guard.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+    std::mem::forget(guard.spawn().expect("there is a shell"));
+    std::mem::forget(cluster);
 }

@@ -255,9 +255,9 @@ pub fn free_port() -> u16 {
 }
 
 /// Sends one command to what answers on that loopback port, on a connection of its own.
-pub async fn ask_at(port: u16, password: Option<&str>, arguments: &[&str]) -> RedisResult<Value> {
+pub async fn ask_at<A: AsRef<[u8]> + ?Sized>(port: u16, password: Option<&str>, arguments: &[&A]) -> RedisResult<Value> {
     let login = password.map(|password| packed(&[b"AUTH", password.as_bytes()]));
-    let command = packed(&arguments.iter().map(|text| text.as_bytes()).collect::<Vec<_>>());
+    let command = packed(&arguments.iter().map(|argument| (*argument).as_ref()).collect::<Vec<_>>());
     let exchange = move || {
         let mut stream = std::net::TcpStream::connect(("127.0.0.1", port))?;
         stream.set_read_timeout(Some(REPLY_WAIT_MAX))?;
