@@ -1,7 +1,7 @@
 //! The way back to the store: disposals gathered by bucket, group and consumer, one call of each on its way at a time;
 //! what failed for want of the server is kept and tried again.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -49,7 +49,7 @@ pub struct Settlement {
 }
 
 /// Where settlements go together.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Lane {
     /// Bucket.
     pub bucket: Bucket,
@@ -80,7 +80,8 @@ struct Queue {
 /// All settlements on their way.
 #[derive(Default)]
 pub struct Flusher {
-    lanes: HashMap<Lane, Queue>,
+    /// In an order of their own, which is the same in every run.
+    lanes: BTreeMap<Lane, Queue>,
     count: usize,
 }
 

@@ -15,6 +15,7 @@ use crate::engine::consume::group::{Group, GroupId, GroupName, Sub};
 use crate::engine::consume::held::Key;
 use crate::engine::consume::plan::Plan;
 use crate::engine::consume::{Lease, Subscribed};
+use crate::engine::env::Env;
 use crate::engine::error::{Error, Result};
 use crate::engine::host::{Kind, Lifecycle};
 use crate::engine::name;
@@ -141,7 +142,7 @@ impl Actor {
     fn open_reader(&mut self, group: &GroupId, pause: Duration) -> (mpsc::Sender<Plan>, Arc<dyn Waker>) {
         let (reader, waker) = self.store.reader(&group.name);
         let (plans, orders) = mpsc::channel(1);
-        let results = read_loop(reader, orders, pause);
+        let results = read_loop(&self.env, reader, orders, pause);
         self.await_read(group.clone(), results);
         (plans, waker)
     }
@@ -360,9 +361,9 @@ async fn join(
 }
 
 /// The task beside: reads as it is told, one read at a time, and pauses after failures.
-fn read_loop(mut reader: Box<dyn Reader>, mut plans: mpsc::Receiver<Plan>, begin: Duration) -> mpsc::Receiver<ReadResult> {
+fn read_loop(env: &Env, mut reader: Box<dyn Reader>, mut plans: mpsc::Receiver<Plan>, begin: Duration) -> mpsc::Receiver<ReadResult> {
     let (sender, results) = mpsc::channel(1);
-    tokio::spawn(async move {
+    env.spawn(async move {
         tokio::time::sleep(begin).await;
         let mut pause = READ_PAUSE.0;
         while let Some(plan) = plans.recv().await {
