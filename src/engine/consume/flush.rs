@@ -30,6 +30,8 @@ pub struct Note {
     pub confirmations: Vec<u32>,
     /// It expired before it was delivered.
     pub expired: bool,
+    /// A handler past its time succeeded after all: the event may have been called again since.
+    pub late: bool,
     /// Nothing is to be said of it: it was not for this group.
     pub quiet: bool,
     /// Who waits for what becomes of it.

@@ -28,7 +28,8 @@ impl Actor {
         let in_order = is_current && self.groups.contains_key(&ordered);
         for (settlement, result) in settled {
             let Settlement { held, disposal, note } = settlement;
-            if in_order {
+            // While another handler has it, it still runs: what stands behind it waits for that handler.
+            if in_order && !(note.late && self.has(&ordered, &held)) {
                 self.settled_in_order(&ordered, &held.partition, held.id, &disposal, result);
             }
             self.confirmed.extend(note.confirmations.iter().filter_map(|confirm| self.confirms.settled(*confirm, refused.as_ref())));
