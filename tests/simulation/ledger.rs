@@ -299,7 +299,8 @@ impl Ledger {
         }
         if course.calls.iter().any(|call| call.succeeded_ms.is_some()) {
             course.end = Some(End::Handled);
-        } else if expired && course.calls.is_empty() {
+        } else if expired {
+            // A handler may have had it, and have given it back: that does not count.
             course.end = Some(End::Expired);
             self.count("expired when read");
         } else {

@@ -151,7 +151,7 @@ fn event(random: &mut SmallRng, n: usize, keys: u32) -> EventPlan {
     if random.random_bool(0.1) {
         options["retry"] = json!({ "maxAttempts": random.random_range(0..3) });
     }
-    EventPlan { event_type, key, idempotent, ttl_ms: ttl_ms.map(u64::from), poison: random.random_bool(0.004), options }
+    EventPlan { event_type, key, idempotent, ttl_ms: ttl_ms.map(u64::from), poison: random.random_bool(0.002), options }
 }
 
 fn weather(random: &mut SmallRng) -> Weather {
@@ -210,7 +210,7 @@ impl Plan {
         let partitions = TYPES.into_iter().map(|name| (name, random.random_range(1..4))).filter(|(_, count)| *count > 1).collect();
         let jitter = *["none", "full", "equal"].choose(random).expect("some");
         let config = json!({
-            "performance": { "batchSize": random.random_range(1..20), "batchTimeout": random.random_range(50..1000) },
+            "performance": { "batchSize": random.random_range(1..20), "batchTimeout": random.random_range(200..1000) },
             "defaults": { "retry": { "maxAttempts": random.random_range(0..5), "initialDelay": random.random_range(1..200), "jitter": jitter } },
             "limits": { "stallTimeoutMs": 3000 },
             "monitoring": { "enabled": false },

@@ -18,6 +18,7 @@ use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 use serde_json::json;
 use tokio::sync::mpsc::UnboundedSender;
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::ledger::{Ledger, Life};
@@ -72,7 +73,7 @@ pub struct App {
     publishing: Mutex<BTreeMap<Token, usize>>,
     silent_since: Mutex<Option<Instant>>,
     /// All is well: handlers succeed.
-    healed: Mutex<bool>,
+    healed: watch::Sender<bool>,
     /// Told when a handler kills its process.
     killed: UnboundedSender<Life>,
 }
@@ -95,7 +96,7 @@ impl App {
         let random = &mut *lock(&self.random);
         let time = ms(if random.random_range(0..10) == 0 { random.random_range(0..400) } else { random.random_range(0..20) });
         let plain = |verdict| Behaviour { time, verdict, late: None };
-        if *lock(&self.healed) || random.random_range(0..100) >= self.plan.trouble {
+        if *self.healed.borrow() || random.random_range(0..100) >= self.plan.trouble {
             return plain(Verdict::Done);
         }
         match random.random_range(0..20) {
@@ -110,7 +111,7 @@ impl App {
             12..15 => Behaviour { time: ms(random.random_range(500..12_000)), verdict: Verdict::Done, late: None },
             _ => {
                 // None hangs for ever: a subscription of which too many do gets nothing more, and that is right.
-                let late = ms(if random.random_bool(0.8) { random.random_range(0..4000) } else { 20_000 });
+                let late = ms(if random.random_bool(0.8) { random.random_range(0..4000) } else { 60_000 });
                 let late = Some((late, random.random_bool(0.7)));
                 Behaviour { time: ms(group.timeout_ms), verdict: Verdict::Failed(Failure::TimedOut("too slow".into())), late }
             }
@@ -136,6 +137,16 @@ impl App {
         }
     }
 
+    /// A handler takes its time, no longer than until all is well.
+    async fn pass(&self, time: Duration) {
+        if *self.healed.borrow() {
+            return tokio::time::sleep(time).await;
+        }
+        let mut healed = self.healed.subscribe();
+        let well = async { drop(healed.wait_for(|healed| *healed).await) };
+        let _ = tokio::time::timeout(time, well).await;
+    }
+
     /// A handler runs.
     fn run(self: &Arc<Self>, delivery: Delivery) {
         let group = self.group(delivery.subscription).clone();
@@ -144,14 +155,14 @@ impl App {
         let behaviour = self.behaviour(&group);
         let app = self.clone();
         self.env.spawn(async move {
-            tokio::time::sleep(behaviour.time).await;
+            app.pass(behaviour.time).await;
             if poison {
                 let _ = app.killed.send(app.life);
                 std::future::pending::<()>().await;
             }
             app.settle(&delivery, called, behaviour.verdict, false);
             if let Some((time, well)) = behaviour.late {
-                tokio::time::sleep(time).await;
+                app.pass(time).await;
                 let verdict = if well { Verdict::Done } else { Verdict::Failed(Failure::Error("late".into())) };
                 app.settle(&delivery, called, verdict, true);
             }
@@ -178,7 +189,7 @@ impl App {
 
     /// From now on handlers succeed.
     pub fn heal(&self) {
-        *lock(&self.healed) = true;
+        self.healed.send_replace(true);
         self.be_silent(false);
     }
 }
@@ -272,7 +283,7 @@ impl Process {
             bus: OnceLock::new(),
             publishing: Mutex::default(),
             silent_since: Mutex::default(),
-            healed: Mutex::new(false),
+            healed: watch::channel(false).0,
             killed,
         });
         let mut config = plan.config.clone();
