@@ -129,8 +129,10 @@ impl Flusher {
         calls
     }
 
-    /// Takes the answer in; answers what is settled, or refused for good. What the server could not be told is kept.
-    pub fn finish(&mut self, flushed: Flushed) -> (Vec<(Settlement, Settled)>, Option<Error>) {
+    /// Takes the answer in; answers what is settled, or refused for good. What the server could not be told is kept, but for
+    /// entries handed back that are `compared` with the store then: the hand-back may have been done, and the entry have come
+    /// again under the same delivery count, as that one did not count. Said again, it would take it from its handler.
+    pub fn finish(&mut self, flushed: Flushed, compared: impl Fn(&Held) -> bool) -> (Vec<(Settlement, Settled)>, Option<Error>) {
         let queue = self.lanes.entry(flushed.lane.clone()).or_default();
         queue.busy = false;
         queue.sending.clear();
@@ -149,10 +151,12 @@ impl Flusher {
         };
         tracing::debug!(%error, "settling waits for the server");
         queue.not_before = Some(Instant::now() + RETRY_PAUSE);
-        let mut waiting = flushed.sent;
+        let in_doubt = |settlement: &Settlement| settlement.disposal == Disposal::HandBack && compared(&settlement.held);
+        let (doubtful, mut waiting): (Vec<_>, Vec<_>) = flushed.sent.into_iter().partition(in_doubt);
         waiting.append(&mut queue.waiting);
         queue.waiting = waiting;
-        (Vec::new(), None)
+        self.gone(&flushed.lane, doubtful.len());
+        (doubtful.into_iter().map(|settlement| (settlement, Settled::Done)).collect(), None)
     }
 
     fn gone(&mut self, lane: &Lane, count: usize) {
