@@ -325,6 +325,8 @@ async fn a_hand_back_whose_reply_was_lost_does_not_take_the_event_from_its_next_
     bus.subscribe("a", json!({})).await;
     bus.publish("a", "1").await;
     let first = bus.host.next().await;
+    // Just before what is due is looked for.
+    tokio::time::sleep(ms(400)).await;
     faults.next("settle", &[Fault::ReplyLost]);
     bus.settle(&first, Verdict::HandBack);
     let again = bus.host.next().await;
@@ -350,4 +352,22 @@ async fn a_hand_back_that_did_not_arrive_is_made_up_for() {
     bus.done(&again);
     idle().await;
     assert_eq!((bus.pending("a", "default").await, bus.in_flight()), (0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_closed_subscription_left_pending_unknown_goes_to_others() {
+    let place = Place::new(12);
+    let (bus, faults) = place.faulty_bus().await;
+    // It lives on with another subscription.
+    bus.subscribe("b", json!({})).await;
+    let id = bus.subscribe("a", json!({})).await;
+    bus.publish("a", "1").await;
+    let first = bus.host.next().await;
+    faults.next("settle", &[Fault::Refused]);
+    bus.done(&first);
+    idle().await;
+    bus.bus.unsubscribe(id, ms(0)).await.unwrap();
+    let other = place.bus().await;
+    other.subscribe("a", json!({})).await;
+    assert_eq!(data(&other.host.next().await), "1");
 }

@@ -339,3 +339,31 @@ async fn a_late_success_frees_the_key_only_when_the_call_made_since_has_ended() 
     assert_eq!(parts(&bus.host.next().await), ("k0".to_owned(), 1));
     assert!(bus.dead_letters().await.is_empty());
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_partition_is_not_given_up_with_something_pending_that_nobody_knows_of() {
+    let place = Place::new(11);
+    let (giver, faults) = place.faulty_bus().await;
+    let layout = StreamLayout { partitions: 2, partitioning: Partitioning::Hash, ..StreamLayout::default() };
+    giver.store.create_stream("o", &layout).await.unwrap();
+    giver.subscribe("o", options()).await;
+    let mut last = None;
+    // A key of the partition that is given up when there are two members.
+    for n in 0..20 {
+        giver.publish_with("o", &format!("k{n}:0"), &json!({ "partitionKey": format!("k{n}") })).await;
+        let delivery = giver.host.next().await;
+        if delivery.partition.index == 1 {
+            last = Some(delivery);
+            break;
+        }
+        giver.done(&delivery);
+    }
+    let last = last.expect("keys are spread");
+    let taker = place.bus().await;
+    taker.subscribe("o", options()).await;
+    tokio::time::sleep(ms(3000)).await;
+    assert!(taker.host.arrived().is_empty(), "its handler runs");
+    faults.next("settle", &[Fault::Refused]);
+    giver.done(&last);
+    assert_eq!(data(&taker.host.next().await), data(&last));
+}

@@ -120,6 +120,12 @@ enum Done {
         result: Result<Asked>,
     },
     ClaimedParked(ClaimedParked),
+    Forgotten(GroupId, Vec<Partition>),
+    GivenUp {
+        group: GroupId,
+        partition: Partition,
+        consumer: Arc<str>,
+    },
     Replied(asked::Replied),
     Announced(usize),
     Nothing,
@@ -161,6 +167,10 @@ struct Unread {
     partitions: Vec<Partition>,
     /// The group ended, and its reader, too.
     reader_ended: bool,
+    /// Claims that were on their way when the group ended.
+    claims: usize,
+    /// The store is being told.
+    told: bool,
 }
 
 /// What came of taking due redeliveries.
@@ -360,6 +370,8 @@ impl Actor {
             Done::Surveyed(group, counts) => self.surveyed(&group, counts),
             Done::Asked { group, partition, consumer, result } => self.asked(&group, &partition, &consumer, result),
             Done::ClaimedParked(claimed) => self.claimed_parked(claimed),
+            Done::Forgotten(group, partitions) => self.forgotten(&group, &partitions),
+            Done::GivenUp { group, partition, consumer } => self.given_up_partition(&group, &partition, &consumer),
             Done::Replied(replied) => self.replied(replied),
             Done::Announced(messages) => self.announced(messages),
             Done::Nothing => {}
