@@ -189,7 +189,7 @@ impl Bus {
         *lock(&consumer_of) = Some(consumer.clone());
         *lock(&self.consumer) = Some(consumer.clone());
         let keeper = Keeper::start(&(&self.config).into(), store, host.clone(), &env, metrics, &consumer, alarms);
-        let health = tokio::spawn(watch_health(
+        let health = self.env.spawn(watch_health(
             self.store.clone(),
             host,
             self.metrics.clone(),
