@@ -56,6 +56,10 @@ export function check({ processes, records, faults, outstanding, inventory, grou
       published: events.length,
       resolved: events.filter((event) => event.id !== undefined).length,
       rejected: run.rejections,
+      refusals: countBy(
+        events.flatMap(({ refusals }) => refusals),
+        ({ code, reply }) => reply ?? code,
+      ),
       unanswered: events.filter((event) => event.id === undefined && event.refusals.length < event.calls.length).length,
       handled: run.handlings.filter((handling) => handling.done !== undefined).length,
       deadLetters: inventory.dead.length,
@@ -341,10 +345,12 @@ export function history(run, k) {
     if (meets({ from: from - recoverMs, to: to + recoverMs }, first, last))
       lines.push({ t: from, text: `fault ${kind} ${JSON.stringify(rest)}` }, { t: to, text: `fault ${kind} is over` });
   for (const { name, started, killed } of run.processes.values())
-    if (killed >= first - recoverMs && killed <= last + recoverMs)
+    if (killed && killed >= first - recoverMs && killed <= last + recoverMs)
       lines.push({ t: killed, text: `${name} is killed (it began at ${Math.round(started)})` });
   return lines.sort((a, b) => a.t - b.t).map(({ t, text }) => `${t.toFixed(1)} ${text}`);
 }
+
+const countBy = (list, nameOf) => Object.fromEntries([...groupBy(list, nameOf)].map(([name, items]) => [name, items.length]));
 
 function groupBy(list, nameOf) {
   const groups = new Map();

@@ -1,19 +1,18 @@
 /** What is printed of runs. */
 
+const counted = (counts) =>
+  Object.entries(counts)
+    .map(([name, count]) => `${name} ${count}`)
+    .join(', ');
+
 const columns = [
   ['seed', ({ seed }) => seed],
   ['published', ({ counts }) => counts.published],
   ['resolved', ({ counts }) => counts.resolved],
-  ['rejected', ({ counts }) => counts.rejected],
+  ['rejected', ({ counts }) => counted(counts.refusals) || 0],
   ['unanswered', ({ counts }) => counts.unanswered],
   ['handled', ({ counts }) => counts.handled],
-  [
-    'duplicates',
-    ({ duplicates }) =>
-      Object.entries(duplicates)
-        .map(([reason, count]) => `${reason} ${count}`)
-        .join(', ') || 0,
-  ],
+  ['duplicates', ({ duplicates }) => counted(duplicates) || 0],
   ['dead letters', ({ counts }) => counts.deadLetters],
   ['faults', ({ counts }) => counts.faults],
   ['lost by Redis', ({ counts }) => counts.lostByRedis],

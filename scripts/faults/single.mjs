@@ -10,7 +10,7 @@ import { pause } from './log.mjs';
 const settings = ['--appendonly', 'yes', '--appendfsync', 'always'];
 const readyTimeoutMs = 20_000;
 /** µs for each command of the append-only file: no restart under it ends before it is told to. */
-const loadDelayUs = 5_000;
+const loadDelayUs = 2_000;
 
 /** A server with its data in a folder of its own; `clock` is that of makeClock(), if it is to have one. */
 export async function startSingle({ clock, port, args = [] } = {}) {
@@ -37,7 +37,9 @@ export async function startSingle({ clock, port, args = [] } = {}) {
         lazyConnect: true,
         retryStrategy: null,
         maxRetriesPerRequest: 0,
-        commandTimeout: 10_000,
+        // It would wait for a server that is loading.
+        enableReadyCheck: false,
+        commandTimeout: 20_000,
       });
       client.on('error', () => {});
       try {
@@ -60,8 +62,7 @@ export async function startSingle({ clock, port, args = [] } = {}) {
         args: ['--key-load-delay', String(loadDelayUs), '--loading-process-events-interval-bytes', '1024'],
       });
       await pause(forMs);
-      // Busy as it is, it may not answer the first time.
-      await waitFor(async () => (await ask(node.port, 'CONFIG SET key-load-delay 0')).startsWith('+OK'), readyTimeoutMs);
+      await node.call('CONFIG', 'SET', 'key-load-delay', '0');
       await node.ready();
     },
     async ready() {
