@@ -164,12 +164,13 @@ function index({ processes, records, faults, inventory }) {
     ...{ events, handlings, successes, dead, losses, expired, internal, rejections, faults, inventory, records },
     processes: new Map(processes.map((process) => [process.name, process])),
     stored: groupBy(inventory.entries, (entry) => entry.id),
-    flushes: faults.filter(({ kind }) => kind === 'flushAll'),
+    // A FLUSHALL, and a failover that nobody had agreed on.
+    gaps: faults.filter(({ forgets }) => forgets),
   };
 }
 
-/** Whether Redis was emptied at a time at which it may have had the event. */
-const flushedAfter = (run, event) => run.flushes.find((flush) => event.calls.some((t) => t <= flush.to));
+/** A fault by which Redis forgot what it had, at a time at which it may have had the event. */
+const forgottenAfter = (run, event) => run.gaps.find((gap) => event.calls.some((t) => t <= gap.to));
 
 /** Each resolved event is handled by each of its groups, or a dead letter; or Redis lost it, and somebody said so. */
 function checkLost({ run, violated, groupsOf }) {
@@ -181,20 +182,20 @@ function checkLost({ run, violated, groupsOf }) {
         if (run.successes.has(`${group} ${id}`) || run.dead.has(`${group} ${id}`)) continue;
         const about = { k: event.k, id, group };
         const entries = run.stored.get(id);
-        const flush = flushedAfter(run, event);
+        const gap = forgottenAfter(run, event);
         if (entries) {
           violated(
             'lost',
             `${event.k} (${event.type}) stands in ${entries[0].key} as ${entries[0].sid}, and group ${group} never handled it`,
             about,
           );
-        } else if (flush) {
+        } else if (gap) {
           lostByRedis++;
-          if (run.losses.some(({ t, loss }) => t >= flush.from && names(loss.eventType, event.type))) announced++;
+          if (run.losses.some(({ t, loss }) => t >= gap.from && names(loss.eventType, event.type))) announced++;
           else
             violated(
               'unannounced',
-              `${event.k} (${event.type}) went with a FLUSHALL before group ${group} had it, and no bus said data:loss`,
+              `${event.k} (${event.type}) went with a ${gap.kind} before group ${group} had it, and no bus said data:loss`,
               about,
             );
         } else {
@@ -224,7 +225,7 @@ function checkStoredOnce({ run, violated }) {
       violated('twice', `${k} stands in the streams under ${ids.size} ids: ${[...ids].join(', ')}`, { k });
   }
   for (const event of run.events.values())
-    if (event.ids.size > 1 && !flushedAfter(run, event))
+    if (event.ids.size > 1 && !forgottenAfter(run, event))
       violated('twoIds', `${event.k}: its idempotency key was answered with ${[...event.ids].join(' and ')}`, { k: event.k });
 }
 
@@ -294,8 +295,8 @@ function checkOrder({ run, violated, ordered }) {
   for (const group of ordered)
     for (const [key, list] of keyed) {
       const stretches = groupBy(
-        list.filter((event) => !meetsFlush(run, event)),
-        (event) => run.flushes.filter((flush) => flush.to < event.calls[0]).length,
+        list.filter((event) => !meetsGap(run, event)),
+        (event) => run.gaps.filter((gap) => gap.to < event.calls[0]).length,
       );
       for (const stretch of stretches.values()) {
         let latest;
@@ -315,7 +316,7 @@ function checkOrder({ run, violated, ordered }) {
 }
 
 const numberOf = (k) => Number(k.split(':')[1]);
-const meetsFlush = (run, event) => run.flushes.some((flush) => meets(flush, event.calls[0], event.answered ?? Number.POSITIVE_INFINITY));
+const meetsGap = (run, event) => run.gaps.some((gap) => meets(gap, event.calls[0], event.answered ?? Number.POSITIVE_INFINITY));
 
 function firstDone(run, group, event) {
   const ids = event.ids.size > 0 ? event.ids : new Set(run.handlings.filter(({ k }) => k === event.k).map(({ id }) => id));

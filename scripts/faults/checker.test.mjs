@@ -34,7 +34,7 @@ function history() {
       run.end(t + 1, k, group, about);
     },
     loss: (t, loss) => say(t, 'c', 'loss', { loss }),
-    fault: (kind, from, to, more) => run.faults.push({ kind, from, to, ...more }),
+    fault: (kind, from, to, more) => run.faults.push({ kind, from, to, forgets: kind === 'flushAll', ...more }),
     publish: (t, k, key) => {
       run.call(t, k, key);
       run.resolve(t + 1, k);

@@ -4,7 +4,7 @@
  */
 import { now, pause } from './log.mjs';
 
-/** Makes one fault of a plan in a world: { log, node, proxy, consumers, publishers, replace }. */
+/** Makes one fault of a plan in a world: { log, topology, consumers, publishers, replace }. */
 export const makeFault = (world, { kind, ...params }) => makers[kind](world, params);
 
 /** Members of a team whose process runs. */
@@ -38,8 +38,23 @@ async function stop(world, team, { index, forMs, kind }) {
   });
 }
 
+/**
+ * A server does not answer for a while. Where another one took its place meanwhile, what had not been replicated is
+ * forgotten: `forgets`.
+ */
+function unavailable({ log, topology }, { node, ...fault }, action) {
+  const server = topology.nodeAt(node);
+  return log.during({ ...fault, target: server.port }, async (entry) => {
+    const wasMaster = await topology.isMaster(server);
+    await action(server);
+    await server.ready();
+    await topology.ready();
+    entry.forgets = wasMaster && !(await topology.isMaster(server));
+  });
+}
+
 /** Runs `action` between two configurations of the server. */
-async function between({ node }, before, forMs, after) {
+async function between({ topology: { node } }, before, forMs, after) {
   try {
     await node.call(...before);
     await pause(forMs);
@@ -49,32 +64,28 @@ async function between({ node }, before, forMs, after) {
 }
 
 const makers = {
-  restart: (world, { node: index, downMs }) => {
-    const node = world.nodeAt(index);
-    return world.log.during({ kind: 'restart', target: node.port }, async () => {
-      await node.kill();
+  restart: (world, { node, downMs }) =>
+    unavailable(world, { kind: 'restart', node, downMs }, async (server) => {
+      await server.kill();
       await pause(downMs);
-      await node.start();
-      await node.ready();
-    });
-  },
-  stopServer: (world, { node: index, forMs }) => {
-    const node = world.nodeAt(index);
-    return world.log.during({ kind: 'stopServer', target: node.port, forMs }, async () => {
-      node.signal('SIGSTOP');
+      await server.start();
+    }),
+  stopServer: (world, { node, forMs }) =>
+    unavailable(world, { kind: 'stopServer', node, forMs }, async (server) => {
+      server.signal('SIGSTOP');
       await pause(forMs);
-      node.signal('SIGCONT');
-      await node.ready();
-    });
-  },
+      server.signal('SIGCONT');
+    }),
   killClients: (world, { node: index, type, times, everyMs }) =>
     world.log.during({ kind: 'killClients', type, times }, () =>
-      world.nodeAt(index).with((client) => repeatedly(times, everyMs, () => client.call('CLIENT', 'KILL', 'TYPE', type, 'SKIPME', 'yes'))),
+      world.topology
+        .nodeAt(index)
+        .with((client) => repeatedly(times, everyMs, () => client.call('CLIENT', 'KILL', 'TYPE', type, 'SKIPME', 'yes'))),
     ),
-  flushAll: (world) => world.log.during({ kind: 'flushAll' }, () => world.node.call('FLUSHALL')),
+  flushAll: (world) => world.log.during({ kind: 'flushAll', forgets: true }, () => world.topology.node.call('FLUSHALL')),
   scriptFlush: (world, { node: index, times, everyMs }) =>
     world.log.during({ kind: 'scriptFlush', times }, () =>
-      world.nodeAt(index).with((client) => repeatedly(times, everyMs, () => client.call('SCRIPT', 'FLUSH'))),
+      world.topology.nodeAt(index).with((client) => repeatedly(times, everyMs, () => client.call('SCRIPT', 'FLUSH'))),
     ),
   full: (world, { forMs }) =>
     world.log.during({ kind: 'full', forMs }, () =>
@@ -85,10 +96,10 @@ const makers = {
     world.log.during({ kind: 'readOnly', forMs }, () => between(world, ['REPLICAOF', '127.0.0.1', '1'], forMs, ['REPLICAOF', 'NO', 'ONE'])),
   loading: (world, { forMs }) =>
     world.log.during({ kind: 'loading', forMs }, async () => {
-      await world.node.kill();
-      await world.node.startLoading(forMs);
+      await world.topology.node.kill();
+      await world.topology.node.startLoading(forMs);
     }),
-  serverClock: (world, { jumpMs, forMs }) => jump(world, world.node.clock, { kind: 'serverClock', jumpMs, forMs }),
+  serverClock: (world, { jumpMs, forMs }) => jump(world, world.topology.node.clock, { kind: 'serverClock', jumpMs, forMs }),
 
   killConsumer: (world, params) => kill(world, 'consumers', { ...params, kind: 'killConsumer' }),
   killPublisher: (world, params) => kill(world, 'publishers', { ...params, kind: 'killPublisher' }),
@@ -110,28 +121,28 @@ const makers = {
 
   latency: (world, { ms, forMs }) =>
     world.log.during({ kind: 'latency', ms, forMs }, async () => {
-      world.proxy.slow(ms);
+      world.topology.proxy.slow(ms);
       await pause(forMs);
-      world.proxy.slow(0);
+      world.topology.proxy.slow(0);
     }),
   stall: (world, { forMs }) =>
     world.log.during({ kind: 'stall', forMs }, async () => {
-      world.proxy.stall();
+      world.topology.proxy.stall();
       await pause(forMs);
-      world.proxy.heal();
+      world.topology.proxy.heal();
     }),
   cut: (world, { way, bytes }) =>
     world.log.during({ kind: 'cut', way, bytes }, async () => {
-      const before = world.proxy.cuts();
-      world.proxy.cutAfter(way, bytes);
+      const before = world.topology.proxy.cuts();
+      world.topology.proxy.cutAfter(way, bytes);
       // Where hardly anything passes, it is not waited for.
-      for (const end = now() + 3_000; world.proxy.cuts() === before && now() < end; ) await pause(5);
-      world.proxy.heal();
+      for (const end = now() + 3_000; world.topology.proxy.cuts() === before && now() < end; ) await pause(5);
+      world.topology.proxy.heal();
     }),
-  cutAll: (world) => world.log.during({ kind: 'cutAll' }, async () => world.proxy.cutAll()),
+  cutAll: (world) => world.log.during({ kind: 'cutAll' }, async () => world.topology.proxy.cutAll()),
 
-  failover: (world, { node }) => world.log.during({ kind: 'failover' }, () => world.cluster.failover(node)),
-  moveSlot: (world, { bucket, to }) => world.log.during({ kind: 'moveSlot', bucket }, () => world.cluster.moveSlot(bucket, to)),
+  failover: (world, { node }) => world.log.during({ kind: 'failover' }, () => world.topology.cluster.failover(node)),
+  moveSlot: (world, { bucket, to }) => world.log.during({ kind: 'moveSlot', bucket }, () => world.topology.cluster.moveSlot(bucket, to)),
 };
 
 /** There and back: a clock jumps twice. */

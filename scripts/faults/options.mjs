@@ -8,6 +8,7 @@ export const usage = `npm run test:faults -- [options]
   --topology single|cluster  one server, or three masters with a replica each (default single)
   --only kind,kind           faults of these kinds only
   --report file.md           writes the table there, too
+  --no-build                 runs what is built already
   --keep                     leaves the records of all runs in target/faults/, not only those of failed ones`;
 
 /** What was asked for; throws an Error with one line that says what is wrong. */
@@ -22,12 +23,14 @@ export function readOptions(args) {
       only: { type: 'string' },
       report: { type: 'string' },
       keep: { type: 'boolean', default: false },
+      'no-build': { type: 'boolean', default: false },
       help: { type: 'boolean', default: false },
     },
   });
   if (!['single', 'cluster'].includes(values.topology)) throw new Error(`--topology is single or cluster, not ${values.topology}`);
   return {
     ...values,
+    build: !values['no-build'],
     seed: values.seed === undefined ? Date.now() % 1_000_000 : whole('seed', values.seed, 0),
     runs: whole('runs', values.runs, 1),
     seconds: whole('seconds', values.seconds, 1),

@@ -59,7 +59,8 @@ export const faultKinds = Object.values(kinds).flatMap((lane) => Object.keys(lan
 
 export function makePlan({ seed, seconds, topology, only, without = [] }) {
   const choice = random(seed, 'plan');
-  const consumers = Array.from({ length: choice.between(3, 4) }, () => ({ proxied: choice.chance(0.5), subscriptions: [] }));
+  const proxied = () => choice.chance(0.5) && topology === 'single';
+  const consumers = Array.from({ length: choice.between(3, 4) }, () => ({ proxied: proxied(), subscriptions: [] }));
   // Each subscription has at least two members, so that somebody is there to take over.
   subscriptions.forEach((_, index) => {
     consumers.forEach((consumer, n) => {
@@ -72,7 +73,7 @@ export function makePlan({ seed, seconds, topology, only, without = [] }) {
     rate: choice.pick([40, 100, 160]),
   }));
   const lanes = {};
-  for (const lane of [topology === 'cluster' ? 'cluster' : 'server', 'processes', 'network'])
+  for (const lane of topology === 'cluster' ? ['cluster', 'processes'] : ['server', 'processes', 'network'])
     lanes[lane] = schedule(random(seed, lane), kinds[lane], { seconds, only, without });
   return { seed, seconds, topology, consumers, publishers, lanes };
 }

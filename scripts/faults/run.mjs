@@ -8,8 +8,7 @@ import { makeClock } from './clock.mjs';
 import { inventory, outstanding } from './inventory.mjs';
 import { FaultLog, now, pause } from './log.mjs';
 import { makeFault } from './making.mjs';
-import { startProxy } from './proxy.mjs';
-import { startSingle } from './single.mjs';
+import { startTopology } from './topology.mjs';
 import { readRecords, startWorker } from './workers.mjs';
 import workload from './workload.cjs';
 
@@ -30,7 +29,7 @@ export async function carryOut(plan, { clocks }) {
     const began = now();
     await Promise.all(Object.values(plan.lanes).map((lane) => makeAll(world, lane, began + plan.seconds * 1000)));
     const left = await world.comeToRest();
-    const held = await world.node.with((client) => inventory(client, prefix));
+    const held = joined(await world.topology.onMasters((client) => inventory(client, prefix)));
     await Promise.all(world.consumers.filter(({ ended }) => !ended).map((worker) => worker.close(closeTimeoutMs)));
     const records = world.everybody
       .flatMap(({ name, records }) => readRecords(records).map((line) => ({ p: name, ...line })))
@@ -50,6 +49,13 @@ export async function carryOut(plan, { clocks }) {
   }
 }
 
+/** What several servers hold, as if it were one. */
+const joined = (parts) => ({
+  entries: parts.flatMap(({ entries }) => entries),
+  dead: parts.flatMap(({ dead }) => dead),
+  streams: parts.flatMap(({ streams }) => streams),
+});
+
 /** The faults of a lane, one after the other; none is begun after `end`. */
 async function makeAll(world, faults, end) {
   for (const fault of faults) {
@@ -61,21 +67,14 @@ async function makeAll(world, faults, end) {
 
 async function setUp(plan, folder, clocks) {
   const clockOf = (name) => (clocks ? makeClock(folder, name) : undefined);
-  const clock = clockOf('server');
-  const node = Object.assign(await startSingle({ clock }), { clock });
-  const proxy = await startProxy(node.port);
-  const world = { log: new FaultLog(), node, nodeAt: () => node, proxy, consumers: [], publishers: [], everybody: [], closeTimeoutMs };
+  const topology = await startTopology(plan.topology, { clocks, folder });
+  const world = { log: new FaultLog(), topology, consumers: [], publishers: [], everybody: [], closeTimeoutMs };
 
   function start(role, place, generation) {
     const { proxied, ...own } = plan[`${role}s`][place];
     const name = `${role[0]}${place}.${generation}`;
     const bus = {
-      redis: {
-        url: `redis://127.0.0.1:${proxied ? proxy.port : node.port}`,
-        keyPrefix: prefix,
-        commandTimeoutMs: 3_000,
-        connectTimeoutMs: 2_000,
-      },
+      redis: { ...topology.redis(proxied), keyPrefix: prefix, commandTimeoutMs: 3_000, connectTimeoutMs: 2_000 },
       monitoring: { tracing: false },
     };
     const worker = startWorker(role, name, { folder, task: { seed: plan.seed, bus, ...own }, clock: clockOf(name) });
@@ -98,19 +97,17 @@ async function setUp(plan, folder, clocks) {
 
   /** No more events; resolves with what is left to do when nothing is, or when that took too long. */
   world.comeToRest = async () => {
-    proxy.heal();
-    await node.ready();
+    await topology.ready();
     await Promise.all(world.publishers.filter(({ ended }) => !ended).map((worker) => worker.close(closeTimeoutMs)));
     let left = [];
-    const atRest = async () => (left = await node.with((client) => outstanding(client, prefix))).length === 0;
+    const atRest = async () => (left = (await topology.onMasters((client) => outstanding(client, prefix))).flat()).length === 0;
     await waitFor(async () => (await atRest()) || (await pause(200)), quiescenceTimeoutMs);
     return left;
   };
 
   world.tearDown = async () => {
     await Promise.all(world.everybody.filter(({ ended }) => !ended).map((worker) => worker.kill()));
-    await proxy.stop();
-    await node.stop();
+    await topology.stop();
   };
   return world;
 }

@@ -1,4 +1,4 @@
-/** One redis-server that keeps its data on disk, and what can be done to it. */
+/** A redis-server that keeps its data on disk, and what can be done to it. */
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -13,7 +13,7 @@ const readyTimeoutMs = 20_000;
 const loadDelayUs = 2_000;
 
 /** A server with its data in a folder of its own; `clock` is that of makeClock(), if it is to have one. */
-export async function startSingle({ clock, port, args = [] } = {}) {
+export async function startNode({ clock, port, args = [] } = {}) {
   const binary = await redisServer();
   const dir = mkdtempSync(join(tmpdir(), 'ossa-faults-'));
   process.once('exit', () => rmSync(dir, { recursive: true, force: true }));
