@@ -39,11 +39,12 @@ main(async () => {
   if (options.report) writeFileSync(options.report, `${table(results)}\n`);
   const failed = results.filter(({ violations }) => violations.length > 0);
   if (failed.length === 0) return;
-  console.error(
-    `\nFailed. The same plan again: npm run test:faults -- --runs 1 --seed ${failed[0].seed} --seconds ${options.seconds} --topology ${options.topology}`,
-  );
+  console.error(`\nFailed. The same plan again: ${again(options, failed[0].seed)}`);
   process.exitCode = 1;
 });
+
+const again = ({ seconds, topology, only }, seed) =>
+  `npm run test:faults -- --runs 1 --seed ${seed} --seconds ${seconds} --topology ${topology}${only ? ` --only ${only}` : ''}`;
 
 /** Whether a bus takes the addresses of a cluster; nobody is at this one. */
 async function knowsCluster() {

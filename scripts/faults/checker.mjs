@@ -277,10 +277,12 @@ function whyTwice(run, first, next) {
         meets(fault, handling.start, handling.done + settleMs)
       )
         return 'stopped';
-  for (const fault of run.faults) {
-    const concerns = ofRedis.has(fault.kind) || (ofNetwork.has(fault.kind) && run.processes.get(first.p).proxied);
-    if (concerns && meets({ from: fault.from, to: fault.to + recoverMs }, first.start, first.done + settleMs)) return fault.kind;
-  }
+  const proxied = run.processes.get(first.p).proxied;
+  const near = run.faults
+    .filter(({ kind }) => ofRedis.has(kind) || (proxied && ofNetwork.has(kind)))
+    .filter(({ from, to }) => meets({ from, to: to + recoverMs }, first.start, first.done + settleMs))
+    .map((fault) => ({ kind: fault.kind, ms: Math.max(0, fault.from - first.done, first.done - fault.to) }));
+  return near.sort((a, b) => a.ms - b.ms)[0]?.kind;
 }
 
 const meets = ({ from, to }, start, end) => from <= end && to >= start;
@@ -343,7 +345,7 @@ export function history(run, k) {
   const first = lines[0]?.t ?? 0;
   const last = lines.at(-1)?.t ?? 0;
   for (const { kind, from, to, ...rest } of run.faults)
-    if (meets({ from: from - recoverMs, to: to + recoverMs }, first, last))
+    if (rest.forgets || meets({ from: from - recoverMs, to: to + recoverMs }, first, last))
       lines.push({ t: from, text: `fault ${kind} ${JSON.stringify(rest)}` }, { t: to, text: `fault ${kind} is over` });
   for (const { name, started, killed } of run.processes.values())
     if (killed && killed >= first - recoverMs && killed <= last + recoverMs)

@@ -9,8 +9,13 @@ import { pause } from './log.mjs';
 
 const settings = ['--appendonly', 'yes', '--appendfsync', 'always'];
 const readyTimeoutMs = 20_000;
-/** µs for each command of the append-only file: no restart under it ends before it is told to. */
-const loadDelayUs = 2_000;
+/**
+ * µs for each command of the append-only file. While it loads, a server looks at its connections every 1024 commands: more
+ * would make it silent rather than loading.
+ */
+const loadDelayUs = 200;
+/** Commands that make the file long enough, 4 s at that delay. */
+const ballast = 20_000;
 
 /** A server with its data in a folder of its own; `clock` is that of makeClock(), if it is to have one. */
 export async function startNode({ clock, port, args = [] } = {}) {
@@ -55,11 +60,18 @@ export async function startNode({ clock, port, args = [] } = {}) {
     async start(more) {
       server = await start({ ...more, port: node.port });
     },
-    /** Starts it so that it is busy with reading its file, and answers LOADING, for so long. */
+    /** Makes it have much to load; to be done before {@link startLoading}. */
+    makeBallast: () =>
+      node.with((client) => {
+        const commands = client.pipeline();
+        for (let n = 0; n < ballast; n++) commands.incr('ballast');
+        return commands.exec();
+      }),
+    /** Starts it so that it is busy with reading its file, and answers LOADING, for about so long. */
     async startLoading(forMs) {
       await node.start({
         loading: true,
-        args: ['--key-load-delay', String(loadDelayUs), '--loading-process-events-interval-bytes', '1024'],
+        args: ['--key-load-delay', String(loadDelayUs)],
       });
       await pause(forMs);
       await node.call('CONFIG', 'SET', 'key-load-delay', '0');

@@ -70,14 +70,14 @@ async function setUp(plan, folder, clocks) {
   const topology = await startTopology(plan.topology, { clocks, folder });
   const world = { log: new FaultLog(), topology, consumers: [], publishers: [], everybody: [], closeTimeoutMs };
 
-  function start(role, place, generation) {
+  async function start(role, place, generation) {
     const { proxied, ...own } = plan[`${role}s`][place];
     const name = `${role[0]}${place}.${generation}`;
     const bus = {
       redis: { ...topology.redis(proxied), keyPrefix: prefix, commandTimeoutMs: 3_000, connectTimeoutMs: 2_000 },
       monitoring: { tracing: false },
     };
-    const worker = startWorker(role, name, { folder, task: { seed: plan.seed, bus, ...own }, clock: clockOf(name) });
+    const worker = await startWorker(role, name, { folder, task: { seed: plan.seed, bus, ...own }, clock: clockOf(name) });
     Object.assign(worker, { proxied, place, generation });
     world[`${role}s`][place] = worker;
     world.everybody.push(worker);
@@ -85,11 +85,11 @@ async function setUp(plan, folder, clocks) {
   }
 
   /** Starts a process in the place of one that ended; it need not be ready at once. */
-  world.replace = async ({ role, place, generation }) => void start(role, place, generation + 1);
+  world.replace = ({ role, place, generation }) => start(role, place, generation + 1);
 
   world.begin = async () => {
     for (const role of ['consumer', 'publisher']) {
-      const team = plan[`${role}s`].map((_, place) => start(role, place, 0));
+      const team = await Promise.all(plan[`${role}s`].map((_, place) => start(role, place, 0)));
       for (const worker of team)
         if (!(await worker.ready()) || worker.ended) throw new Error(`${worker.name} did not get ready\n${worker.stderr}`);
     }

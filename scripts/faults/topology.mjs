@@ -12,6 +12,7 @@ export async function startTopology(kind, options) {
 async function singleTopology({ clocks, folder }) {
   const clock = clocks ? makeClock(folder, 'server') : undefined;
   const node = Object.assign(await startNode({ clock }), { clock });
+  await node.makeBallast();
   const proxy = await startProxy(node.port);
   return {
     node,

@@ -3,7 +3,7 @@ import { spawn } from 'node:child_process';
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { root } from '../lib/paths.mjs';
-import { waitFor } from '../lib/servers.mjs';
+import { deathGuard, waitFor } from '../lib/servers.mjs';
 import { now } from './log.mjs';
 
 const programs = join(root, 'scripts/faults/programs');
@@ -13,9 +13,11 @@ process.on('exit', () => {
 });
 
 /** One process: `name` is its own, that of the process it replaces is not used again. */
-export function startWorker(role, name, { folder, task, clock }) {
+export async function startWorker(role, name, { folder, task, clock }) {
   const records = join(folder, `${name}.jsonl`);
-  const child = spawn(process.execPath, [join(programs, `${role}.cjs`), JSON.stringify({ ...task, name, records })], {
+  const own = [process.execPath, join(programs, `${role}.cjs`), JSON.stringify({ ...task, name, records })];
+  const [command, ...args] = [...(await deathGuard()), ...own];
+  const child = spawn(command, args, {
     cwd: root,
     stdio: ['ignore', 'ignore', 'pipe'],
     env: { ...process.env, ...clock?.env },

@@ -132,9 +132,9 @@ async function spawnServer(binary, port, args, { dir: kept, env } = {}) {
   return server;
 }
 
-/** Where the system has it: the server ends with this process, even when that is killed. */
+/** What to put before a command: where the system has it, the program ends with this process, even when that is killed. */
 let guardKnown;
-function deathGuard() {
+export function deathGuard() {
   const args = ['--pdeathsig', 'KILL'];
   guardKnown ??= works('setpriv', [...args, 'true']).then((ok) => (ok ? ['setpriv', ...args] : []));
   return guardKnown;
