@@ -21,7 +21,7 @@ use crate::support::wait::until;
 async fn bus_with(server: &Server, settings: Value) -> TestBus {
     let mut redis = config(server);
     redis.command_timeout = Duration::from_secs(2);
-    TestBus::connect(RedisStore::new(redis, Env::system()), Env::system(), settings).await
+    TestBus::connect(RedisStore::new(redis, Env::system()).expect("the configuration is right"), Env::system(), settings).await
 }
 
 async fn bus(server: &Server) -> TestBus {
