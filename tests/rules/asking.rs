@@ -192,7 +192,9 @@ pub async fn transient_events_reach_all_who_hear_their_bucket_now(world: &World)
     })
     .await;
     assert_eq!(*of_a.lock().expect("no panic"), both);
-    assert_eq!(of_b.lock().expect("no panic")[..3], both);
+    // Each bucket has its order; between buckets, which may be on different servers, there is none.
+    let from_at: Vec<Transient> = of_b.lock().expect("no panic").iter().filter(|event| **event != transient(&far, 4)).cloned().collect();
+    assert_eq!(from_at, both);
     assert_eq!(*of_c.lock().expect("no panic"), [transient(&far, 4)]);
 }
 

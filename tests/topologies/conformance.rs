@@ -35,7 +35,7 @@ impl Backend for InCluster {
 
     fn closed_user(&self) -> Arc<dyn Store> {
         let config = RedisStoreConfig { key_prefix: self.prefix.clone(), ..in_cluster(&self.ports) };
-        RedisStore::new(config, Env::system())
+        RedisStore::new(config, Env::system()).expect("a right configuration")
     }
 
     async fn add_foreign(&self, at: &Partition, fields: &[(&str, &[u8])]) {

@@ -17,6 +17,7 @@ use crate::support::wait::until;
 on_every_server!(
     one_node_is_enough_to_know_all_and_may_go_then,
     a_bus_makes_no_more_connections_than_promised,
+    a_closed_store_keeps_no_connection,
     status_lists_every_node_with_its_state,
     a_single_server_is_no_cluster_and_says_so,
 );
@@ -68,12 +69,8 @@ mod cases {
         const GROUPS: usize = 2;
         let cluster = Cluster::start(program, Shape::default()).await;
         let config = RedisStoreConfig { pool_size: 4, ..in_cluster(&cluster.ports()) };
-        let publisher = open(config.clone()).await;
-        let parts = one_a_bucket(&publisher, "counted").await;
-        publisher.close(ms(2000)).await;
-        until("only the cluster is there", async || connections(&cluster).await == 0).await;
-
         let bus = bus(config.clone()).await;
+        let parts = one_a_bucket(&bus.store, "counted").await;
         for group in 0..GROUPS {
             bus.subscribe("counted.*", json!({ "group": format!("g{group}") })).await;
         }
@@ -90,7 +87,17 @@ mod cases {
         assert!(most > 0 && most <= bound, "{most} connections, promised are {bound}");
         load.end().await;
         bus.disconnect(ms(2000)).await;
+    }
+
+    pub async fn a_closed_store_keeps_no_connection(program: &str) {
+        let cluster = Cluster::start(program, Shape { replicas: 0, ..Shape::default() }).await;
+        let store = open(in_cluster(&cluster.ports())).await;
+        carries_an_event(&store, "closed").await;
+        assert!(connections(&cluster).await > 0);
+        store.close(ms(2000)).await;
+        // The store itself is still there, as it is where a program keeps a bus that it disconnected.
         until("all are closed", async || connections(&cluster).await == 0).await;
+        drop(store);
     }
 
     pub async fn status_lists_every_node_with_its_state(program: &str) {
@@ -117,6 +124,6 @@ mod cases {
     pub async fn a_single_server_is_no_cluster_and_says_so(program: &str) {
         let server = crate::support::server::Server::start(program).await;
         let error = refusal(in_cluster(&[server.port()])).await;
-        assert!(error.message.contains("cluster") && error.message.contains(&server.port().to_string()), "{error}");
+        assert!(error.message.contains("Cluster") && error.message.contains(&server.port().to_string()), "{error}");
     }
 }

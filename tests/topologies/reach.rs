@@ -55,7 +55,7 @@ pub async fn open(config: RedisStoreConfig) -> Arc<dyn Store> {
 
 /// A store that may refuse.
 pub async fn try_open(config: RedisStoreConfig) -> Result<Arc<dyn Store>> {
-    let store = RedisStore::new(config, Env::system());
+    let store = RedisStore::new(config, Env::system())?;
     store.open().await?;
     Ok(store)
 }
@@ -70,7 +70,7 @@ pub async fn refusal(config: RedisStoreConfig) -> Error {
 
 /// A bus over a store of its own.
 pub async fn bus(config: RedisStoreConfig) -> TestBus {
-    TestBus::connect(RedisStore::new(config, Env::system()), Env::system(), json!({})).await
+    TestBus::connect(RedisStore::new(config, Env::system()).expect("a right configuration"), Env::system(), json!({})).await
 }
 
 /// An event goes through the store and comes back.
