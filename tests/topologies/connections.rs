@@ -3,14 +3,14 @@
 use std::collections::BTreeSet;
 use std::time::Instant;
 
-use ossa::engine::store::BUCKETS;
-use ossa::engine::store::redis::RedisStoreConfig;
+use ossa::engine::store::redis::{Location, RedisStoreConfig};
+use ossa::engine::store::{BUCKETS, Partition, ReadFrom};
 use serde_json::json;
 
-use crate::load::{Load, failure};
+use crate::load::{Load, failure, stored};
 use crate::reach::{bus, carries_an_event, in_cluster, one_a_bucket, open, refusal};
 use crate::support::cluster::{Cluster, Shape};
-use crate::support::events::{event, publish};
+use crate::support::events::{event, prepare, publish, reader};
 use crate::support::harness::{handle_all, ms};
 use crate::support::wait::until;
 
@@ -20,6 +20,8 @@ on_every_server!(
     a_closed_store_keeps_no_connection,
     status_lists_every_node_with_its_state,
     a_single_server_is_no_cluster_and_says_so,
+    a_read_waits_longer_than_a_command_may_take,
+    reading_from_replicas_loses_nothing_and_works_without_them,
 );
 
 /// Connections of clients to all nodes that are up, without that which asks.
@@ -125,5 +127,42 @@ mod cases {
         let server = crate::support::server::Server::start(program).await;
         let error = refusal(in_cluster(&[server.port()])).await;
         assert!(error.message.contains("Cluster") && error.message.contains(&server.port().to_string()), "{error}");
+    }
+
+    pub async fn a_read_waits_longer_than_a_command_may_take(program: &str) {
+        let server = crate::support::server::Server::start(program).await;
+        let config = RedisStoreConfig { command_timeout: ms(200), ..crate::support::redis_store::config(&server) };
+        let store = open(config).await;
+        let at = Partition::new("patient", 0);
+        prepare(&store, &at, "g", "c").await;
+        let mut reader = reader(&store, "g");
+        let start = Instant::now();
+        let read = reader.read("c", &[ReadFrom::new(at.clone())], 10, Some(ms(1200))).await;
+        assert!(read.expect("nothing came, and nothing failed").is_empty());
+        assert!(start.elapsed() >= ms(1150), "{:?}", start.elapsed());
+        carries_an_event(&store, "patient.still").await;
+    }
+
+    pub async fn reading_from_replicas_loses_nothing_and_works_without_them(program: &str) {
+        let mut cluster = Cluster::start(program, Shape::default()).await;
+        let mut config = in_cluster(&cluster.ports());
+        let Location::Cluster { read_from_replicas, .. } = &mut config.location else { unreachable!("it is a cluster") };
+        *read_from_replicas = true;
+        let store = open(config).await;
+        let parts = one_a_bucket(&store, "replicas").await;
+        for at in &parts {
+            publish(&store, vec![event(at, "e")]).await;
+        }
+        for at in &parts {
+            // They may lag behind.
+            until("a replica has it", async || stored(&store, at).await == ["e"]).await;
+        }
+        for replica in 3..6 {
+            cluster.kill(replica).await;
+        }
+        for at in &parts {
+            assert_eq!(stored(&store, at).await, ["e"]);
+        }
+        carries_an_event(&store, "replicas.none").await;
     }
 }
