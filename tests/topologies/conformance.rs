@@ -35,7 +35,7 @@ impl Backend for InCluster {
 
     fn closed_user(&self) -> Arc<dyn Store> {
         let config = RedisStoreConfig { key_prefix: self.prefix.clone(), ..in_cluster(&self.ports) };
-        RedisStore::new(config, Env::system()).expect("a right configuration")
+        RedisStore::new(config, Env::system()).expect("the configuration is right")
     }
 
     async fn add_foreign(&self, at: &Partition, fields: &[(&str, &[u8])]) {

@@ -70,7 +70,7 @@ pub async fn refusal(config: RedisStoreConfig) -> Error {
 
 /// A bus over a store of its own.
 pub async fn bus(config: RedisStoreConfig) -> TestBus {
-    TestBus::connect(RedisStore::new(config, Env::system()).expect("a right configuration"), Env::system(), json!({})).await
+    TestBus::connect(RedisStore::new(config, Env::system()).expect("the configuration is right"), Env::system(), json!({})).await
 }
 
 /// An event goes through the store and comes back.

@@ -74,7 +74,10 @@ impl Target {
 
     /// Does `connecting` within the time for it.
     pub async fn in_time<T>(&self, connecting: impl Future<Output = Result<T>>) -> Result<T> {
-        let late = |_| Err(self.unreachable("no answer within connectTimeoutMs"));
+        let late = |_| {
+            let expected = if self.settings.tls.is_some() { "; does it expect TLS (rediss://, redis.tls)?" } else { "" };
+            Err(self.unreachable(&format!("no answer within connectTimeoutMs{expected}")))
+        };
         tokio::time::timeout(self.settings.connect_timeout, connecting).await.unwrap_or_else(late)
     }
 
@@ -154,6 +157,10 @@ impl Target {
 
     /// An error of the client while it says who we are: the other end may expect something else.
     fn first_reply(&self, error: &RedisError) -> Error {
+        if self.settings.tls.is_some() && error.is_io_error() {
+            // A server says only now whether it takes our certificate.
+            return self.unreachable(&format!("{error}; if it asks for a certificate of clients, give redis.tls.cert and redis.tls.key"));
+        }
         if self.settings.tls.is_none() && (error.is_connection_dropped() || error.kind() == ErrorKind::Parse || error.is_io_error()) {
             return self.unreachable(
                 "it closed the connection, or does not speak the protocol of Redis; if it expects TLS, use rediss:// or redis.tls",

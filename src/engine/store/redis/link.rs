@@ -186,6 +186,9 @@ impl Link {
             Ok(_) => self.up(node),
             Err(error) => {
                 self.down(node, error);
+                if self.nodes.is_named_by_others() {
+                    self.nodes.doubt();
+                }
                 // Where another takes its place, the next attempt finds it.
                 if let Err(error) = self.nodes.refresh(&map).await {
                     tracing::debug!(%error, "nobody says which server serves what");

@@ -384,6 +384,7 @@ impl Store for RedisStore {
         for task in lock(&self.tasks).drain(..) {
             task.abort();
         }
+        let _ = tokio::time::timeout(deadline, self.shared.link.nodes.close()).await;
         self.shared.pool.iter().map(AsRef::as_ref).chain(&self.shared.replicas).for_each(Pooled::close);
     }
 

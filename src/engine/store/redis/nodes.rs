@@ -31,6 +31,9 @@ const ASK_TIMEOUT: Duration = Duration::from_secs(1);
 /// Nodes remembered, so that a cluster is found again whose first nodes are gone.
 const SEEN_MAX: usize = 1_000;
 
+/// Nodes named in an error that none of them answered.
+const ASKED_TOLD_MAX: usize = 5;
+
 /// Nobody serves the slot.
 const NOBODY: u16 = u16::MAX;
 
@@ -137,6 +140,8 @@ pub struct Nodes {
     sound: AtomicBool,
     /// Of the cluster, as the best informed knew it.
     epoch: AtomicU64,
+    /// Who answered last was wrong.
+    doubted: AtomicBool,
 }
 
 impl Nodes {
@@ -155,6 +160,7 @@ impl Nodes {
             look: Mutex::new(Look { seen, ..Look::default() }),
             sound: AtomicBool::new(false),
             epoch: AtomicU64::new(0),
+            doubted: AtomicBool::new(false),
         }
     }
 
@@ -283,7 +289,13 @@ impl Nodes {
                 best = Some(answer);
             }
         };
-        let mut error = None;
+        let mut errors: Vec<(Node, Error)> = Vec::new();
+        if self.doubted.swap(false, Ordering::AcqRel) {
+            // Whoever answered last did not know better: others are asked first.
+            look.asked = None;
+            let others = look.seen.len().min(1);
+            look.seen.rotate_left(others);
+        }
         if let Some(connection) = look.asked.take() {
             match self.ask(&connection).await {
                 Ok(answer) if answer.is_sound => {
@@ -291,7 +303,7 @@ impl Nodes {
                     return Ok(answer);
                 }
                 Ok(answer) => better(answer),
-                Err(said) => error = Some(said),
+                Err(error) => tracing::debug!(%error, "a node does not say any more which server serves what"),
             }
         }
         for node in look.seen.clone() {
@@ -308,13 +320,41 @@ impl Nodes {
                     return Ok(answer);
                 }
                 Ok((_, answer)) => better(answer),
-                Err(said) => {
-                    tracing::debug!(error = %said, "a node does not say which server serves what");
-                    error = Some(said);
+                Err(error) => {
+                    tracing::debug!(%error, "a node does not say which server serves what");
+                    errors.push((node, error));
                 }
             }
         }
-        best.ok_or_else(|| error.unwrap_or_else(|| Error::internal("no node to ask")))
+        best.ok_or_else(|| self.nobody(errors))
+    }
+
+    /// What to tell where none of those asked said which server serves what.
+    fn nobody(&self, errors: Vec<(Node, Error)>) -> Error {
+        // One that answers and refuses says more than one that is away.
+        let first = errors.iter().position(|(_, error)| error.code != Code::Connection).unwrap_or(0);
+        let Some((node, error)) = errors.get(first) else { return Error::internal("no node to ask") };
+        let mut error = error.clone();
+        if error.code == Code::Auth && matches!(self.how, How::Sentinel { .. }) {
+            error.message =
+                format!("the Sentinel at {node} refused the credentials; check redis.sentinel.username and redis.sentinel.password");
+        }
+        let others: Vec<String> =
+            errors.iter().filter(|(other, _)| other != node).take(ASKED_TOLD_MAX).map(|(node, _)| node.to_string()).collect();
+        if !others.is_empty() {
+            error.message = format!("{} Asked in vain, too: {}", error.message, others.join(", "));
+        }
+        error
+    }
+
+    /// What was said last turned out to be wrong: others are asked first.
+    pub fn doubt(&self) {
+        self.doubted.store(true, Ordering::Release);
+    }
+
+    /// Ends the connection on which is asked.
+    pub async fn close(&self) {
+        self.look.lock().await.asked = None;
     }
 
     /// How to reach a node that is asked who serves what.
@@ -349,8 +389,7 @@ impl Nodes {
         if let Value::ServerError(error) = &slots
             && error.details().unwrap_or_default().contains("cluster support disabled")
         {
-            let message =
-                format!("the server at {} is not part of a Redis Cluster; give its address as redis.host or redis.url", connection.node);
+            let message = format!("the server at {} is not in cluster mode; give its address as redis.host or redis.url", connection.node);
             return Err(Error::new(Code::UnsupportedServer, message));
         }
         let map = read_slots(reply::list(slots)?, &connection.node)?;

@@ -246,10 +246,18 @@ impl Pooled {
         self.link.nodes.left(slot, node).await;
     }
 
-    /// Sends commands to that very server, not again.
+    /// Sends commands to that very server. They must be safe to repeat, as for [`Pooled::run`].
     pub async fn run_on(&self, node: &Node, commands: &[Cmd]) -> Result<Vec<Value>> {
         let mut connection = self.get(node).await?;
-        self.sent(&mut connection, commands).await
+        match self.link.send(&mut connection, commands).await {
+            Err(error) if is_lost(&error) && !error.is_timeout() => {
+                self.forget(&connection, Some(&self.link.target(node).explain(&error))).await;
+                let mut connection = self.get(node).await?;
+                self.sent(&mut connection, commands).await
+            }
+            Err(error) => Err(self.link.target(node).explain(&error)),
+            Ok(values) => Ok(values),
+        }
     }
 
     /// Sends commands in one pipeline that must not be repeated: when the connection is lost, their fate is unknown.
