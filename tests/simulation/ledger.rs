@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use futures_util::FutureExt;
 use ossa::engine::event::MetaView;
+use ossa::engine::host::Delivery;
 use ossa::engine::name;
 use ossa::engine::store::memory::MemoryStore;
 use ossa::engine::store::{Body, Bucket, Disposal, Entry, EntryId, Held, Partition, Settled, Store, Swept};
@@ -33,6 +34,8 @@ pub enum End {
 pub struct Call {
     /// Where it ran.
     pub life: Life,
+    /// Whose handler it was, of that life.
+    pub subscription: u32,
     /// The consumer that held the entry.
     pub consumer: Arc<str>,
     /// When the store gave the entry out for it, ms.
@@ -371,7 +374,9 @@ impl Ledger {
     }
 
     /// A handler is called. Answers the event's number and the place of the call.
-    pub fn called(&mut self, life: Life, group: &'static str, partition: &Partition, id: EntryId, attempt: u32) -> Option<(usize, usize)> {
+    pub fn called(&mut self, life: Life, group: &'static str, delivery: &Delivery) -> Option<(usize, usize)> {
+        let Delivery { partition, subscription, attempt, .. } = delivery;
+        let (id, subscription, attempt) = (delivery.id, *subscription, *attempt);
         let n = self.entries.get(&(partition.clone(), id))?.n;
         self.note(format!("{}: {group}: handler of event {n}, attempt {attempt}", self.name(life)));
         let Some((consumer, deliveries, taken_ms)) = self.taken.get(&(life, group.to_owned(), partition.clone(), id)).cloned() else {
@@ -388,7 +393,7 @@ impl Ledger {
         self.count("handlers called");
         let course = self.course(group, n);
         let ended = course.end;
-        course.calls.push(Call { life, consumer, taken_ms, timed_out_ms: None, ended_ms: None, succeeded_ms: None });
+        course.calls.push(Call { life, subscription, consumer, taken_ms, timed_out_ms: None, ended_ms: None, succeeded_ms: None });
         let index = course.calls.len() - 1;
         if ended == Some(End::DeadLettered) && index == 0 {
             self.violated(format!("{group}: event {n} is a dead letter, and came to a handler for the first time"));

@@ -150,7 +150,7 @@ impl App {
     /// A handler runs.
     fn run(self: &Arc<Self>, delivery: Delivery) {
         let group = self.group(delivery.subscription).clone();
-        let called = lock(&self.ledger).called(self.life, group.name, &delivery.partition, delivery.id, delivery.attempt);
+        let called = lock(&self.ledger).called(self.life, group.name, &delivery);
         let poison = called.is_some_and(|(n, _)| self.plan.events[n].poison);
         let behaviour = self.behaviour(&group);
         let app = self.clone();
