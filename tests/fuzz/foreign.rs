@@ -30,7 +30,9 @@ impl Host for Handlers {
     fn published(&self, _: Vec<(Token, Result<String>)>) {}
 
     fn deliver(&self, batch: Vec<Delivery>) {
-        batch.into_iter().for_each(|delivery| drop(self.to.send(delivery)));
+        for delivery in batch {
+            let _ = self.to.send(delivery);
+        }
     }
 
     fn settled(&self, _: Vec<(u32, Option<Error>)>) {}

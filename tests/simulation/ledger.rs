@@ -80,6 +80,14 @@ struct LeaseFacts {
     lost: bool,
 }
 
+/// An entry given out to a consumer.
+#[derive(Clone, Debug)]
+struct Taken {
+    consumer: Arc<str>,
+    deliveries: u32,
+    at_ms: u64,
+}
+
 /// Where an event is.
 #[derive(Clone, Debug)]
 pub struct Place {
@@ -117,8 +125,8 @@ pub struct Ledger {
     /// Entries of a partition and key in order, for ordered groups.
     lines: BTreeMap<(Partition, String), Vec<(EntryId, usize)>>,
     leases: BTreeMap<(Arc<str>, Bucket), LeaseFacts>,
-    /// Entries given out: by life, group and entry, consumer, deliveries, and when.
-    taken: BTreeMap<(Life, String, Partition, EntryId), (Arc<str>, u32, u64)>,
+    /// Entries given out: by life, group and entry.
+    taken: BTreeMap<(Life, String, Partition, EntryId), Taken>,
     /// The latest time the store had.
     store_ms_max: u64,
 }
@@ -230,7 +238,7 @@ impl Ledger {
         let consumer: Arc<str> = consumer.into();
         for entry in entries {
             let at = (life, group.to_owned(), entry.partition.clone(), entry.id);
-            self.taken.insert(at, (consumer.clone(), entry.deliveries, now));
+            self.taken.insert(at, Taken { consumer: consumer.clone(), deliveries: entry.deliveries, at_ms: now });
         }
     }
 
@@ -379,7 +387,9 @@ impl Ledger {
         let (id, subscription, attempt) = (delivery.id, *subscription, *attempt);
         let n = self.entries.get(&(partition.clone(), id))?.n;
         self.note(format!("{}: {group}: handler of event {n}, attempt {attempt}", self.name(life)));
-        let Some((consumer, deliveries, taken_ms)) = self.taken.get(&(life, group.to_owned(), partition.clone(), id)).cloned() else {
+        let Some(Taken { consumer, deliveries, at_ms: taken_ms }) =
+            self.taken.get(&(life, group.to_owned(), partition.clone(), id)).cloned()
+        else {
             self.violated(format!("{group}: event {n} came to a handler of a process that the store did not give it to"));
             return None;
         };
@@ -444,6 +454,8 @@ impl Ledger {
                 return;
             }
         }
-        found.into_iter().for_each(|what| self.violated(what));
+        for what in found {
+            self.violated(what);
+        }
     }
 }

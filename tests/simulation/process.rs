@@ -60,6 +60,20 @@ impl Subscriptions {
     }
 }
 
+/// What a life begins with.
+pub struct Start {
+    /// Its slot.
+    pub slot: usize,
+    /// Groups it subscribes to.
+    pub groups: Vec<usize>,
+    /// What it runs on.
+    pub machine: Arc<SimMachine>,
+    /// Its connection to the store.
+    pub store: Arc<MemoryStore>,
+    /// Of its ids, handlers and faults.
+    pub seed: u64,
+}
+
 /// The program of its user.
 pub struct App {
     machine: Arc<SimMachine>,
@@ -260,16 +274,8 @@ impl Host for Ears {
 
 impl Process {
     /// A new life. It connects and subscribes to these groups by itself.
-    pub fn start(
-        slot: usize,
-        groups: Vec<usize>,
-        plan: &Arc<Plan>,
-        ledger: &Arc<Mutex<Ledger>>,
-        machine: Arc<SimMachine>,
-        store: Arc<MemoryStore>,
-        seed: u64,
-        killed: UnboundedSender<Life>,
-    ) -> Self {
+    pub fn start(at: Start, plan: &Arc<Plan>, ledger: &Arc<Mutex<Ledger>>, killed: UnboundedSender<Life>) -> Self {
+        let Start { slot, groups, machine, store, seed } = at;
         let life = lock(ledger).begins(slot);
         let env = Env::on(machine.clone(), seed);
         let way = Way::new(machine.clone(), ledger.clone(), life, SmallRng::seed_from_u64(seed ^ 1));
