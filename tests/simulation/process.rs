@@ -17,8 +17,8 @@ use ossa::engine::store::memory::MemoryStore;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 use serde_json::json;
+use tokio::sync::Notify;
 use tokio::sync::mpsc::UnboundedSender;
-use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::ledger::{Ledger, Life};
@@ -87,7 +87,9 @@ pub struct App {
     publishing: Mutex<BTreeMap<Token, usize>>,
     silent_since: Mutex<Option<Instant>>,
     /// All is well: handlers succeed.
-    healed: watch::Sender<bool>,
+    healed: AtomicBool,
+    /// Told then. Not a `watch`, which wakes in an order of chance.
+    heals: Notify,
     /// Told when a handler kills its process.
     killed: UnboundedSender<Life>,
 }
@@ -110,7 +112,7 @@ impl App {
         let random = &mut *lock(&self.random);
         let time = ms(if random.random_range(0..10) == 0 { random.random_range(0..400) } else { random.random_range(0..20) });
         let plain = |verdict| Behaviour { time, verdict, late: None };
-        if *self.healed.borrow() || random.random_range(0..100) >= self.plan.trouble {
+        if self.healed.load(Ordering::Relaxed) || random.random_range(0..100) >= self.plan.trouble {
             return plain(Verdict::Done);
         }
         match random.random_range(0..20) {
@@ -153,12 +155,10 @@ impl App {
 
     /// A handler takes its time, no longer than until all is well.
     async fn pass(&self, time: Duration) {
-        if *self.healed.borrow() {
+        if self.healed.load(Ordering::Relaxed) {
             return tokio::time::sleep(time).await;
         }
-        let mut healed = self.healed.subscribe();
-        let well = async { drop(healed.wait_for(|healed| *healed).await) };
-        let _ = tokio::time::timeout(time, well).await;
+        let _ = tokio::time::timeout(time, self.heals.notified()).await;
     }
 
     /// A handler runs.
@@ -203,7 +203,8 @@ impl App {
 
     /// From now on handlers succeed.
     pub fn heal(&self) {
-        self.healed.send_replace(true);
+        self.healed.store(true, Ordering::Relaxed);
+        self.heals.notify_waiters();
         self.be_silent(false);
     }
 }
@@ -289,7 +290,8 @@ impl Process {
             bus: OnceLock::new(),
             publishing: Mutex::default(),
             silent_since: Mutex::default(),
-            healed: watch::channel(false).0,
+            healed: AtomicBool::new(false),
+            heals: Notify::new(),
             killed,
         });
         let mut config = plan.config.clone();
