@@ -1,5 +1,6 @@
 /** The command line of the fault suite. */
 import { parseArgs } from 'node:util';
+import { faultKinds } from './plan.mjs';
 
 export const usage = `npm run test:faults -- [options]
   --seed N                   the first seed; a run with the same seed has the same plan (default: by the time)
@@ -28,13 +29,16 @@ export function readOptions(args) {
     },
   });
   if (!['single', 'cluster'].includes(values.topology)) throw new Error(`--topology is single or cluster, not ${values.topology}`);
+  const only = values.only?.split(',');
+  const unknown = only?.find((kind) => !faultKinds.includes(kind));
+  if (unknown !== undefined) throw new Error(`--only: there is no fault ${unknown}; there are ${faultKinds.join(', ')}`);
   return {
     ...values,
     build: !values['no-build'],
     seed: values.seed === undefined ? Date.now() % 1_000_000 : whole('seed', values.seed, 0),
     runs: whole('runs', values.runs, 1),
     seconds: whole('seconds', values.seconds, 1),
-    only: values.only?.split(','),
+    only,
   };
 }
 

@@ -24,6 +24,11 @@ const kinds = {
     loading: [1, (c) => ({ forMs: c.between(300, 3000) })],
     serverClock: [1, (c) => ({ jumpMs: c.pick([-1, 1]) * c.pick([500, 5_000, 60_000]), forMs: c.between(500, 4000) })],
   },
+  // Not faults but crimes: what no bus can answer for. They are made when asked for by name, to see that the checker finds them.
+  crimes: {
+    forgetRetries: [1, () => ({ times: 100, everyMs: 20 })],
+    storeAgain: [1, () => ({})],
+  },
   // A cluster's own faults, beside those of single servers that make sense for one of its nodes.
   cluster: {
     restart: [2, (c) => ({ node: c.between(0, 5), downMs: c.between(0, 6000) })],
@@ -55,6 +60,7 @@ const kinds = {
   },
 };
 
+/** All names that `only` may hold. */
 export const faultKinds = Object.values(kinds).flatMap((lane) => Object.keys(lane));
 
 export function makePlan({ seed, seconds, topology, only, without = [] }) {
@@ -73,7 +79,9 @@ export function makePlan({ seed, seconds, topology, only, without = [] }) {
     rate: choice.pick([40, 100, 160]),
   }));
   const lanes = {};
-  for (const lane of topology === 'cluster' ? ['cluster', 'processes'] : ['server', 'processes', 'network'])
+  for (const lane of topology === 'cluster'
+    ? ['cluster', 'processes']
+    : ['server', 'processes', 'network', ...(only?.some((kind) => kind in kinds.crimes) ? ['crimes'] : [])])
     lanes[lane] = schedule(random(seed, lane), kinds[lane], { seconds, only, without });
   return { seed, seconds, topology, consumers, publishers, lanes };
 }

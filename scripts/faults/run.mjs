@@ -68,7 +68,7 @@ async function makeAll(world, faults, end) {
 async function setUp(plan, folder, clocks) {
   const clockOf = (name) => (clocks ? makeClock(folder, name) : undefined);
   const topology = await startTopology(plan.topology, { clocks, folder });
-  const world = { log: new FaultLog(), topology, consumers: [], publishers: [], everybody: [], closeTimeoutMs };
+  const world = { log: new FaultLog(), prefix, topology, consumers: [], publishers: [], everybody: [], closeTimeoutMs };
 
   async function start(role, place, generation) {
     const { proxied, ...own } = plan[`${role}s`][place];
