@@ -1,9 +1,12 @@
-//! Time, ids and randomness: the one source of each, so that tests control all three.
+//! Time, ids, randomness, and where tasks run: the one source of each, so that tests control all of them.
 
+use std::future::poll_fn;
 use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rand::{Rng, RngCore, SeedableRng, rngs::SmallRng};
+use tokio::task::{AbortHandle, JoinHandle};
 use tokio::time::Instant;
 
 /// Wall clock, ids and random numbers of one bus. Cheap to clone.
@@ -11,13 +14,33 @@ use tokio::time::Instant;
 pub struct Env(Arc<Inner>);
 
 struct Inner {
-    /// Wall time at `start`: the wall clock runs on tokio's, which tests pause and turn.
+    /// Wall time at `start`, where the wall clock runs on tokio's, which tests pause and turn.
     epoch: Duration,
     start: Instant,
-    /// Follow the system clock instead (production): it may be stepped, ids follow it.
-    system: bool,
+    clock: Clock,
     random: Mutex<SmallRng>,
     ids: Mutex<IdState>,
+}
+
+/// What tells the wall time.
+enum Clock {
+    /// The system's (production): it may be stepped, ids follow it.
+    System,
+    /// tokio's.
+    Turned,
+    /// A simulated machine's.
+    Of(Arc<dyn Machine>),
+}
+
+/// A machine that is simulated: its wall clock may be stepped, and all tasks on it may stand still for a while, or end at
+/// once, as those of a process that is stopped or killed.
+pub trait Machine: Send + Sync {
+    /// Its wall time, ms since 1970.
+    fn now_ms(&self) -> u64;
+    /// Ready while tasks run; else the task is woken when they go on.
+    fn poll_runs(&self, cx: &mut Context<'_>) -> Poll<()>;
+    /// One more task runs on it.
+    fn spawned(&self, task: AbortHandle);
 }
 
 #[derive(Default)]
@@ -29,23 +52,44 @@ struct IdState {
 impl Env {
     /// The system's clock and randomness.
     pub fn system() -> Self {
-        Self::build(SmallRng::from_os_rng(), true)
+        Self::build(SmallRng::from_os_rng(), Clock::System)
     }
 
     /// Seeded, with a wall clock that follows tokio's (paused) time.
     pub fn seeded(seed: u64) -> Self {
-        Self::build(SmallRng::seed_from_u64(seed), false)
+        Self::build(SmallRng::seed_from_u64(seed), Clock::Turned)
     }
 
-    fn build(random: SmallRng, system: bool) -> Self {
-        let epoch = if system { wall() } else { Duration::from_secs(1_700_000_000) };
-        Self(Arc::new(Inner { epoch, start: Instant::now(), system, random: Mutex::new(random), ids: Mutex::default() }))
+    /// Seeded, on a simulated machine.
+    pub fn on(machine: Arc<dyn Machine>, seed: u64) -> Self {
+        Self::build(SmallRng::seed_from_u64(seed), Clock::Of(machine))
+    }
+
+    fn build(random: SmallRng, clock: Clock) -> Self {
+        let epoch = Duration::from_secs(1_700_000_000);
+        Self(Arc::new(Inner { epoch, start: Instant::now(), clock, random: Mutex::new(random), ids: Mutex::default() }))
     }
 
     /// Wall time, ms since 1970.
     pub fn now_ms(&self) -> u64 {
-        let now = if self.0.system { wall() } else { self.0.epoch + self.0.start.elapsed() };
+        let now = match &self.0.clock {
+            Clock::System => wall(),
+            Clock::Turned => self.0.epoch + self.0.start.elapsed(),
+            Clock::Of(machine) => return machine.now_ms(),
+        };
         u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// Runs a task beside the caller's, on the machine of this bus.
+    pub fn spawn<T: Send + 'static>(&self, task: impl Future<Output = T> + Send + 'static) -> JoinHandle<T> {
+        let Clock::Of(machine) = &self.0.clock else { return tokio::spawn(task) };
+        let (runs_on, mut task) = (machine.clone(), Box::pin(task));
+        let handle = tokio::spawn(poll_fn(move |cx| {
+            ready!(runs_on.poll_runs(cx));
+            task.as_mut().poll(cx)
+        }));
+        machine.spawned(handle.abort_handle());
+        handle
     }
 
     /// A random number in `0.0..1.0`.

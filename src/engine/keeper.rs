@@ -100,6 +100,7 @@ impl Keeper {
         let upkeep = Upkeep {
             holder: format!("{}-{}", std::process::id(), env.hex(8)),
             store: store.clone(),
+            env: env.clone(),
             host: host.clone(),
             lease: consumer.lease.clone(),
             keeping: settings.keeping,
@@ -110,9 +111,9 @@ impl Keeper {
         };
         let renewal = renew(store.clone(), host.clone(), consumer.clone(), settings.stall_timeout);
         let mut tasks =
-            vec![tokio::spawn(told(host.clone(), "renewing the lease", renewal)), tokio::spawn(told(host.clone(), "upkeep", upkeep.run()))];
+            vec![env.spawn(told(host.clone(), "renewing the lease", renewal)), env.spawn(told(host.clone(), "upkeep", upkeep.run()))];
         if let Some(every) = settings.metrics_every {
-            tasks.push(tokio::spawn(told(host.clone(), "sampling", sample(store, host, metrics, every))));
+            tasks.push(env.spawn(told(host.clone(), "sampling", sample(store, host, metrics, every))));
         }
         Self { tasks }
     }
@@ -183,6 +184,7 @@ async fn sample(store: Arc<dyn Store>, host: Arc<dyn Host>, metrics: Arc<Metrics
 struct Upkeep {
     holder: String,
     store: Arc<dyn Store>,
+    env: Env,
     host: Arc<dyn Host>,
     /// Of the consumer beside.
     lease: Arc<Lease>,
@@ -232,6 +234,7 @@ impl Upkeep {
                 wake = wake.min(alarm);
             }
             tokio::select! {
+                biased;
                 () = tokio::time::sleep_until(wake) => {}
                 () = self.alarms.changed.notified() => {}
             }
@@ -305,7 +308,7 @@ impl Upkeep {
         if !letters.is_empty() {
             let store = self.store.clone();
             // Beside the upkeep, which must not wait for it.
-            tokio::spawn(async move { drop(post(&store, letters, REAP_EVERY).await) });
+            self.env.spawn(async move { drop(post(&store, letters, REAP_EVERY).await) });
         }
     }
 

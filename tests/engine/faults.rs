@@ -317,3 +317,57 @@ async fn crashes_do_not_use_up_the_attempts() {
     idle().await;
     assert_eq!(bus.dead_letters().await, [("x".into(), "max-attempts".into())]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_hand_back_whose_reply_was_lost_does_not_take_the_event_from_its_next_handler() {
+    let place = Place::new(9);
+    let (bus, faults) = place.faulty_bus().await;
+    bus.subscribe("a", json!({})).await;
+    bus.publish("a", "1").await;
+    let first = bus.host.next().await;
+    // Just before what is due is looked for.
+    tokio::time::sleep(ms(400)).await;
+    faults.next("settle", &[Fault::ReplyLost]);
+    bus.settle(&first, Verdict::HandBack);
+    let again = bus.host.next().await;
+    assert_eq!(again.attempt, 1, "that delivery did not count");
+    tokio::time::sleep(ms(3000)).await;
+    assert!(bus.host.arrived().is_empty(), "its handler runs");
+    bus.done(&again);
+    idle().await;
+    assert_eq!((bus.pending("a", "default").await, bus.in_flight()), (0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hand_back_that_did_not_arrive_is_made_up_for() {
+    let place = Place::new(10);
+    let (bus, faults) = place.faulty_bus().await;
+    bus.subscribe("a", json!({})).await;
+    bus.publish("a", "1").await;
+    let first = bus.host.next().await;
+    faults.next("settle", &[Fault::NotReached, Fault::NotReached]);
+    bus.settle(&first, Verdict::HandBack);
+    let again = bus.host.next().await;
+    assert_eq!(again.attempt, 1);
+    bus.done(&again);
+    idle().await;
+    assert_eq!((bus.pending("a", "default").await, bus.in_flight()), (0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_closed_subscription_left_pending_unknown_goes_to_others() {
+    let place = Place::new(12);
+    let (bus, faults) = place.faulty_bus().await;
+    // It lives on with another subscription.
+    bus.subscribe("b", json!({})).await;
+    let id = bus.subscribe("a", json!({})).await;
+    bus.publish("a", "1").await;
+    let first = bus.host.next().await;
+    faults.next("settle", &[Fault::Refused]);
+    bus.done(&first);
+    idle().await;
+    bus.bus.unsubscribe(id, ms(0)).await.unwrap();
+    let other = place.bus().await;
+    other.subscribe("a", json!({})).await;
+    assert_eq!(data(&other.host.next().await), "1");
+}

@@ -12,7 +12,7 @@ use serde_json::json;
 use tokio::sync::mpsc;
 
 use crate::support::faulty::Fault;
-use crate::support::harness::{Place, TestBus, data, failed, idle, ms};
+use crate::support::harness::{Place, TestBus, data, failed, idle, ms, timed_out};
 use crate::support::wait::until;
 
 /// What the handlers of all buses saw.
@@ -318,4 +318,52 @@ async fn paused_events_keep_their_order() {
         bus.done(&delivery);
     }
     until("nothing is pending", async || bus.pending("o", "default").await == 0).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_late_success_frees_the_key_only_when_the_call_made_since_has_ended() {
+    let place = Place::new(8);
+    let bus = place.bus().await;
+    let options = json!({ "ordered": true, "concurrency": 4, "retry": { "initialDelay": 50, "jitter": "none" } });
+    bus.subscribe("o", options).await;
+    publish_all(&bus, 1, 2).await;
+    let slow = bus.host.next().await;
+    bus.settle(&slow, timed_out());
+    let again = bus.host.next().await;
+    assert_eq!((parts(&again), again.attempt), (("k0".to_owned(), 0), 2));
+    bus.done(&slow);
+    tokio::time::sleep(ms(1000)).await;
+    assert_eq!(bus.pending("o", "default").await, 1, "it is acknowledged");
+    assert!(bus.host.arrived().is_empty(), "but a handler of the key runs");
+    bus.settle(&again, failed("too late to matter"));
+    assert_eq!(parts(&bus.host.next().await), ("k0".to_owned(), 1));
+    assert!(bus.dead_letters().await.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_partition_is_not_given_up_with_something_pending_that_nobody_knows_of() {
+    let place = Place::new(11);
+    let (giver, faults) = place.faulty_bus().await;
+    let layout = StreamLayout { partitions: 2, partitioning: Partitioning::Hash, ..StreamLayout::default() };
+    giver.store.create_stream("o", &layout).await.unwrap();
+    giver.subscribe("o", options()).await;
+    let mut last = None;
+    // A key of the partition that is given up when there are two members.
+    for n in 0..20 {
+        giver.publish_with("o", &format!("k{n}:0"), &json!({ "partitionKey": format!("k{n}") })).await;
+        let delivery = giver.host.next().await;
+        if delivery.partition.index == 1 {
+            last = Some(delivery);
+            break;
+        }
+        giver.done(&delivery);
+    }
+    let last = last.expect("keys are spread");
+    let taker = place.bus().await;
+    taker.subscribe("o", options()).await;
+    tokio::time::sleep(ms(3000)).await;
+    assert!(taker.host.arrived().is_empty(), "its handler runs");
+    faults.next("settle", &[Fault::Refused]);
+    giver.done(&last);
+    assert_eq!(data(&taker.host.next().await), data(&last));
 }

@@ -136,6 +136,7 @@ impl Asking {
             if due.is_empty() {
                 match next {
                     Some(at) => tokio::select! {
+                        biased;
                         () = tokio::time::sleep_until(at) => {}
                         () = more => {}
                     },

@@ -18,7 +18,7 @@ use futures_util::FutureExt;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::env::lock;
+use super::env::{Env, lock};
 use super::error::{Code, Error, Result};
 use super::host::{Host, Lifecycle, Token};
 use super::options::Ask;
@@ -38,6 +38,7 @@ pub struct Asking {
     inbox: Arc<str>,
     store: Arc<dyn Store>,
     host: Arc<dyn Host>,
+    env: Env,
     /// Publishes without an answer, these included.
     pending: Arc<AtomicUsize>,
     waiting: Mutex<Waiting>,
@@ -49,9 +50,10 @@ pub struct Asking {
 
 impl Asking {
     /// Nobody asks yet: no task runs, and nothing is read. `pending` counts down as calls are answered.
-    pub fn new(inbox: String, store: Arc<dyn Store>, host: Arc<dyn Host>, pending: Arc<AtomicUsize>) -> Arc<Self> {
+    pub fn new(env: Env, store: Arc<dyn Store>, host: Arc<dyn Host>, pending: Arc<AtomicUsize>) -> Arc<Self> {
         Arc::new(Self {
-            inbox: inbox.into(),
+            inbox: env.hex(16).into(),
+            env,
             store,
             host,
             pending,
@@ -75,7 +77,7 @@ impl Asking {
         }
         let mut task = lock(&self.task);
         if task.is_none() {
-            *task = Some(tokio::spawn(self.clone().run()));
+            *task = Some(self.env.spawn(self.clone().run()));
         }
         self.changed.notify_one();
         Ok(())
@@ -200,6 +202,7 @@ impl Asking {
             let next = lock(&self.waiting).next_deadline();
             match next {
                 Some(at) => tokio::select! {
+                    biased;
                     () = tokio::time::sleep_until(at) => {}
                     () = changed => {}
                 },

@@ -1,7 +1,7 @@
 //! The way back to the store: disposals gathered by bucket, group and consumer, one call of each on its way at a time;
 //! what failed for want of the server is kept and tried again.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -30,6 +30,8 @@ pub struct Note {
     pub confirmations: Vec<u32>,
     /// It expired before it was delivered.
     pub expired: bool,
+    /// A handler past its time succeeded after all: the event may have been called again since.
+    pub late: bool,
     /// Nothing is to be said of it: it was not for this group.
     pub quiet: bool,
     /// Who waits for what becomes of it.
@@ -49,7 +51,7 @@ pub struct Settlement {
 }
 
 /// Where settlements go together.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Lane {
     /// Bucket.
     pub bucket: Bucket,
@@ -80,7 +82,8 @@ struct Queue {
 /// All settlements on their way.
 #[derive(Default)]
 pub struct Flusher {
-    lanes: HashMap<Lane, Queue>,
+    /// In an order of their own, which is the same in every run.
+    lanes: BTreeMap<Lane, Queue>,
     count: usize,
 }
 
@@ -126,8 +129,10 @@ impl Flusher {
         calls
     }
 
-    /// Takes the answer in; answers what is settled, or refused for good. What the server could not be told is kept.
-    pub fn finish(&mut self, flushed: Flushed) -> (Vec<(Settlement, Settled)>, Option<Error>) {
+    /// Takes the answer in; answers what is settled, or refused for good. What the server could not be told is kept, but for
+    /// entries handed back that are `compared` with the store then: the hand-back may have been done, and the entry have come
+    /// again under the same delivery count, as that one did not count. Said again, it would take it from its handler.
+    pub fn finish(&mut self, flushed: Flushed, compared: impl Fn(&Held) -> bool) -> (Vec<(Settlement, Settled)>, Option<Error>) {
         let queue = self.lanes.entry(flushed.lane.clone()).or_default();
         queue.busy = false;
         queue.sending.clear();
@@ -146,10 +151,12 @@ impl Flusher {
         };
         tracing::debug!(%error, "settling waits for the server");
         queue.not_before = Some(Instant::now() + RETRY_PAUSE);
-        let mut waiting = flushed.sent;
+        let in_doubt = |settlement: &Settlement| settlement.disposal == Disposal::HandBack && compared(&settlement.held);
+        let (doubtful, mut waiting): (Vec<_>, Vec<_>) = flushed.sent.into_iter().partition(in_doubt);
         waiting.append(&mut queue.waiting);
         queue.waiting = waiting;
-        (Vec::new(), None)
+        self.gone(&flushed.lane, doubtful.len());
+        (doubtful.into_iter().map(|settlement| (settlement, Settled::Done)).collect(), None)
     }
 
     fn gone(&mut self, lane: &Lane, count: usize) {

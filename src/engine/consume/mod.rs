@@ -194,9 +194,9 @@ impl Consumer {
         let counters = actor::Counters { subscriptions: Arc::clone(&subscriptions), in_flight: Arc::clone(&in_flight), metrics };
         let confirms = Arc::<Confirms>::default();
         let defect = Arc::<OnceLock<Error>>::default();
-        let actor = actor::Actor::new(settings, store, host.clone(), env, counters.clone(), lease.clone(), confirms.clone());
+        let actor = actor::Actor::new(settings, store, host.clone(), env.clone(), counters.clone(), lease.clone(), confirms.clone());
         let end = End { host: host.clone(), lease: lease.clone(), counters, confirms, defect: defect.clone() };
-        tokio::spawn(async move {
+        env.spawn(async move {
             if let Err(panic) = AssertUnwindSafe(actor.run(&mut inbox)).catch_unwind().await {
                 end.panicked(Error::panicked(panic.as_ref()));
             }

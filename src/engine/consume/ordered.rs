@@ -27,6 +27,8 @@ pub enum State {
     Owned,
     /// To be given up, once nothing runs any more.
     Leaving,
+    /// Being given up: the store is told. Nothing of it is held here, and it is not asked for.
+    GivingUp,
 }
 
 /// Events with one key.

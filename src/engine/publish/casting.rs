@@ -7,6 +7,7 @@ use futures_util::future::BoxFuture;
 use serde_json::json;
 
 use super::Finished;
+use crate::engine::env::Env;
 use crate::engine::host::{Host, Kind, Lifecycle, Token};
 use crate::engine::metrics::Metrics;
 use crate::engine::store::{Bucket, Partition, Store, Transient};
@@ -15,7 +16,13 @@ use crate::engine::store::{Bucket, Partition, Store, Transient};
 pub type Casts = Vec<(Token, Arc<str>, Transient)>;
 
 /// Sends them, a call for each bucket.
-pub fn cast(store: &Arc<dyn Store>, host: &Arc<dyn Host>, metrics: &Arc<Metrics>, casts: Casts) -> Vec<BoxFuture<'static, Finished>> {
+pub fn cast(
+    env: &Env,
+    store: &Arc<dyn Store>,
+    host: &Arc<dyn Host>,
+    metrics: &Arc<Metrics>,
+    casts: Casts,
+) -> Vec<BoxFuture<'static, Finished>> {
     let mut buckets: BTreeMap<Bucket, Casts> = BTreeMap::new();
     for cast in casts {
         buckets.entry(Partition::new(cast.2.event_type.clone(), 0).bucket()).or_default().push(cast);
@@ -28,7 +35,7 @@ pub fn cast(store: &Arc<dyn Store>, host: &Arc<dyn Host>, metrics: &Arc<Metrics>
             events.push(event);
         }
         // A defect of the store costs these events, not the publisher.
-        let sent = tokio::spawn(store.cast(bucket, events));
+        let sent = env.spawn(store.cast(bucket, events));
         let (host, metrics) = (host.clone(), metrics.clone());
         Box::pin(async move {
             let result = sent.await.unwrap_or_else(|error| Err(crate::engine::error::Error::internal(error.to_string())));

@@ -139,7 +139,8 @@ impl Publisher {
         let pending = Arc::new(AtomicUsize::new(0));
         let cancel = Arc::default();
         let pending_max = settings.pending_max;
-        let asking = Asking::new(env.hex(16), store.clone(), host.clone(), pending.clone());
+        let asking = Asking::new(env.clone(), store.clone(), host.clone(), pending.clone());
+        let spawner = env.clone();
         let task = Task {
             answers: asking.clone(),
             settings,
@@ -158,7 +159,7 @@ impl Publisher {
             casting: FuturesUnordered::new(),
             asking: FuturesUnordered::new(),
         };
-        tokio::spawn(task.run(receiver));
+        spawner.spawn(task.run(receiver));
         Self { sender: std::sync::Mutex::new(Some(sender)), pending, pending_max, cancel, host, asking }
     }
 
@@ -263,11 +264,9 @@ impl Task {
         let mut open = true;
         while open || !self.in_flight.is_empty() || !self.casting.is_empty() || !self.asking.is_empty() {
             tokio::select! {
-                submission = submissions.recv(), if open => match submission {
-                    Some(Input::Records(submission)) => self.accept_guarded(submission),
-                    Some(Input::Cancel(token)) => give_up(&self.cancel, &self.answers, token),
-                    None => open = false,
-                },
+                // Answers first: they end with what is on its way, so that nobody waits for ever. Not by chance, which no
+                // test could repeat.
+                biased;
                 Some(mut finished) = self.in_flight.next(), if !self.in_flight.is_empty() => {
                     while let Some(Some(more)) = self.in_flight.next().now_or_never() {
                         finished.extend(more);
@@ -279,6 +278,11 @@ impl Task {
                     self.cast();
                 }
                 Some((event_type, layout)) = self.asking.next(), if !self.asking.is_empty() => self.asked(&event_type, layout),
+                submission = submissions.recv(), if open => match submission {
+                    Some(Input::Records(submission)) => self.accept_guarded(submission),
+                    Some(Input::Cancel(token)) => give_up(&self.cancel, &self.answers, token),
+                    None => open = false,
+                },
             }
         }
     }
@@ -359,7 +363,7 @@ impl Task {
     /// Sends what is not stored, when nothing of it is on its way: a type's events keep their order.
     fn cast(&mut self) {
         if self.casting.is_empty() && !self.casts.is_empty() {
-            self.casting.extend(cast(&self.store, &self.host, &self.metrics, std::mem::take(&mut self.casts)));
+            self.casting.extend(cast(&self.env, &self.store, &self.host, &self.metrics, std::mem::take(&mut self.casts)));
         }
     }
 

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use super::{Actor, Done, READ_PAUSE, consumer_name, same};
 use crate::engine::consume::LEASE;
 use crate::engine::consume::flush::Note;
-use crate::engine::consume::group::{Comparison, GroupId};
+use crate::engine::consume::group::{Comparison, GroupId, GroupName};
 use crate::engine::consume::held::Key;
 use crate::engine::consume::ordered::Line;
 use crate::engine::host::{Kind, Lifecycle};
@@ -82,6 +82,12 @@ impl Actor {
             held.entry(partition.clone()).or_default().insert(id);
         }
         held
+    }
+
+    /// Whether a handler of the group has the entry, or is to get it.
+    pub(super) fn has(&self, group: &GroupName, entry: &Held) -> bool {
+        let mut all = self.deliveries.iter().map(|(_, other)| other);
+        all.any(|other| other.group == *group && other.held.id == entry.id && other.held.partition == entry.partition)
     }
 
     /// The lease of the consumer of this name had lapsed.

@@ -1,6 +1,6 @@
 //! Entries in: what is read next, and what becomes of each entry before a handler sees it.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tokio::time::Instant;
@@ -44,7 +44,7 @@ impl Actor {
         match result {
             Ok(entries) => {
                 group.refused = false;
-                let mut found: HashMap<&Partition, usize> = HashMap::new();
+                let mut found: BTreeMap<&Partition, usize> = BTreeMap::new();
                 for entry in &entries {
                     *found.entry(&entry.partition).or_default() += 1;
                 }

@@ -18,9 +18,12 @@ mod subscriptions;
 mod transient;
 mod verdicts;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
+use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::Poll;
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -117,6 +120,12 @@ enum Done {
         result: Result<Asked>,
     },
     ClaimedParked(ClaimedParked),
+    Forgotten(GroupId, Vec<Partition>),
+    GivenUp {
+        group: GroupId,
+        partition: Partition,
+        consumer: Arc<str>,
+    },
     Replied(asked::Replied),
     Announced(usize),
     Nothing,
@@ -127,6 +136,18 @@ type ReadResult = (Arc<str>, Result<Vec<Entry>, ReadError>);
 /// The consumer whose lease turned out to have lapsed.
 type Lapsed = Option<Arc<str>>;
 type Work = BoxFuture<'static, Done>;
+
+/// What the task does next.
+enum Next {
+    /// What it was told.
+    Command(Command),
+    /// What came back.
+    Done(Done),
+    /// A time came.
+    Timer,
+    /// Nobody can tell it anything any more.
+    End,
+}
 
 struct Joining {
     sub: Sub,
@@ -146,6 +167,10 @@ struct Unread {
     partitions: Vec<Partition>,
     /// The group ended, and its reader, too.
     reader_ended: bool,
+    /// Claims that were on their way when the group ended.
+    claims: usize,
+    /// The store is being told.
+    told: bool,
 }
 
 /// What came of taking due redeliveries.
@@ -171,7 +196,7 @@ pub struct Actor {
     groups: BTreeMap<GroupName, Group>,
     deliveries: Deliveries,
     flusher: Flusher,
-    joining: HashMap<u32, Joining>,
+    joining: BTreeMap<u32, Joining>,
     closing: Vec<Closing>,
     unread: Vec<Unread>,
     stopping: Option<(Instant, oneshot::Sender<()>)>,
@@ -182,6 +207,8 @@ pub struct Actor {
     serial: u64,
     confirms: Arc<Confirms>,
     work: FuturesUnordered<Work>,
+    /// Whose turn it is.
+    work_first: bool,
     out: Vec<Delivery>,
     said: Vec<Lifecycle>,
     confirmed: Vec<Confirmed>,
@@ -226,7 +253,7 @@ impl Actor {
             groups: BTreeMap::new(),
             deliveries: Deliveries::default(),
             flusher: Flusher::default(),
-            joining: HashMap::new(),
+            joining: BTreeMap::new(),
             closing: Vec::new(),
             unread: Vec::new(),
             stopping: None,
@@ -235,6 +262,7 @@ impl Actor {
             serial: 0,
             confirms,
             work: FuturesUnordered::new(),
+            work_first: false,
             out: Vec::new(),
             said: Vec::new(),
             confirmed: Vec::new(),
@@ -249,18 +277,16 @@ impl Actor {
     pub async fn run(mut self, inbox: &mut mpsc::UnboundedReceiver<Command>) {
         loop {
             let wake = self.next_timer();
-            tokio::select! {
-                command = inbox.recv() => match command {
-                    Some(command) => {
+            match self.next(inbox, wake).await {
+                Next::Command(command) => {
+                    self.command(command);
+                    while let Ok(command) = inbox.try_recv() {
                         self.command(command);
-                        while let Ok(command) = inbox.try_recv() {
-                            self.command(command);
-                        }
                     }
-                    None => return,
-                },
-                Some(done) = self.work.next(), if !self.work.is_empty() => self.done(done),
-                () = tokio::time::sleep_until(wake) => {}
+                }
+                Next::Done(done) => self.done(done),
+                Next::Timer => {}
+                Next::End => return,
             }
             self.timers();
             if self.takes() && self.lease.is_stale() {
@@ -274,6 +300,27 @@ impl Actor {
                 return;
             }
         }
+    }
+
+    /// What comes next. Commands and work in turn, so that neither keeps the other waiting; not by chance, which no test
+    /// could repeat.
+    async fn next(&mut self, inbox: &mut mpsc::UnboundedReceiver<Command>, wake: Instant) -> Next {
+        self.work_first = !self.work_first;
+        let mut timer = pin!(tokio::time::sleep_until(wake));
+        poll_fn(|cx| {
+            for looks_at_work in [self.work_first, !self.work_first] {
+                if looks_at_work {
+                    // Without any work it answers None: then there is nothing to wait for.
+                    if let Poll::Ready(Some(done)) = self.work.poll_next_unpin(cx) {
+                        return Poll::Ready(Next::Done(done));
+                    }
+                } else if let Poll::Ready(command) = inbox.poll_recv(cx) {
+                    return Poll::Ready(command.map_or(Next::End, Next::Command));
+                }
+            }
+            timer.as_mut().poll(cx).map(|()| Next::Timer)
+        })
+        .await
     }
 
     fn command(&mut self, command: Command) {
@@ -295,7 +342,7 @@ impl Actor {
                     group.close_all(deadline);
                     group.waker.wake();
                 }
-                for (_, joining) in self.joining.drain() {
+                for joining in std::mem::take(&mut self.joining).into_values() {
                     let _ = joining.reply.send(Err(Error::closed("the bus")));
                 }
                 self.hand_back_waiting();
@@ -323,6 +370,8 @@ impl Actor {
             Done::Surveyed(group, counts) => self.surveyed(&group, counts),
             Done::Asked { group, partition, consumer, result } => self.asked(&group, &partition, &consumer, result),
             Done::ClaimedParked(claimed) => self.claimed_parked(claimed),
+            Done::Forgotten(group, partitions) => self.forgotten(&group, &partitions),
+            Done::GivenUp { group, partition, consumer } => self.given_up_partition(&group, &partition, &consumer),
             Done::Replied(replied) => self.replied(replied),
             Done::Announced(messages) => self.announced(messages),
             Done::Nothing => {}

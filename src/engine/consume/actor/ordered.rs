@@ -105,7 +105,7 @@ impl Actor {
                 match line.state {
                     State::Owned | State::Stale if owned >= share => line.state = State::Leaving,
                     State::Owned | State::Stale | State::Asking => owned += 1,
-                    State::Free(_) | State::Leaving => {}
+                    State::Free(_) | State::Leaving | State::GivingUp => {}
                 }
             }
             for partition in partitions {
@@ -140,9 +140,13 @@ impl Actor {
         }
         let held = self.held(&id.name).remove(partition).unwrap_or_default();
         let line = same(&mut self.groups, id).and_then(|group| group.lines.as_mut()?.by_partition.get_mut(partition));
-        if line.is_none_or(|line| line.state != State::Asking) {
-            // Nobody wants it any more.
-            if matches!(result, Ok(Asked::Mine(..)) | Err(_)) {
+        if line.as_ref().is_none_or(|line| line.state != State::Asking) {
+            // Nobody wants it any more, unless it was asked for anew since.
+            let unwanted = line.as_ref().is_none_or(|line| matches!(line.state, State::Free(_)));
+            if unwanted && matches!(result, Ok(Asked::Mine(..)) | Err(_)) {
+                if let Some(line) = line {
+                    line.state = State::GivingUp;
+                }
                 self.give_up(id, partition.clone());
             }
             return;
@@ -200,7 +204,7 @@ impl Actor {
                     ask.push(partition.clone());
                 } else if !running.contains(partition) {
                     line.forget();
-                    line.state = State::Free(Instant::now() + ASK_PAUSE);
+                    line.state = State::GivingUp;
                     give_up.push(partition.clone());
                 }
             }
@@ -220,9 +224,20 @@ impl Actor {
     fn give_up(&mut self, id: &GroupId, partition: Partition) {
         let (store, lease, id, consumer) = (self.store.clone(), self.lease.clone(), id.clone(), self.consumer.clone());
         self.work.push(Box::pin(async move {
-            disown(&store, &lease, &partition, &id.name, &consumer).await;
-            Done::Nothing
+            give_up(&store, &lease, &partition, &id.name, &consumer).await;
+            Done::GivenUp { group: id, partition, consumer }
         }));
+    }
+
+    /// Others may have the partition; from now on it may be asked for again.
+    pub(super) fn given_up_partition(&mut self, id: &GroupId, partition: &Partition, consumer: &Arc<str>) {
+        if *consumer != self.consumer {
+            return;
+        }
+        let line = same(&mut self.groups, id).and_then(|group| group.lines.as_mut()?.by_partition.get_mut(partition));
+        if let Some(line) = line.filter(|line| line.state == State::GivingUp) {
+            line.state = State::Free(Instant::now() + ASK_PAUSE);
+        }
     }
 
     /// Claims what waited and may run now, as places allow.
@@ -282,6 +297,8 @@ impl Actor {
                     Ok(None) | Err(_) => line.doubt(),
                 }
             }
+        } else {
+            self.claimed_for_none(&id);
         }
         let Ok(Some(due)) = result else { return };
         self.say_lost(&id, &partition, &due.lost);
@@ -325,9 +342,10 @@ impl Actor {
     }
 }
 
-/// Gives a partition up, again and again while the store cannot be told, until the consumer's lease is gone: then it is not its any more.
-pub(super) async fn disown(store: &Arc<dyn Store>, lease: &Lease, partition: &Partition, group: &str, consumer: &str) {
-    while let Err(error) = store.disown(partition, group, consumer).await {
+/// Gives a partition up of which nothing is held, again and again while the store cannot be told, until the consumer's lease is
+/// gone: then it is not its any more.
+pub(super) async fn give_up(store: &Arc<dyn Store>, lease: &Lease, partition: &Partition, group: &GroupName, consumer: &str) {
+    while let Err(error) = try_give_up(store, partition, group, consumer).await {
         tracing::debug!(%error, "a partition could not be given up");
         let (current, buckets) = lease.current();
         if *current != *consumer || buckets.is_empty() {
@@ -335,6 +353,17 @@ pub(super) async fn disown(store: &Arc<dyn Store>, lease: &Lease, partition: &Pa
         }
         tokio::time::sleep(READ_PAUSE.1).await;
     }
+}
+
+/// What is pending nevertheless, by a reply that was lost or a settlement that was refused, is handed back: it would stay as
+/// long as this consumer lives, which does not look after it any more, and nobody else could have an ordered partition.
+async fn try_give_up(store: &Arc<dyn Store>, partition: &Partition, group: &GroupName, consumer: &str) -> Result<()> {
+    let lost = store.pending(partition, group, consumer).await?;
+    if !lost.is_empty() {
+        let held = |(id, deliveries)| (Held { partition: partition.clone(), id, deliveries }, Disposal::HandBack);
+        store.settle(partition.bucket(), group, consumer, lost.into_iter().map(held).collect()).await?;
+    }
+    if group.is_ordered() { store.disown(partition, group, consumer).await } else { Ok(()) }
 }
 
 /// Partitions of the group by the pattern that its share is counted by; `None`: nobody wants them any more.

@@ -27,7 +27,7 @@ impl Actor {
             let partitions: Vec<Partition> = known
                 .iter()
                 .filter(|at| group.subs.iter().any(|sub| sub.closing.is_none() && name::matches(&sub.pattern, &at.event_type)))
-                .filter(|partition| !group.partitions.contains_key(partition))
+                .filter(|partition| !group.partitions.contains_key(partition) && !self.is_leaving(name, partition))
                 .cloned()
                 .collect();
             if partitions.is_empty() {
@@ -47,7 +47,9 @@ impl Actor {
     }
 
     /// Partitions that can be read now.
-    pub(super) fn ready(&mut self, group: &GroupName, partitions: Vec<Partition>, lapsed: Lapsed) {
+    pub(super) fn ready(&mut self, group: &GroupName, mut partitions: Vec<Partition>, lapsed: Lapsed) {
+        // Those come when they are given back.
+        partitions.retain(|partition| !self.is_leaving(group, partition));
         if let Some(group) = self.groups.get_mut(group) {
             let mut new = false;
             for partition in partitions {

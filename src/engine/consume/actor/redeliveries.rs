@@ -110,6 +110,8 @@ impl Actor {
                 // Some may be ours without our knowing.
                 Err(_) => group.doubt(),
             }
+        } else {
+            self.claimed_for_none(&id);
         }
         let Ok(due) = result else { return };
         self.say_lost(&id, &partition, &due.lost);

@@ -17,7 +17,19 @@ impl Actor {
     pub(super) fn flushed(&mut self, flushed: Flushed) {
         let group = flushed.lane.group.clone();
         let is_current = flushed.lane.consumer == self.consumer;
-        let (settled, refused) = self.flusher.finish(flushed);
+        let failed = flushed.result.is_err();
+        let plain = GroupName::new(group.clone(), false);
+        let compared = self.groups.get(&plain).filter(|_| is_current && self.takes());
+        let (settled, refused) =
+            self.flusher.finish(flushed, |held| compared.is_some_and(|group| group.partitions.contains_key(&held.partition)));
+        if failed
+            && refused.is_none()
+            && !settled.is_empty()
+            && let Some(group) = self.groups.get_mut(&plain)
+        {
+            // Whether they were handed back is seen in the store.
+            group.doubt();
+        }
         if let Some(error) = &refused {
             self.said.push(Lifecycle::error(error));
         }
@@ -28,7 +40,8 @@ impl Actor {
         let in_order = is_current && self.groups.contains_key(&ordered);
         for (settlement, result) in settled {
             let Settlement { held, disposal, note } = settlement;
-            if in_order {
+            // While another handler has it, it still runs: what stands behind it waits for that handler.
+            if in_order && !(note.late && self.has(&ordered, &held)) {
                 self.settled_in_order(&ordered, &held.partition, held.id, &disposal, result);
             }
             self.confirmed.extend(note.confirmations.iter().filter_map(|confirm| self.confirms.settled(*confirm, refused.as_ref())));

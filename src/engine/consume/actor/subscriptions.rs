@@ -8,13 +8,14 @@ use serde_json::json;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
-use super::ordered::disown;
+use super::ordered::give_up;
 use super::partitions::take_lease;
 use super::{Actor, Closing, Done, Joining, Lapsed, READ_PAUSE, ReadResult, Unread, release, same};
 use crate::engine::consume::group::{Group, GroupId, GroupName, Sub};
 use crate::engine::consume::held::Key;
 use crate::engine::consume::plan::Plan;
 use crate::engine::consume::{Lease, Subscribed};
+use crate::engine::env::Env;
 use crate::engine::error::{Error, Result};
 use crate::engine::host::{Kind, Lifecycle};
 use crate::engine::name;
@@ -141,7 +142,7 @@ impl Actor {
     fn open_reader(&mut self, group: &GroupId, pause: Duration) -> (mpsc::Sender<Plan>, Arc<dyn Waker>) {
         let (reader, waker) = self.store.reader(&group.name);
         let (plans, orders) = mpsc::channel(1);
-        let results = read_loop(reader, orders, pause);
+        let results = read_loop(&self.env, reader, orders, pause);
         self.await_read(group.clone(), results);
         (plans, waker)
     }
@@ -240,6 +241,7 @@ impl Actor {
             group.shut(partition);
         }
         group.waker.wake();
+        let claims = if group.subs.is_empty() { group.claiming } else { 0 };
         if group.subs.is_empty() {
             // Its reader ends with the channel.
             self.groups.remove(group_name);
@@ -253,37 +255,61 @@ impl Actor {
         };
         self.leave_spec(sub.spec(group_name), waits);
         if !unread.is_empty() {
-            self.unread.push(Unread { group: id, partitions: unread, reader_ended: false });
+            self.unread.push(Unread { group: id, partitions: unread, reader_ended: false, claims, told: false });
         }
     }
 
-    /// Removes this consumer from what it does not read any more, once nothing of it is on its way: while something is
-    /// pending under it, it stays.
+    /// Gives back what may be pending of what is not read any more, once nothing of it is on its way, and removes this
+    /// consumer from it. Until then it is not read anew, see [`Actor::ready`].
     pub(super) fn forget_unread(&mut self) {
-        for unread in std::mem::take(&mut self.unread) {
+        for mut unread in std::mem::take(&mut self.unread) {
+            if unread.told {
+                self.unread.push(unread);
+                continue;
+            }
             let is_of = |partition: &Partition| unread.partitions.contains(partition);
             let read = match same(&mut self.groups, &unread.group) {
                 Some(group) => group.claiming > 0 || group.reading.as_ref().is_some_and(|read| read.partitions.iter().any(is_of)),
-                None => !unread.reader_ended,
+                None => !unread.reader_ended || unread.claims > 0,
             };
             if read || self.flusher.entries(&unread.group.name).any(|(partition, _)| is_of(partition)) {
                 self.unread.push(unread);
                 continue;
             }
             let (store, lease, consumer) = (self.store.clone(), self.lease.clone(), self.consumer.clone());
+            let (group, partitions) = (unread.group.clone(), unread.partitions.clone());
             self.work.push(Box::pin(async move {
-                for partition in &unread.partitions {
-                    if unread.group.name.is_ordered() {
-                        disown(&store, &lease, partition, &unread.group.name, &consumer).await;
-                    }
+                for partition in &partitions {
+                    give_up(&store, &lease, partition, &group.name, &consumer).await;
                     // Housekeeping: should the server be away, the end of the lease does the same.
-                    if let Err(error) = store.remove_consumer(partition, &unread.group.name, &consumer).await {
+                    if let Err(error) = store.remove_consumer(partition, &group.name, &consumer).await {
                         tracing::debug!(%error, "removing a consumer");
                     }
                 }
-                Done::Nothing
+                Done::Forgotten(group, partitions)
             }));
+            unread.told = true;
+            self.unread.push(unread);
         }
+    }
+
+    /// These partitions are not this group's any more: another one of its name may read them.
+    pub(super) fn forgotten(&mut self, group: &GroupId, partitions: &[Partition]) {
+        self.unread.retain(|unread| !(unread.told && unread.group.serial == group.serial && unread.partitions == partitions));
+        self.read_types();
+    }
+
+    /// A claim came back for a group that ended in the meantime.
+    pub(super) fn claimed_for_none(&mut self, group: &GroupId) {
+        let unread = self.unread.iter_mut().find(|unread| unread.group.serial == group.serial && unread.claims > 0);
+        if let Some(unread) = unread {
+            unread.claims -= 1;
+        }
+    }
+
+    /// Whether a group of that name had the partition, and what is pending there is being given back.
+    pub(super) fn is_leaving(&self, group: &str, partition: &Partition) -> bool {
+        self.unread.iter().any(|unread| **unread.group.name == *group && unread.partitions.contains(partition))
     }
 
     /// Gives up a spec, unless another subscription has the same. Who waits for it hears when it is done, or after a while.
@@ -360,9 +386,9 @@ async fn join(
 }
 
 /// The task beside: reads as it is told, one read at a time, and pauses after failures.
-fn read_loop(mut reader: Box<dyn Reader>, mut plans: mpsc::Receiver<Plan>, begin: Duration) -> mpsc::Receiver<ReadResult> {
+fn read_loop(env: &Env, mut reader: Box<dyn Reader>, mut plans: mpsc::Receiver<Plan>, begin: Duration) -> mpsc::Receiver<ReadResult> {
     let (sender, results) = mpsc::channel(1);
-    tokio::spawn(async move {
+    env.spawn(async move {
         tokio::time::sleep(begin).await;
         let mut pause = READ_PAUSE.0;
         while let Some(plan) = plans.recv().await {

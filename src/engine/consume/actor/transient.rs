@@ -1,6 +1,6 @@
 //! Events that are not stored: to every subscription that matches at this moment, at most once.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -39,7 +39,7 @@ struct Queue {
 /// Events that wait for places.
 #[derive(Default)]
 pub struct Transients {
-    queues: HashMap<u32, Queue>,
+    queues: BTreeMap<u32, Queue>,
     turn: bool,
 }
 

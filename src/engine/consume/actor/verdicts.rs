@@ -189,7 +189,7 @@ impl Actor {
         if let Some(group) = group {
             group.partial.remove(&(overdue.held.id, overdue.held.partition.clone()));
         }
-        let mut note = Note { event_id: overdue.event_id, ..Note::default() };
+        let mut note = Note { event_id: overdue.event_id, late: true, ..Note::default() };
         if confirm != 0 {
             self.confirms.expect(confirm);
             note.confirmations.push(confirm);

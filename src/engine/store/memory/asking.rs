@@ -101,6 +101,7 @@ impl Inbox for MemoryInbox {
                 return Ok(messages);
             }
             tokio::select! {
+                biased;
                 () = posted => {}
                 () = closing => {}
                 () = sleep_until(deadline) => {}

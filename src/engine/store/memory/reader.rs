@@ -49,6 +49,7 @@ impl Reader for MemoryReader {
             let entries = self.take(consumer, from, count)?;
             let Some(deadline) = deadline.filter(|_| entries.is_empty()) else { return Ok(entries) };
             tokio::select! {
+                biased;
                 () = grown => {}
                 () = closing => {}
                 () = self.wake.0.notified() => return self.take(consumer, from, count),

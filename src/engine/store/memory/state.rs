@@ -47,7 +47,7 @@ pub(super) struct State {
     /// By event type.
     layouts: BTreeMap<String, StreamLayout>,
     /// Wakes the readers of a group; gone with the last of them.
-    pub(super) signals: HashMap<String, Weak<Notify>>,
+    pub(super) signals: BTreeMap<String, Weak<Notify>>,
     /// By name.
     pub(super) inboxes: HashMap<String, Messages>,
 }

@@ -1,6 +1,6 @@
 //! One partition: its entries, its groups, and what each group holds.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::super::{Entry, EntryId, GroupState, Partition, PartitionState, StartFrom};
@@ -66,7 +66,7 @@ impl Group {
 #[derive(Debug, Default)]
 pub(super) struct Stream {
     pub(super) entries: Entries,
-    pub(super) groups: HashMap<String, Group>,
+    pub(super) groups: BTreeMap<String, Group>,
     pub(super) delayed: Delayed,
     pub(super) moved: Moved,
 }
