@@ -19,7 +19,7 @@ const prefix = 'faults';
 
 /** Carries out a plan; resolves with what the checker says, and where the records are. */
 export async function carryOut(plan, { clocks }) {
-  const folder = join(root, 'target/faults', `seed-${plan.seed}`);
+  const folder = join(root, 'target/faults', `${plan.topology}-${plan.seed}`);
   rmSync(folder, { recursive: true, force: true });
   mkdirSync(folder, { recursive: true });
   writeFileSync(join(folder, 'plan.json'), JSON.stringify(plan, null, 2));
