@@ -95,6 +95,13 @@ const makers = {
   // A replica of nobody keeps its data and refuses writes.
   readOnly: (world, { forMs }) =>
     world.log.during({ kind: 'readOnly', forMs }, () => between(world, ['REPLICAOF', '127.0.0.1', '1'], forMs, ['REPLICAOF', 'NO', 'ONE'])),
+  // What a server does to its clients while it hands over to a replica.
+  pauseClients: (world, { mode, forMs }) =>
+    world.log.during({ kind: 'pauseClients', mode, forMs }, async () => {
+      await world.topology.node.call('CLIENT', 'PAUSE', String(forMs), mode);
+      await pause(forMs);
+      await world.topology.ready();
+    }),
   loading: (world, { forMs }) =>
     world.log.during({ kind: 'loading', forMs }, async () => {
       await world.topology.node.kill();

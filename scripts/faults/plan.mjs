@@ -21,6 +21,7 @@ const kinds = {
     scriptFlush: [1, (c) => ({ times: c.between(1, 20), everyMs: c.between(1, 50) })],
     full: [1, (c) => ({ forMs: c.between(500, 3500) })],
     readOnly: [1, (c) => ({ forMs: c.between(500, 3500) })],
+    pauseClients: [1, (c) => ({ mode: c.pick(['WRITE', 'ALL']), forMs: c.between(200, 3000) })],
     loading: [1, (c) => ({ forMs: c.between(300, 3000) })],
     serverClock: [1, (c) => ({ jumpMs: c.pick([-1, 1]) * c.pick([500, 5_000, 60_000]), forMs: c.between(500, 4000) })],
   },
