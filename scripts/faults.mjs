@@ -25,11 +25,12 @@ main(async () => {
     throw new Error('this version of the bus cannot be used with Redis Cluster');
   const clockless = await prepareClocks();
   if (clockless) console.log(`No jumps of clocks: ${clockless}.`);
-  const without = clockless ? ['serverClock', 'workerClock'] : [];
+  const without = [...options.without, ...(clockless ? ['serverClock', 'workerClock'] : [])];
 
   const results = [];
   for (let seed = options.seed; seed < options.seed + options.runs; seed++) {
-    const result = { seed, ...(await carryOut(makePlan({ ...options, seed, without }), { clocks: !clockless })) };
+    const plan = makePlan({ ...options, seed, without });
+    const result = { seed, ...(await carryOut(plan, { clocks: !clockless }).catch(brokenOff)) };
     results.push(result);
     console.log(line(result));
     if (result.violations.length > 0) console.log(details(result));
@@ -43,8 +44,15 @@ main(async () => {
   process.exitCode = 1;
 });
 
-const again = ({ seconds, topology, only }, seed) =>
-  `npm run test:faults -- --runs 1 --seed ${seed} --seconds ${seconds} --topology ${topology}${only ? ` --only ${only}` : ''}`;
+/** What is said of a run that could not be brought to its end: a server that crashed, for one. */
+const brokenOff = (error) => ({
+  counts: {},
+  duplicates: {},
+  violations: [{ rule: 'broken off', text: error.stack }],
+});
+
+const again = ({ seconds, topology, only, without }, seed) =>
+  `npm run test:faults -- --runs 1 --seed ${seed} --seconds ${seconds} --topology ${topology}${only ? ` --only ${only}` : ''}${without.length ? ` --without ${without}` : ''}`;
 
 /** Whether a bus takes the addresses of a cluster; nobody is at this one. */
 async function knowsCluster() {

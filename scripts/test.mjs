@@ -10,10 +10,10 @@ import { join } from 'node:path';
 import { buildAddon } from './lib/addon.mjs';
 import { buildFacade } from './lib/facade.mjs';
 import { root } from './lib/paths.mjs';
-import { exitCode, main } from './lib/run.mjs';
+import { main } from './lib/run.mjs';
 import { startServers } from './lib/servers.mjs';
 import { runSteps } from './lib/steps.mjs';
-import { cargoTest, integrationTargets, jest } from './lib/suites.mjs';
+import { cargoTest, integrationTargets, jest, scriptTests } from './lib/suites.mjs';
 
 const modes = ['--jest', '--rust', '--integration'];
 
@@ -41,7 +41,7 @@ function steps(mode, rest, env) {
     name: `cargo test --no-default-features ${args.join(' ')}`.trim(),
     run: () => cargoTest(args, { env }),
   });
-  const tools = { name: 'node --test scripts/faults', run: () => exitCode(process.execPath, ['--test', 'scripts/faults/'], { env }) };
+  const tools = { name: 'node --test scripts/faults/*.test.mjs', run: () => scriptTests({ env }) };
   const typescript = (args) => ({ name: `jest ${args.join(' ')}`.trim(), run: () => jest(args, { env }) });
   switch (mode) {
     case '--jest':

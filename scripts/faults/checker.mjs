@@ -18,6 +18,7 @@ const ofRedis = new Set([
   'flushAll',
   'full',
   'readOnly',
+  'pauseClients',
   'loading',
   'serverClock',
   'failover',

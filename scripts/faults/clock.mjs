@@ -1,5 +1,5 @@
 /** Clocks that jump: the time of day of single processes, shifted by a preloaded library that is compiled here. */
-import { mkdirSync, writeFileSync } from 'node:fs';
+import { mkdirSync, renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { root } from '../lib/paths.mjs';
 import { exitCode } from '../lib/run.mjs';
@@ -13,8 +13,11 @@ export async function prepareClocks() {
   const folder = join(root, 'target/faults');
   mkdirSync(folder, { recursive: true });
   const target = join(folder, 'clock.so');
-  const code = await exitCode('cc', ['-shared', '-fPIC', '-O1', '-o', target, source]).catch(() => 1);
+  const fresh = `${target}.${process.pid}`;
+  const code = await exitCode('cc', ['-shared', '-fPIC', '-O1', '-o', fresh, source]).catch(() => 1);
   if (code !== 0) return 'clocks cannot be made to jump without a C compiler (cc)';
+  // In its place at once: processes of another run may have the old one mapped.
+  renameSync(fresh, target);
   library = target;
 }
 

@@ -49,8 +49,9 @@ function actions(nodes) {
   }
 
   async function ready() {
-    if (!(await waitFor(isReady, readyTimeoutMs)))
-      throw new Error(`the cluster did not become ready:\n${await ask(nodes[0].port, 'CLUSTER NODES')}`);
+    if (await waitFor(isReady, readyTimeoutMs)) return;
+    const views = await Promise.all(nodes.map(async ({ port, log }) => `port ${port}: ${(await ask(port, 'CLUSTER NODES')) || log()}`));
+    throw new Error(`the cluster did not become ready\n${views.join('\n')}`);
   }
 
   /** The replica takes over from its master, by agreement: nothing is lost. */

@@ -1,7 +1,7 @@
 /** What Redis holds of a run: asked for once nothing moves any more. */
 
 /** All keys of a kind, over all nodes: `<prefix>:{tag}:<kind>:…`. */
-async function keysOf(client, prefix, kind) {
+export async function keysOf(client, prefix, kind) {
   const keys = [];
   let cursor = '0';
   do {

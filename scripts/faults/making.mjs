@@ -2,9 +2,10 @@
  * How each kind of fault is made and healed. A maker resolves when its fault is over, whatever happens in between; what
  * it did is in the log with its times.
  */
+import { keysOf } from './inventory.mjs';
 import { now, pause } from './log.mjs';
 
-/** Makes one fault of a plan in a world: { log, topology, consumers, publishers, replace }. */
+/** Makes one fault of a plan in a world: { log, prefix, topology, consumers, publishers, replace }. */
 export const makeFault = (world, { kind, ...params }) => makers[kind](world, params);
 
 /** Members of a team whose process runs. */
@@ -94,6 +95,13 @@ const makers = {
   // A replica of nobody keeps its data and refuses writes.
   readOnly: (world, { forMs }) =>
     world.log.during({ kind: 'readOnly', forMs }, () => between(world, ['REPLICAOF', '127.0.0.1', '1'], forMs, ['REPLICAOF', 'NO', 'ONE'])),
+  // What a server does to its clients while it hands over to a replica.
+  pauseClients: (world, { mode, forMs }) =>
+    world.log.during({ kind: 'pauseClients', mode, forMs }, async () => {
+      await world.topology.node.call('CLIENT', 'PAUSE', String(forMs), mode);
+      await pause(forMs);
+      await world.topology.ready();
+    }),
   loading: (world, { forMs }) =>
     world.log.during({ kind: 'loading', forMs }, async () => {
       await world.topology.node.kill();
@@ -141,9 +149,28 @@ const makers = {
     }),
   cutAll: (world) => world.log.during({ kind: 'cutAll' }, async () => world.topology.proxy.cutAll()),
 
+  forgetRetries: (world, { times, everyMs }) =>
+    world.topology.node.with((client) => repeatedly(times, everyMs, () => forgetRetries(client, world.prefix))),
+  storeAgain: (world) => world.topology.node.with((client) => storeAgain(client, world.prefix)),
+
   failover: (world, { node }) => world.log.during({ kind: 'failover' }, () => world.topology.cluster.failover(node)),
   moveSlot: (world, { bucket, to }) => world.log.during({ kind: 'moveSlot', bucket }, () => world.topology.cluster.moveSlot(bucket, to)),
 };
+
+/** Acknowledges what waits for its retry. */
+async function forgetRetries(client, prefix) {
+  for (const key of await keysOf(client, prefix, 'stream'))
+    for (const [, group] of await client.xinfo('GROUPS', key)) {
+      const waiting = await client.xpending(key, group, '-', '+', 100, '~retry');
+      if (waiting.length > 0) await client.xack(key, group, ...waiting.map(([id]) => id));
+    }
+}
+
+/** Writes the last entry of each stream a second time. */
+async function storeAgain(client, prefix) {
+  for (const key of await keysOf(client, prefix, 'stream'))
+    for (const [, fields] of await client.xrevrange(key, '+', '-', 'COUNT', 1)) await client.xadd(key, '*', ...fields);
+}
 
 /** There and back: a clock jumps twice. */
 const jump = (world, clock, fault) =>

@@ -17,11 +17,17 @@ const loadDelayUs = 200;
 /** Commands that make the file long enough, 4 s at that delay. */
 const ballast = 20_000;
 
+/** Where servers keep their data, until they are stopped. */
+const folders = new Set();
+process.on('exit', () => {
+  for (const dir of folders) rmSync(dir, { recursive: true, force: true });
+});
+
 /** A server with its data in a folder of its own; `clock` is that of makeClock(), if it is to have one. */
 export async function startNode({ clock, port, args = [] } = {}) {
   const binary = await redisServer();
   const dir = mkdtempSync(join(tmpdir(), 'ossa-faults-'));
-  process.once('exit', () => rmSync(dir, { recursive: true, force: true }));
+  folders.add(dir);
   const start = (more = {}) =>
     startServer(binary, {
       dir,
@@ -55,6 +61,7 @@ export async function startNode({ clock, port, args = [] } = {}) {
       }
     },
     call: (...command) => node.with((client) => client.call(...command)),
+    log: () => server.log(),
     kill: () => server.kill(),
     signal: (signal) => server.signal(signal),
     async start(more) {
@@ -86,6 +93,7 @@ export async function startNode({ clock, port, args = [] } = {}) {
       server.signal('SIGCONT');
       await server.stop();
       rmSync(dir, { recursive: true, force: true });
+      folders.delete(dir);
     },
   };
   return node;

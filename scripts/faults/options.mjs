@@ -1,5 +1,6 @@
 /** The command line of the fault suite. */
 import { parseArgs } from 'node:util';
+import { faultKinds } from './plan.mjs';
 
 export const usage = `npm run test:faults -- [options]
   --seed N                   the first seed; a run with the same seed has the same plan (default: by the time)
@@ -7,6 +8,7 @@ export const usage = `npm run test:faults -- [options]
   --seconds N                how long faults are made in each run (default 20)
   --topology single|cluster  one server, or three masters with a replica each (default single)
   --only kind,kind           faults of these kinds only
+  --without kind,kind        none of these kinds
   --report file.md           writes the table there, too
   --no-build                 runs what is built already
   --keep                     leaves the records of all runs in target/faults/, not only those of failed ones`;
@@ -21,6 +23,7 @@ export function readOptions(args) {
       seconds: { type: 'string', default: '20' },
       topology: { type: 'string', default: 'single' },
       only: { type: 'string' },
+      without: { type: 'string' },
       report: { type: 'string' },
       keep: { type: 'boolean', default: false },
       'no-build': { type: 'boolean', default: false },
@@ -28,13 +31,17 @@ export function readOptions(args) {
     },
   });
   if (!['single', 'cluster'].includes(values.topology)) throw new Error(`--topology is single or cluster, not ${values.topology}`);
+  const [only, without] = [values.only?.split(','), values.without?.split(',') ?? []];
+  const unknown = [...(only ?? []), ...without].find((kind) => !faultKinds.includes(kind));
+  if (unknown !== undefined) throw new Error(`there is no fault ${unknown}; there are ${faultKinds.join(', ')}`);
   return {
     ...values,
     build: !values['no-build'],
     seed: values.seed === undefined ? Date.now() % 1_000_000 : whole('seed', values.seed, 0),
     runs: whole('runs', values.runs, 1),
     seconds: whole('seconds', values.seconds, 1),
-    only: values.only?.split(','),
+    only,
+    without,
   };
 }
 

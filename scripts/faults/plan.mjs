@@ -21,8 +21,14 @@ const kinds = {
     scriptFlush: [1, (c) => ({ times: c.between(1, 20), everyMs: c.between(1, 50) })],
     full: [1, (c) => ({ forMs: c.between(500, 3500) })],
     readOnly: [1, (c) => ({ forMs: c.between(500, 3500) })],
+    pauseClients: [1, (c) => ({ mode: c.pick(['WRITE', 'ALL']), forMs: c.between(200, 3000) })],
     loading: [1, (c) => ({ forMs: c.between(300, 3000) })],
     serverClock: [1, (c) => ({ jumpMs: c.pick([-1, 1]) * c.pick([500, 5_000, 60_000]), forMs: c.between(500, 4000) })],
+  },
+  // Not faults but crimes: what no bus can answer for. They are made when asked for by name, to see that the checker finds them.
+  crimes: {
+    forgetRetries: [1, () => ({ times: 100, everyMs: 20 })],
+    storeAgain: [1, () => ({})],
   },
   // A cluster's own faults, beside those of single servers that make sense for one of its nodes.
   cluster: {
@@ -55,6 +61,7 @@ const kinds = {
   },
 };
 
+/** All names that `only` may hold. */
 export const faultKinds = Object.values(kinds).flatMap((lane) => Object.keys(lane));
 
 export function makePlan({ seed, seconds, topology, only, without = [] }) {
@@ -73,7 +80,9 @@ export function makePlan({ seed, seconds, topology, only, without = [] }) {
     rate: choice.pick([40, 100, 160]),
   }));
   const lanes = {};
-  for (const lane of topology === 'cluster' ? ['cluster', 'processes'] : ['server', 'processes', 'network'])
+  for (const lane of topology === 'cluster'
+    ? ['cluster', 'processes']
+    : ['server', 'processes', 'network', ...(only?.some((kind) => kind in kinds.crimes) ? ['crimes'] : [])])
     lanes[lane] = schedule(random(seed, lane), kinds[lane], { seconds, only, without });
   return { seed, seconds, topology, consumers, publishers, lanes };
 }

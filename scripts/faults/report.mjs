@@ -1,6 +1,6 @@
 /** What is printed of runs. */
 
-const counted = (counts) =>
+const counted = (counts = {}) =>
   Object.entries(counts)
     .map(([name, count]) => `${name} ${count}`)
     .join(', ');
@@ -19,18 +19,18 @@ const columns = [
   ['unannounced', ({ counts }) => counts.unannounced],
   ['data:loss', ({ counts }) => counts.losses],
   ['lost', ({ counts }) => counts.lost],
-  ['twice', ({ counts }) => counts.twice + counts.twoIds],
+  ['twice', ({ counts }) => (counts.twice === undefined ? undefined : counts.twice + counts.twoIds)],
   ['order', ({ counts }) => counts.order],
   ['stuck', ({ counts }) => counts.stuck],
   ['violations', ({ violations }) => violations.length],
 ];
 
 /** One line for a run. */
-export const line = (result) => columns.map(([name, value]) => `${name} ${value(result)}`).join(' · ');
+export const line = (result) => columns.map(([name, value]) => `${name} ${value(result) ?? '?'}`).join(' · ');
 
 /** A Markdown table of all runs. */
 export function table(results) {
-  const rows = results.map((result) => columns.map(([, value]) => String(value(result))));
+  const rows = results.map((result) => columns.map(([, value]) => String(value(result) ?? '?')));
   const head = columns.map(([name]) => name);
   const row = (cells) => `| ${cells.join(' | ')} |`;
   return [row(head), row(head.map(() => '---')), ...rows.map(row)].join('\n');
@@ -45,6 +45,6 @@ export function details({ seed, violations, folder }, most = 3) {
     for (const { text, history = [] } of all.slice(0, most)) lines.push(`  ${text}`, ...history.map((step) => `      ${step}`));
     if (all.length > most) lines.push(`  … and ${all.length - most} more`);
   }
-  lines.push(`  all records: ${folder}`);
+  if (folder) lines.push(`  all records: ${folder}`);
   return lines.join('\n');
 }

@@ -19,7 +19,7 @@ const prefix = 'faults';
 
 /** Carries out a plan; resolves with what the checker says, and where the records are. */
 export async function carryOut(plan, { clocks }) {
-  const folder = join(root, 'target/faults', `seed-${plan.seed}`);
+  const folder = join(root, 'target/faults', `${plan.topology}-${plan.seed}`);
   rmSync(folder, { recursive: true, force: true });
   mkdirSync(folder, { recursive: true });
   writeFileSync(join(folder, 'plan.json'), JSON.stringify(plan, null, 2));
@@ -68,7 +68,7 @@ async function makeAll(world, faults, end) {
 async function setUp(plan, folder, clocks) {
   const clockOf = (name) => (clocks ? makeClock(folder, name) : undefined);
   const topology = await startTopology(plan.topology, { clocks, folder });
-  const world = { log: new FaultLog(), topology, consumers: [], publishers: [], everybody: [], closeTimeoutMs };
+  const world = { log: new FaultLog(), prefix, topology, consumers: [], publishers: [], everybody: [], closeTimeoutMs };
 
   async function start(role, place, generation) {
     const { proxied, ...own } = plan[`${role}s`][place];

@@ -22,3 +22,10 @@ const isTarget = (folder, entry) => (entry.isDirectory() ? existsSync(join(folde
 
 /** jest on the built package; `args` as on jest's command line. */
 export const jest = (args, options) => exitCode(process.execPath, [bin('jest'), ...args], options);
+
+/** The tests of the scripts themselves, by Node's own runner: jest does not load ES modules. */
+export const scriptTests = (options) => {
+  const folder = join(root, 'scripts/faults');
+  const files = readdirSync(folder).filter((name) => name.endsWith('.test.mjs'));
+  return exitCode(process.execPath, ['--test', ...files.map((name) => join(folder, name))], options);
+};
