@@ -33,7 +33,11 @@ async fn pair(program: &str) -> (Server, Server) {
     let master = Server::start_with(program, &["--appendonly", "no", "--repl-diskless-sync-delay", "0"]).await;
     let port = master.port().to_string();
     let replica = Server::start_with(program, &["--replicaof", "127.0.0.1", &port]).await;
-    until("the replica follows", async || master.text(&["INFO", "replication"]).await.contains("state=online")).await;
+    until("the replica is known", async || master.text(&["INFO", "replication"]).await.contains("state=online")).await;
+    master.text(&["SET", "followed", "1"]).await;
+    // It has read what was there before, and takes what comes: only then it answers for it in time.
+    let followed = redis::Value::BulkString(b"1".to_vec());
+    until("the replica follows", async || replica.ask(&["GET", "followed"]).await.is_ok_and(|value| value == followed)).await;
     (master, replica)
 }
 
