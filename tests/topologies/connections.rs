@@ -126,7 +126,7 @@ mod cases {
     pub async fn a_single_server_is_no_cluster_and_says_so(program: &str) {
         let server = crate::support::server::Server::start(program).await;
         let error = refusal(in_cluster(&[server.port()])).await;
-        assert!(error.message.contains("Cluster") && error.message.contains(&server.port().to_string()), "{error}");
+        assert!(error.message.contains("cluster") && error.message.contains(&server.port().to_string()), "{error}");
     }
 
     pub async fn a_read_waits_longer_than_a_command_may_take(program: &str) {

@@ -16,6 +16,8 @@ use crate::support::wait::until;
 
 /// Longest wait for the replicas, ms.
 const WAIT_MS: u64 = 500;
+/// The same where they have it in the end, however slow the machine is.
+const PATIENT_MS: u64 = 10_000;
 /// What a slow machine may take beside it.
 const MARGIN: Duration = Duration::from_secs(2);
 
@@ -31,12 +33,17 @@ async fn pair(program: &str) -> (Server, Server) {
     let master = Server::start_with(program, &["--appendonly", "no", "--repl-diskless-sync-delay", "0"]).await;
     let port = master.port().to_string();
     let replica = Server::start_with(program, &["--replicaof", "127.0.0.1", &port]).await;
-    until("the replica follows", async || master.text(&["INFO", "replication"]).await.contains("state=online")).await;
+    until("the replica is known", async || master.text(&["INFO", "replication"]).await.contains("state=online")).await;
+    master.text(&["SET", "followed", "1"]).await;
+    // It has read what was there before, and takes what comes: only then it answers for it in time.
+    let followed = redis::Value::BulkString(b"1".to_vec());
+    until("the replica follows", async || replica.ask(&["GET", "followed"]).await.is_ok_and(|value| value == followed)).await;
     (master, replica)
 }
 
-fn waiting(master: &Server, replicas: u32) -> RedisStoreConfig {
-    RedisStoreConfig { durability: Some(replicated(replicas, WAIT_MS)), ..config(master) }
+fn waiting(master: &Server, replicas: u32, wait_ms: u64) -> RedisStoreConfig {
+    let command_timeout = ms(2 * PATIENT_MS);
+    RedisStoreConfig { durability: Some(replicated(replicas, wait_ms)), command_timeout, ..config(master) }
 }
 
 fn is_not_replicated(error: &Error, wanted: u32, reached: u32) {
@@ -60,7 +67,7 @@ mod cases {
 
     pub async fn an_event_is_resolved_once_a_replica_has_it(program: &str) {
         let (master, replica) = pair(program).await;
-        let store = open(waiting(&master, 1)).await;
+        let store = open(waiting(&master, 1, PATIENT_MS)).await;
         let at = Partition::new("replicated", 0);
         store.open_partition(&at).await.expect("opened");
         for n in 0..50 {
@@ -72,7 +79,7 @@ mod cases {
 
     pub async fn a_replica_that_hangs_is_told_and_the_event_is_there_once(program: &str) {
         let (master, mut replica) = pair(program).await;
-        let store = open(waiting(&master, 1)).await;
+        let store = open(waiting(&master, 1, WAIT_MS)).await;
         let at = Partition::new("hangs", 0);
         store.open_partition(&at).await.expect("opened");
         publish(&store, vec![event(&at, "before")]).await;
@@ -94,7 +101,7 @@ mod cases {
 
     pub async fn a_replica_that_is_gone_is_told_with_what_was_reached(program: &str) {
         let (master, mut replica) = pair(program).await;
-        let store = open(waiting(&master, 2)).await;
+        let store = open(waiting(&master, 2, WAIT_MS)).await;
         let at = Partition::new("gone", 0);
         store.open_partition(&at).await.expect("opened");
         let one = async |id: &str| store.append(at.bucket(), vec![event(&at, id)]).await.remove(0);
@@ -107,7 +114,7 @@ mod cases {
     pub async fn one_wait_serves_a_whole_batch(program: &str) {
         const COUNT: usize = 2000;
         let (master, _replica) = pair(program).await;
-        let store = open(waiting(&master, 1)).await;
+        let store = open(waiting(&master, 1, PATIENT_MS)).await;
         let at = Partition::new("batch", 0);
         store.open_partition(&at).await.expect("opened");
         let before = calls(&master, "wait").await;
