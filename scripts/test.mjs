@@ -10,7 +10,7 @@ import { join } from 'node:path';
 import { buildAddon } from './lib/addon.mjs';
 import { buildFacade } from './lib/facade.mjs';
 import { root } from './lib/paths.mjs';
-import { main } from './lib/run.mjs';
+import { exitCode, main } from './lib/run.mjs';
 import { startServers } from './lib/servers.mjs';
 import { runSteps } from './lib/steps.mjs';
 import { cargoTest, integrationTargets, jest } from './lib/suites.mjs';
@@ -41,6 +41,7 @@ function steps(mode, rest, env) {
     name: `cargo test --no-default-features ${args.join(' ')}`.trim(),
     run: () => cargoTest(args, { env }),
   });
+  const tools = { name: 'node --test scripts/faults', run: () => exitCode(process.execPath, ['--test', 'scripts/faults/'], { env }) };
   const typescript = (args) => ({ name: `jest ${args.join(' ')}`.trim(), run: () => jest(args, { env }) });
   switch (mode) {
     case '--jest':
@@ -55,6 +56,6 @@ function steps(mode, rest, env) {
       ];
     }
     default:
-      return [rust([]), typescript(rest)];
+      return [rust([]), typescript(rest), tools];
   }
 }

@@ -32,7 +32,7 @@ struct Published {
 }
 
 async fn open(config: RedisStoreConfig) -> Arc<dyn Store> {
-    let store = RedisStore::new(config, Env::system());
+    let store = RedisStore::new(config, Env::system()).expect("the configuration is right");
     store.open().await.expect("the server answers");
     store
 }

@@ -22,7 +22,13 @@ function fromClient(client: unknown): Record<string, unknown> {
   if (typeof url === 'string' && socket === undefined) return { url };
   const nodeRedis = typeof socket === 'object' && socket !== null;
   const address: unknown = nodeRedis ? socket : options;
-  if (typeof property(address, 'path') === 'string') throw refused('a client on a unix socket cannot be taken over');
+  const login = {
+    username: text(property(options, 'username')),
+    password: text(property(options, 'password')),
+    db: Number(property(options, nodeRedis ? 'database' : 'db') ?? 0),
+  };
+  const path = text(property(address, 'path'));
+  if (path !== undefined) return socketOf(path, login);
   const host = property(address, 'host');
   const port = Number(property(address, 'port') ?? (nodeRedis ? 6379 : NaN));
   if (!nodeRedis && typeof host !== 'string') throw refused();
@@ -30,29 +36,40 @@ function fromClient(client: unknown): Record<string, unknown> {
   return assemble({
     host: typeof host === 'string' ? host : 'localhost',
     port,
-    username: text(property(options, 'username')),
-    password: text(property(options, 'password')),
-    db: Number(property(options, nodeRedis ? 'database' : 'db') ?? 0),
+    ...login,
     tls: Boolean(property(address, 'tls')),
   });
 }
 
-interface Settings {
-  host: string;
-  port: number;
+interface Login {
   username: string | undefined;
   password: string | undefined;
   db: number;
+}
+
+interface Settings extends Login {
+  host: string;
+  port: number;
   tls: boolean;
+}
+
+function socketOf(path: string, { username, password, db }: Login): Record<string, unknown> {
+  return { url: `redis+unix://${credentials(username, password)}${encodeURI(path).replace(/[?#@]/g, encodeURIComponent)}?db=${db}` };
+}
+
+/** What stands before the host of a URL. */
+function credentials(username: string | undefined, password: string | undefined): string {
+  if (username === undefined && password === undefined) return '';
+  const user = username === undefined ? '' : encodeURIComponent(username);
+  return `${user}${password === undefined ? '' : `:${encodeURIComponent(password)}`}@`;
 }
 
 /** `host` and its like; a user name and TLS have no keys of their own there, so those are said by a url. */
 function assemble({ host, port, username, password, db, tls }: Settings): Record<string, unknown> {
   if (!tls && username === undefined) return { host, port, db, ...(password === undefined ? {} : { password }) };
-  const user = username === undefined ? '' : encodeURIComponent(username);
-  const login =
-    username === undefined && password === undefined ? '' : `${user}${password === undefined ? '' : `:${encodeURIComponent(password)}`}@`;
-  return { url: `${tls ? 'rediss' : 'redis'}://${login}${host.includes(':') ? `[${host}]` : host}:${port}/${db}` };
+  return {
+    url: `${tls ? 'rediss' : 'redis'}://${credentials(username, password)}${host.includes(':') ? `[${host}]` : host}:${port}/${db}`,
+  };
 }
 
 function text(value: unknown): string | undefined {

@@ -49,12 +49,16 @@ export async function startServers({ single = true, eight = false, cluster = fal
   }
 }
 
-/** One server; resolves when it answers. */
-export async function startServer(binary, { args = [], port } = {}) {
+/**
+ * One server; resolves when it answers: PING with PONG, or, with `loading`, anything at all. Its data goes with it, unless
+ * they are kept in a `dir` of the caller's, from which another server can be started.
+ */
+export async function startServer(binary, { args = [], port, dir, env, loading = false } = {}) {
+  const answers = (server) => (loading ? ask(server.port, 'PING').then((reply) => reply !== '') : ping(server.port));
   // Between finding a port and taking it somebody else may: then another one is tried.
   for (let attempt = 1; ; attempt++) {
-    const server = await spawnServer(binary, port ?? (await freePort()), args);
-    if (await waitFor(() => server.exited || ping(server.port), startTimeoutMs)) {
+    const server = await spawnServer(binary, port ?? (await freePort()), args, { dir, env });
+    if (await waitFor(() => server.exited || answers(server), startTimeoutMs)) {
       if (!server.exited) return server;
     }
     await server.stop();
@@ -77,8 +81,9 @@ async function startCluster(binary) {
   return nodes;
 }
 
-async function spawnServer(binary, port, args) {
-  const dir = mkdtempSync(join(tmpdir(), 'ossa-redis-'));
+async function spawnServer(binary, port, args, { dir: kept, env } = {}) {
+  const dir = kept ?? mkdtempSync(join(tmpdir(), 'ossa-redis-'));
+  const removeDir = () => kept ?? rmSync(dir, { recursive: true, force: true });
   const settings = [
     ...['--port', String(port), '--bind', '127.0.0.1', '--dir', dir],
     ...['--save', '', '--appendonly', 'no', '--loglevel', 'notice'],
@@ -86,7 +91,7 @@ async function spawnServer(binary, port, args) {
   const guard = await deathGuard();
   const [command, ...rest] = [...guard, binary, ...settings, ...args];
   // A process group of its own: Ctrl-C ends the tests first, then this process ends the server.
-  const child = spawn(command, rest, { stdio: ['ignore', 'pipe', 'pipe'], detached: true });
+  const child = spawn(command, rest, { stdio: ['ignore', 'pipe', 'pipe'], detached: true, env: { ...process.env, ...env } });
   const lines = [];
   for (const stream of [child.stdout, child.stderr])
     stream.on('data', (data) => {
@@ -99,7 +104,13 @@ async function spawnServer(binary, port, args) {
     log: () => lines.join(''),
     killNow() {
       child.kill('SIGKILL');
-      rmSync(dir, { recursive: true, force: true });
+      removeDir();
+    },
+    signal: (signal) => void child.kill(signal),
+    /** As a crash would. */
+    async kill() {
+      child.kill('SIGKILL');
+      await ended;
     },
     async stop() {
       child.kill('SIGTERM');
@@ -112,7 +123,7 @@ async function spawnServer(binary, port, args) {
       if (error instanceof Error) lines.push(error.message);
       server.exited = true;
       running.delete(server);
-      rmSync(dir, { recursive: true, force: true });
+      removeDir();
       resolve();
     };
     child.once('error', end).once('exit', end);
@@ -121,9 +132,9 @@ async function spawnServer(binary, port, args) {
   return server;
 }
 
-/** Where the system has it: the server ends with this process, even when that is killed. */
+/** What to put before a command: where the system has it, the program ends with this process, even when that is killed. */
 let guardKnown;
-function deathGuard() {
+export function deathGuard() {
   const args = ['--pdeathsig', 'KILL'];
   guardKnown ??= works('setpriv', [...args, 'true']).then((ok) => (ok ? ['setpriv', ...args] : []));
   return guardKnown;
@@ -135,7 +146,7 @@ const url = (server) => `redis://${address(server)}`;
 const ping = (port) => ask(port, 'PING').then((reply) => reply.startsWith('+PONG'));
 
 /** One inline command on a connection of its own; resolves with the raw reply, '' when there is none. */
-function ask(port, command) {
+export function ask(port, command) {
   return new Promise((resolve) => {
     let reply = '';
     const socket = connect(port, '127.0.0.1', () => socket.write(`${command}\r\nQUIT\r\n`));
@@ -149,7 +160,7 @@ function ask(port, command) {
 }
 
 /** Asks until the answer is true; false when that took too long. */
-async function waitFor(condition, timeoutMs) {
+export async function waitFor(condition, timeoutMs) {
   for (const end = Date.now() + timeoutMs; Date.now() < end; ) {
     if (await condition()) return true;
     await new Promise((resolve) => setTimeout(resolve, 20));
@@ -168,10 +179,10 @@ const tryPort = (port) =>
     });
   });
 
-const freePort = () => tryPort(0);
+export const freePort = () => tryPort(0);
 
 /** The port and its cluster bus below the range from which the system hands out ports of outgoing connections. */
-async function freeClusterPort() {
+export async function freeClusterPort() {
   for (;;) {
     const port = 10_000 + Math.floor(Math.random() * 12_000);
     if ((await tryPort(port)) && (await tryPort(port + clusterBusOffset))) return port;

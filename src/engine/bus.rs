@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::alarms::Alarms;
-use super::config::{Address, BusConfig};
+use super::config::{Address, BusConfig, Secret};
 use super::consume::{Command, Consumer, Verdict};
 use super::env::{Env, lock};
 use super::error::{Code, Error, Result};
@@ -22,8 +22,8 @@ use super::name;
 use super::options::SubscribeOptions;
 use super::publish::Publisher;
 use super::store::memory::MemoryStore;
-use super::store::redis::{RedisStore, RedisStoreConfig};
-use super::store::{DeadLetterQuery, Store, StoreEvent, StoredDeadLetter};
+use super::store::redis::{Durability, Endpoint, Location, RedisStore, RedisStoreConfig, TlsOptions};
+use super::store::{DeadLetterQuery, Loss, Store, StoreEvent, StoredDeadLetter};
 use super::streams;
 
 /// Drain time unless given.
@@ -71,35 +71,63 @@ pub struct Bus {
 
 /// The store that `config` names.
 fn open_store(config: &BusConfig, env: &Env) -> Result<Arc<dyn Store>> {
-    if let Some(error) = config.unsupported() {
-        return Err(error);
-    }
     let redis = &config.redis;
-    Ok(match &redis.address {
-        Address::Memory { name: None } => MemoryStore::private(env.clone()),
-        Address::Memory { name: Some(name) } => MemoryStore::named(name, &redis.key_prefix, env.clone()),
-        Address::Single { host, port } => RedisStore::new(
-            RedisStoreConfig {
-                host: host.clone(),
-                port: *port,
-                username: redis.username.clone(),
-                password: redis.password.as_ref().map(|password| password.expose().to_owned()),
-                db: redis.db,
-                key_prefix: redis.key_prefix.clone(),
-                dead_letter_pattern: config.dead_letter_queue.key_pattern.clone(),
-                connect_timeout: Duration::from_millis(redis.connect_timeout_ms),
-                command_timeout: Duration::from_millis(redis.command_timeout_ms),
-                pool_size: config.performance.connection_pool_size,
-                pipeline_size: config.performance.pipeline_size,
-            },
-            env.clone(),
-        ),
-        Address::Cluster { .. } | Address::Sentinel { .. } => return Err(Error::internal("an address that unsupported() should refuse")),
-    })
+    let endpoints = |nodes: &[(String, u16)]| nodes.iter().map(|(host, port)| Endpoint::tcp(host.as_str(), *port)).collect();
+    let password = |secret: &Option<Secret>| secret.as_ref().map(|password| password.expose().to_owned());
+    let location = match &redis.address {
+        Address::Memory { name: None } => return Ok(MemoryStore::private(env.clone())),
+        Address::Memory { name: Some(name) } => return Ok(MemoryStore::named(name, &redis.key_prefix, env.clone())),
+        Address::Single { host, port } => Location::Server(Endpoint::tcp(host.as_str(), *port)),
+        Address::Socket { path } => Location::Server(Endpoint::Unix { path: path.clone() }),
+        Address::Sentinel { master_name, nodes, username, password: secret } => Location::Sentinel {
+            master_name: master_name.clone(),
+            nodes: endpoints(nodes),
+            username: username.clone(),
+            password: password(secret),
+        },
+        Address::Cluster { nodes, read_from_replicas, enable_ready_check } => {
+            Location::Cluster { nodes: endpoints(nodes), read_from_replicas: *read_from_replicas, enable_ready_check: *enable_ready_check }
+        }
+    };
+    let store = RedisStoreConfig {
+        location,
+        username: redis.username.clone(),
+        password: password(&redis.password),
+        db: redis.db,
+        tls: redis.tls.as_ref().map(|tls| TlsOptions {
+            ca: tls.ca.clone(),
+            cert: tls.cert.clone(),
+            key: password(&tls.key),
+            server_name: tls.server_name.clone(),
+            reject_unauthorized: tls.reject_unauthorized,
+        }),
+        key_prefix: redis.key_prefix.clone(),
+        dead_letter_pattern: config.dead_letter_queue.key_pattern.clone(),
+        connect_timeout: Duration::from_millis(redis.connect_timeout_ms),
+        command_timeout: Duration::from_millis(redis.command_timeout_ms),
+        pool_size: config.performance.connection_pool_size,
+        pipeline_size: config.performance.pipeline_size,
+        durability: config.durability.as_ref().map(|durability| Durability {
+            wait_replicas: durability.wait_replicas,
+            fsync: durability.fsync,
+            wait_timeout: Duration::from_millis(durability.wait_timeout_ms),
+        }),
+    };
+    let store = RedisStore::new(store, env.clone())?;
+    Ok(store)
+}
+
+/// Events that this bus published and that are gone.
+fn published_loss(loss: &Loss) -> Lifecycle {
+    let about = json!({
+        "eventType": &*loss.partition.event_type, "partition": loss.partition.index, "published": loss.events,
+        "lastSeen": loss.last.map(|id| id.to_string()),
+    });
+    Lifecycle(Kind::DataLoss, about)
 }
 
 impl Bus {
-    /// A bus that is not connected yet. `ERR_DISABLED` for what this version cannot do.
+    /// A bus that is not connected yet. `ERR_INVALID_CONFIG` where a certificate or key cannot be used.
     pub fn new(config: BusConfig, host: Arc<dyn Host>, env: Env) -> Result<Arc<Self>> {
         let store = open_store(&config, &env)?;
         Ok(Self::with_store(config, store, host, env))
@@ -144,6 +172,7 @@ impl Bus {
                         tell(Command::Reconnected);
                     }
                     StoreEvent::TopologyChanged => tell(Command::TopologyChanged),
+                    StoreEvent::DataLoss(losses) => host.lifecycle(losses.iter().map(published_loss).collect()),
                     StoreEvent::Transient(event) => {
                         if let Some(consumer) = &*lock(&consumer) {
                             consumer.cast(event);

@@ -1,7 +1,7 @@
 //! Faults of real servers: lost groups, flushed data, servers that stop, hang or come back empty.
 
 use std::collections::HashSet;
-use std::sync::{Arc, Mutex};
+
 use std::time::Duration;
 
 use ossa::engine::consume::Verdict;
@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use crate::support::events::partition;
-use crate::support::harness::{TestBus, data, failed, ms};
+use crate::support::harness::{TestBus, data, failed, handle_all, ms};
 use crate::support::redis_store::{KEY_PREFIX, config};
 use crate::support::server::{Server, programs};
 use crate::support::wait::until;
@@ -21,22 +21,11 @@ use crate::support::wait::until;
 async fn bus_with(server: &Server, settings: Value) -> TestBus {
     let mut redis = config(server);
     redis.command_timeout = Duration::from_secs(2);
-    TestBus::connect(RedisStore::new(redis, Env::system()), Env::system(), settings).await
+    TestBus::connect(RedisStore::new(redis, Env::system()).expect("the configuration is right"), Env::system(), settings).await
 }
 
 async fn bus(server: &Server) -> TestBus {
     bus_with(server, json!({})).await
-}
-
-/// Acknowledges all; answers what was seen.
-fn handle_all(bus: &TestBus) -> Arc<Mutex<HashSet<String>>> {
-    let seen: Arc<Mutex<HashSet<String>>> = Arc::default();
-    let seeing = seen.clone();
-    bus.handle(move |delivery| {
-        seeing.lock().unwrap().insert(data(delivery).to_owned());
-        (ms(0), Verdict::Done)
-    });
-    seen
 }
 
 fn stream(event_type: &str) -> String {

@@ -192,7 +192,10 @@ pub async fn transient_events_reach_all_who_hear_their_bucket_now(world: &World)
     })
     .await;
     assert_eq!(*of_a.lock().expect("no panic"), both);
-    assert_eq!(of_b.lock().expect("no panic")[..3], both);
+    // Events of one bucket keep their order; among buckets there is none.
+    let of_b = of_b.lock().expect("no panic");
+    assert_eq!(of_b.iter().filter(|event| event.event_type != far.event_type).cloned().collect::<Vec<_>>(), both);
+    assert!(of_b.contains(&transient(&far, 4)));
     assert_eq!(*of_c.lock().expect("no panic"), [transient(&far, 4)]);
 }
 

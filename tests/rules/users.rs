@@ -10,7 +10,8 @@ use crate::support::world::World;
 
 pub async fn an_open_store_is_connected(world: &World) {
     let status = world.store.status().await;
-    assert!(status.connected && !status.cluster);
+    assert!(status.connected);
+    assert_eq!(status.cluster, world.is_cluster());
     assert!((0.0..=100.0).contains(&status.utilization));
 }
 

@@ -1,7 +1,8 @@
 //! A bus with handlers that a test plays.
 
-use std::sync::Arc;
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use ossa::engine::bus::Bus;
@@ -218,4 +219,15 @@ impl TestBus {
     pub async fn disconnect(&self, drain: Duration) {
         self.bus.disconnect(drain).await;
     }
+}
+
+/// Acknowledges all; answers what was seen.
+pub fn handle_all(bus: &TestBus) -> Arc<Mutex<HashSet<String>>> {
+    let seen: Arc<Mutex<HashSet<String>>> = Arc::default();
+    let seeing = seen.clone();
+    bus.handle(move |delivery| {
+        seeing.lock().expect("no panic under the lock").insert(data(delivery).to_owned());
+        (ms(0), Verdict::Done)
+    });
+    seen
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use ossa::engine::env::Env;
 use ossa::engine::store::redis::keys::Keys;
-use ossa::engine::store::redis::{RedisStore, RedisStoreConfig};
+use ossa::engine::store::redis::{Endpoint, Location, RedisStore, RedisStoreConfig};
 use ossa::engine::store::{Partition, Store};
 
 use super::server::Server;
@@ -23,17 +23,18 @@ pub fn config(server: &Server) -> RedisStoreConfig {
 /// How to reach what answers on that loopback port.
 pub fn config_at(port: u16) -> RedisStoreConfig {
     RedisStoreConfig {
-        host: "127.0.0.1".into(),
-        port,
+        location: Location::Server(Endpoint::tcp("127.0.0.1", port)),
         username: None,
         password: None,
         db: 0,
+        tls: None,
         key_prefix: KEY_PREFIX.into(),
         dead_letter_pattern: None,
         connect_timeout: Duration::from_secs(5),
         command_timeout: Duration::from_secs(5),
         pool_size: 4,
         pipeline_size: 100,
+        durability: None,
     }
 }
 
@@ -56,7 +57,7 @@ impl Backend for Redis {
     }
 
     fn closed_user(&self) -> Arc<dyn Store> {
-        RedisStore::new(config(&self.0), Env::system())
+        RedisStore::new(config(&self.0), Env::system()).expect("the configuration is right")
     }
 
     async fn add_foreign(&self, at: &Partition, fields: &[(&str, &[u8])]) {

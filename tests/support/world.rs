@@ -18,6 +18,11 @@ pub trait Backend: Send + Sync {
 
     /// Adds an entry that this bus did not write.
     async fn add_foreign(&self, at: &Partition, fields: &[(&str, &[u8])]);
+
+    /// Whether it is a Redis Cluster.
+    fn is_cluster(&self) -> bool {
+        false
+    }
 }
 
 /// What a rule is tested in.
@@ -47,6 +52,11 @@ impl World {
     /// Adds an entry that this bus did not write.
     pub async fn add_foreign(&self, at: &Partition, fields: &[(&str, &[u8])]) {
         self.backend.add_foreign(at, fields).await;
+    }
+
+    /// Whether it is a Redis Cluster.
+    pub fn is_cluster(&self) -> bool {
+        self.backend.is_cluster()
     }
 }
 

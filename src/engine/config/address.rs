@@ -10,8 +10,8 @@ use super::host;
 use super::reader::Section;
 use super::secret::Secret;
 use super::tls::{Choice, Tls};
-use super::url::{self, PORT_DEFAULT, Problem, Url};
-use crate::engine::error::{Code, Error, Result};
+use super::url::{self, At, PORT_DEFAULT, Url};
+use crate::engine::error::{Error, Result};
 
 const SENTINEL_PORT_DEFAULT: u16 = 26_379;
 const NODES_MAX: usize = 1_000;
@@ -30,6 +30,11 @@ pub enum Address {
         host: String,
         /// TCP port.
         port: u16,
+    },
+    /// One Redis server, by its Unix socket.
+    Socket {
+        /// Absolute path.
+        path: String,
     },
     /// Redis Cluster.
     Cluster {
@@ -68,6 +73,9 @@ impl Address {
             Self::Single { host, port } => {
                 out.insert("host".to_owned(), json!(host));
                 out.insert("port".to_owned(), json!(port));
+            }
+            Self::Socket { path } => {
+                out.insert("url".to_owned(), json!(format!("redis+unix://{}", url::encoded(path))));
             }
             Self::Cluster { nodes, read_from_replicas, enable_ready_check } => {
                 let options = json!({ "enableReadyCheck": enable_ready_check, "readFromReplicas": read_from_replicas });
@@ -120,7 +128,8 @@ impl<'a> Located<'a> {
             let url = read_url(&found)?;
             let address = match &url {
                 Url::Memory(name) => Address::Memory { name: name.clone() },
-                Url::Redis { host, port, .. } => Address::Single { host: host.clone(), port: *port },
+                Url::Redis { at: At::Tcp { host, port }, .. } => Address::Single { host: host.clone(), port: *port },
+                Url::Redis { at: At::Unix { path }, .. } => Address::Socket { path: path.clone() },
             };
             return Ok(Self { address, url: Some((url, found)), redis_options: None });
         }
@@ -193,10 +202,7 @@ impl<'a> Located<'a> {
 fn read_url(found: &Found<'_>) -> Result<Url> {
     let text = found.secret("a URL")?;
     let text = if found.is_argument() { text.expose() } else { text.expose().trim() };
-    url::parse(text).map_err(|problem| match problem {
-        Problem::Invalid(problem) => found.error(problem),
-        Problem::Unsupported(problem) => Error { code: Code::Disabled, ..found.error(problem) },
-    })
+    url::parse(text).map_err(|problem| found.error(problem))
 }
 
 fn read_host(found: &Found<'_>) -> Result<String> {

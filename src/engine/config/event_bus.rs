@@ -6,7 +6,7 @@ use super::bounds;
 use super::defaults::{Defaults, number};
 use super::env;
 use super::reader::{Environment, Section};
-use super::redis::{RedisConfig, disabled, read_prefix};
+use super::redis::{RedisConfig, read_prefix};
 use crate::engine::error::{Error, Result};
 use crate::engine::name::check_group;
 
@@ -141,22 +141,11 @@ impl BusConfig {
             defaults: Defaults::read(section)?,
             dead_letter_queue: DeadLetterQueue::read(section, &redis.key_prefix)?,
             limits: Limits::read(section)?,
-            durability: Durability::read(section)?,
+            durability: Durability::read(section, redis.address.is_memory())?,
             service_name: read_service_name(section)?,
             logger: read_logger(section)?,
             redis,
         })
-    }
-
-    /// The first part of this configuration that is valid but not in this version, as `ERR_DISABLED` with its path.
-    pub fn unsupported(&self) -> Option<Error> {
-        self.unsupported_in("")
-    }
-
-    /// The same with `prefix` (`eventBus.`) before the path.
-    pub(super) fn unsupported_in(&self, prefix: &str) -> Option<Error> {
-        let own = || self.durability.as_ref().map(|_| disabled(&format!("{prefix}durability"), "waiting for replicas or the disk"));
-        self.redis.unsupported(&format!("{prefix}redis")).or_else(own)
     }
 
     /// The complete configuration in the shape of `EventBusConfig`, and `serviceName`. Passwords stand in it in clear,
@@ -311,12 +300,15 @@ impl Limits {
 }
 
 impl Durability {
-    fn read(parent: &Section<'_>) -> Result<Option<Self>> {
+    fn read(parent: &Section<'_>, in_memory: bool) -> Result<Option<Self>> {
         let section = parent.child("durability", &["waitReplicas", "fsync", "waitTimeoutMs"])?;
         let wait_replicas = section.whole("waitReplicas", &bounds::REPLICAS, 0)?;
         let fsync = section.flag("fsync", false)?;
         let wait_timeout_ms = section.whole("waitTimeoutMs", &bounds::TIMEOUT, 1_000)?;
         if wait_replicas > 0 || fsync {
+            if in_memory {
+                return Err(Error::config(&parent.at("durability"), "has no meaning with memory://; leave it out"));
+            }
             return Ok(Some(Self { wait_replicas, fsync, wait_timeout_ms }));
         }
         match section.argument("waitTimeoutMs") {

@@ -2,9 +2,8 @@
 //!
 //! Pure: the environment comes in as a function. An unknown key, a wrong type or an impossible value is
 //! `ERR_INVALID_CONFIG` with the path of its key (`details.path`), the environment variable it came from
-//! (`details.env`) and, for a misspelt key, the right one (`details.suggestion`). What is valid but not in this
-//! version is accepted here and named by [`BusConfig::unsupported`], for whoever is about to use it. Two given values
-//! that contradict each other are refused; a default yields to a given value instead. No secret is in any error.
+//! (`details.env`) and, for a misspelt key, the right one (`details.suggestion`). Two given values that contradict each
+//! other are refused; a default yields to a given value instead. No secret is in any error.
 //!
 //! Reading order: `secret`, `bounds`, `suggest`, `env`; `found` and `reader` (values and objects); `host`, `url`,
 //! `tls`, `address`, `credentials`, `redis`; `defaults`, `event_bus`; `registry`; `projects`, `orchestration`,

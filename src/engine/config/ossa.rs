@@ -9,7 +9,7 @@ use super::orchestration::Orchestration;
 use super::projects::CrossProject;
 use super::reader::{Environment, Section};
 use super::telemetry::MonitoringConfig;
-use crate::engine::error::{Error, Result};
+use crate::engine::error::Result;
 
 const KEYS: [&str; 5] = ["eventBus", "serviceRegistry", "crossProject", "orchestration", "monitoring"];
 const MISPLACED: [(&str, &str); 12] = [
@@ -81,11 +81,6 @@ impl OssaConfig {
             monitoring: MonitoringConfig::read(&section, event_bus.service_name.as_deref())?,
             event_bus,
         })
-    }
-
-    /// As [`BusConfig::unsupported`], with `eventBus.` before the path.
-    pub fn unsupported(&self) -> Option<Error> {
-        self.event_bus.unsupported_in("eventBus.")
     }
 
     /// The complete configuration in the shape of `OSSAEventBusConfig`; its `eventBus` is what

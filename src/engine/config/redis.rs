@@ -11,7 +11,7 @@ use super::reader::{Key, Section};
 use super::secret::Secret;
 use super::tls::Tls;
 use super::url::Url;
-use crate::engine::error::{Code, Error, Result};
+use crate::engine::error::{Error, Result};
 
 const KEYS: [&str; 12] = [
     "url",
@@ -72,7 +72,13 @@ impl RedisConfig {
             command_timeout_ms: section.whole("commandTimeoutMs", &TIMEOUT, 5_000)?,
             address: located.address,
         };
-        if matches!(config.address, Address::Memory { .. }) { config.in_memory(&section) } else { Ok(config) }
+        match config.address {
+            Address::Memory { .. } => config.in_memory(&section),
+            Address::Socket { .. } if config.tls.is_some() => {
+                Err(Error::config(&section.at("tls"), "has no meaning with a Unix socket: nothing of it leaves the machine"))
+            }
+            _ => Ok(config),
+        }
     }
 
     /// The embedded bus has no database, credentials or encryption: the environment's do not concern it, and those
@@ -90,19 +96,6 @@ impl RedisConfig {
             }
         }
         Ok(Self { username: None, password: None, db: 0, tls: None, ..self })
-    }
-
-    /// `ERR_DISABLED` at what this version cannot do yet. `path` is that of `redis`.
-    pub fn unsupported(&self, path: &str) -> Option<Error> {
-        let (key, what) = match self.address {
-            Address::Cluster { .. } => ("cluster", "Redis Cluster"),
-            Address::Sentinel { .. } => ("sentinel", "Redis Sentinel"),
-            Address::Memory { .. } | Address::Single { .. } => {
-                self.tls.as_ref()?;
-                ("tls", "TLS (tls or rediss://)")
-            }
-        };
-        Some(disabled(&format!("{path}.{key}"), what))
     }
 
     /// The resolved form, passwords in clear: for [`from_resolved`](super::BusConfig::from_resolved) only.
@@ -124,11 +117,6 @@ impl RedisConfig {
         out.insert("commandTimeoutMs".to_owned(), json!(self.command_timeout_ms));
         Value::Object(out)
     }
-}
-
-/// `ERR_DISABLED` for a key that is valid, but not in this version.
-pub(super) fn disabled(path: &str, what: &str) -> Error {
-    Error::new(Code::Disabled, format!("{path}: {what} is not in this version; leave it out")).with("path", path)
 }
 
 /// What keys in Redis begin with.

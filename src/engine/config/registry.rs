@@ -6,7 +6,7 @@ use super::bounds;
 use super::env;
 use super::reader::{Environment, Section};
 use super::redis::RedisConfig;
-use crate::engine::error::{Error, Result};
+use crate::engine::error::Result;
 
 const KEYS: [&str; 3] = ["redis", "healthCheck", "serviceTtlSeconds"];
 const MISPLACED: [(&str, &str); 5] = [
@@ -63,11 +63,6 @@ impl RegistryConfig {
     /// `ERR_INVALID_CONFIG` with the path of the key.
     pub fn from_resolved(resolved: &Value) -> Result<Self> {
         Self::resolve(resolved, &env::none)
-    }
-
-    /// As [`BusConfig::unsupported`](super::BusConfig::unsupported).
-    pub fn unsupported(&self) -> Option<Error> {
-        self.redis.unsupported("redis")
     }
 
     /// The complete configuration in the shape of `ServiceRegistryConfig`, passwords in clear.

@@ -7,7 +7,10 @@ use super::secret::Secret;
 
 /// Port of Redis where none is given.
 pub(super) const PORT_DEFAULT: u16 = 6379;
-const FORMS: &str = "redis://[user[:password]@]host[:port][/db], rediss://… for TLS, memory:// or memory://name";
+const FORMS: &str = "redis://[user[:password]@]host[:port][/db], rediss://… for TLS, redis+unix://[user[:password]@]/path[?db=n] for a \
+                     Unix socket, memory:// or memory://name";
+/// Longest path of a Unix socket, bytes: what systems allow, the closing zero included, is 104 or 108.
+const SOCKET_PATH_MAX: usize = 107;
 
 /// What a URL says.
 #[derive(Debug, PartialEq)]
@@ -15,20 +18,21 @@ pub(super) enum Url {
     /// The embedded bus; with a name, one that the process shares.
     Memory(Option<String>),
     /// One Redis server.
-    Redis { host: String, port: u16, username: Option<String>, password: Option<Secret>, db: Option<u32>, tls: bool },
+    Redis { at: At, username: Option<String>, password: Option<Secret>, db: Option<u32>, tls: bool },
 }
 
-/// Why a URL cannot be used.
-#[derive(Debug, PartialEq)]
-pub(super) enum Problem {
-    /// What would be right.
-    Invalid(String),
-    /// Right, but not in this version.
-    Unsupported(&'static str),
+/// Where a server listens.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum At {
+    Tcp { host: String, port: u16 },
+    Unix { path: String },
 }
+
+/// What would be right.
+type Problem = String;
 
 fn invalid<T>(problem: impl Into<String>) -> Result<T, Problem> {
-    Err(Problem::Invalid(problem.into()))
+    Err(problem.into())
 }
 
 /// Reads `text`.
@@ -40,7 +44,7 @@ pub(super) fn parse(text: &str) -> Result<Url, Problem> {
         "redis" => server(rest, false),
         "rediss" => server(rest, true),
         "memory" => memory(rest),
-        "unix" | "redis+unix" | "redis+socket" => Err(Problem::Unsupported("Unix sockets are not in this version; use redis://host:port")),
+        "redis+unix" | "unix" => socket(rest),
         other if other.len() <= 16 && other.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'-' | b'.')) => {
             invalid(format!("the scheme '{other}://' is not known; it must be {FORMS}"))
         }
@@ -58,6 +62,34 @@ fn memory(name: &str) -> Result<Url, Problem> {
     Ok(Url::Memory(Some(name.to_owned())))
 }
 
+fn socket(rest: &str) -> Result<Url, Problem> {
+    let (rest, query) = rest.split_once('?').map_or((rest, None), |(rest, query)| (rest, Some(query)));
+    let (credentials, path) = match rest.rsplit_once('@') {
+        Some((credentials, path)) => (Some(credentials), path),
+        None => (None, rest),
+    };
+    let path = decoded(path)?.filter(|path| path.starts_with('/')).unwrap_or_default();
+    if path.len() < 2 || path.len() > SOCKET_PATH_MAX || path.contains('\0') {
+        return invalid(format!("after redis+unix:// comes the absolute path of a socket, of at most {SOCKET_PATH_MAX} bytes"));
+    }
+    let (username, password) = read_credentials(credentials)?;
+    let db = match query.map(|query| query.strip_prefix("db=")) {
+        None => None,
+        Some(digits) => Some(read_db(digits.unwrap_or_default(), "after the path may come ?db= and the database")?),
+    };
+    Ok(Url::Redis { at: At::Unix { path }, username, password, db, tls: false })
+}
+
+fn read_credentials(text: Option<&str>) -> Result<(Option<String>, Option<Secret>), Problem> {
+    let Some((username, password)) = text.map(|text| text.split_once(':').unwrap_or((text, ""))) else { return Ok((None, None)) };
+    Ok((decoded(username)?, decoded(password)?.map(Secret::new)))
+}
+
+fn read_db(digits: &str, place: &str) -> Result<u32, Problem> {
+    let db = number(digits).filter(|db| DB.holds(f64::from(*db)));
+    db.ok_or_else(|| format!("{place}, {DB}, and nothing else"))
+}
+
 fn server(rest: &str, tls: bool) -> Result<Url, Problem> {
     if rest.contains(['?', '#']) {
         return invalid("has a '?' or '#': settings are keys beside the URL, and in a password they are written %3F and %23");
@@ -70,20 +102,13 @@ fn server(rest: &str, tls: bool) -> Result<Url, Problem> {
         Some((credentials, address)) => (Some(credentials), address),
         None => (None, authority),
     };
-    let (username, password) = match credentials.map(|text| text.split_once(':').unwrap_or((text, ""))) {
-        Some((username, password)) => (decoded(username)?, decoded(password)?),
-        None => (None, None),
-    };
+    let (username, password) = read_credentials(credentials)?;
     let (host, port) = split_port(address)?;
     let db = match path {
         "" => None,
-        digits => Some(
-            number(digits)
-                .filter(|db| DB.holds(f64::from(*db)))
-                .ok_or_else(|| Problem::Invalid(format!("after the host and '/' comes the database, {DB}, and nothing else")))?,
-        ),
+        digits => Some(read_db(digits, "after the host and '/' comes the database")?),
     };
-    Ok(Url::Redis { host, port, username, password: password.map(Secret::new), db, tls })
+    Ok(Url::Redis { at: At::Tcp { host, port }, username, password, db, tls })
 }
 
 fn split_port(address: &str) -> Result<(String, u16), Problem> {
@@ -107,7 +132,7 @@ fn split_port(address: &str) -> Result<(String, u16), Problem> {
         Some(digits) => number(digits)
             .and_then(|port| u16::try_from(port).ok())
             .filter(|port| *port != 0)
-            .ok_or_else(|| Problem::Invalid(format!("the port must be {PORT}; an IPv6 address is written in brackets")))?,
+            .ok_or_else(|| format!("the port must be {PORT}; an IPv6 address is written in brackets"))?,
     };
     Ok((host.to_owned(), port))
 }
@@ -137,6 +162,11 @@ fn decoded(text: &str) -> Result<Option<String>, Problem> {
     }
 }
 
+/// `path` as it stands in a URL that [`parse`] reads.
+pub(super) fn encoded(path: &str) -> String {
+    path.replace('%', "%25").replace('?', "%3F").replace('@', "%40")
+}
+
 fn hex(digit: u8) -> Option<u8> {
     char::from(digit).to_digit(16).and_then(|value| u8::try_from(value).ok())
 }
@@ -146,7 +176,7 @@ mod tests {
     use super::*;
 
     fn redis(host: &str, port: u16) -> Url {
-        Url::Redis { host: host.into(), port, username: None, password: None, db: None, tls: false }
+        Url::Redis { at: At::Tcp { host: host.into(), port }, username: None, password: None, db: None, tls: false }
     }
 
     #[test]
@@ -159,14 +189,18 @@ mod tests {
         assert_eq!(
             parse("rediss://us%2Fer:p%40%C3%BC:s@h.example:1/15"),
             Ok(Url::Redis {
-                host: "h.example".into(),
-                port: 1,
+                at: At::Tcp { host: "h.example".into(), port: 1 },
                 username: Some("us/er".into()),
                 password: Some(Secret::new("p@ü:s")),
                 db: Some(15),
                 tls: true
             })
         );
+        let socket = |path: &str, db| Url::Redis { at: At::Unix { path: path.into() }, username: None, password: None, db, tls: false };
+        assert_eq!(parse("redis+unix:///run/redis%20x.sock"), Ok(socket("/run/redis x.sock", None)));
+        assert_eq!(parse("unix:///r?db=3"), Ok(socket("/r", Some(3))));
+        let with_user = parse("redis+unix://u:p%40@/r");
+        assert!(matches!(with_user, Ok(Url::Redis { username: Some(u), password: Some(p), .. }) if u == "u" && p.expose() == "p@"));
         assert_eq!(parse("memory://"), Ok(Url::Memory(None)));
         assert_eq!(parse("memory://tests-1"), Ok(Url::Memory(Some("tests-1".into()))));
         assert!(matches!(parse("redis://:p@ss@h"), Ok(Url::Redis { password: Some(p), .. }) if p.expose() == "p@ss"));
@@ -205,11 +239,17 @@ mod tests {
             "redis://:hunter2@[::1]6379",
             "redis://:hunter2@::1",
             "memory://hunter2@x",
+            "redis+unix://hunter2",
+            "redis+unix://:hunter2@",
+            "redis+unix://:hunter2@/",
+            "redis+unix://:hunter2@sock",
+            "redis+unix://:hunter2@/s?db=x",
+            "redis+unix://:hunter2@/s?hunter2",
+            "unix://:hunter2%@/s",
             "memory://a/b",
         ] {
-            let Err(Problem::Invalid(problem)) = parse(text) else { panic!("{text} was accepted") };
+            let Err(problem) = parse(text) else { panic!("{text} was accepted") };
             assert!(!problem.contains("hunter2"), "{text}: {problem}");
         }
-        assert!(matches!(parse("redis+unix:///tmp/hunter2.sock"), Err(Problem::Unsupported(_))));
     }
 }

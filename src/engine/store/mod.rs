@@ -532,6 +532,20 @@ pub enum StoreEvent {
     TopologyChanged,
     /// An event for the subscribers of this moment, see [`Store::hear`].
     Transient(Arc<Transient>),
+    /// Events that this bus was told are stored are gone: the server was emptied, or another took its place before it had
+    /// them. Whether they were handled before is not known.
+    DataLoss(Vec<Loss>),
+}
+
+/// Events of one partition that are gone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Loss {
+    /// Where they were.
+    pub partition: Partition,
+    /// How many; of more than a few hundred batches the last ones.
+    pub events: u64,
+    /// The place of the last one, where it is known.
+    pub last: Option<EntryId>,
 }
 
 /// The store's health.

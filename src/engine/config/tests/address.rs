@@ -113,11 +113,23 @@ fn encryption_is_asked_for_by_scheme_or_key() {
 }
 
 #[test]
-fn a_unix_socket_is_for_later() {
+fn a_unix_socket_has_a_path_and_no_encryption() {
     for url in ["redis+unix:///run/redis.sock", "unix:///run/redis.sock"] {
-        let error = bus(&at("redis.url", json!(url)), &[]).unwrap_err();
-        assert_eq!((error.code, &error.details["path"]), (Code::Disabled, &json!("redis.url")));
+        assert_eq!(redis(&json!({ "url": url }), &[]).address, Address::Socket { path: "/run/redis.sock".into() });
     }
+    let config = redis(&json!({ "url": "redis+unix://u:p@/a%3Fb%25?db=2" }), &[]);
+    assert_eq!((config.username.as_deref(), config.db), (Some("u"), 2));
+    let resolved = BusConfig::from_resolved(&bus(&at("redis.url", json!("redis+unix:///a%3Fb%25%40")), &[]).unwrap().to_json()).unwrap();
+    assert_eq!(resolved.redis.address, Address::Socket { path: "/a?b%@".into() });
+    let error = bus(&json!({ "redis": { "url": "redis+unix:///r", "tls": true } }), &[]).unwrap_err();
+    assert_eq!((error.code, &error.details["path"]), (Code::InvalidConfig, &json!("redis.tls")));
+}
+
+#[test]
+fn nothing_is_as_durable_as_asked_in_memory() {
+    let error = bus(&json!({ "redis": { "url": "memory://" }, "durability": { "waitReplicas": 1 } }), &[]).unwrap_err();
+    assert_eq!((error.code, &error.details["path"]), (Code::InvalidConfig, &json!("durability")));
+    assert!(bus(&json!({ "redis": { "url": "memory://" }, "durability": { "waitReplicas": 0 } }), &[]).unwrap().durability.is_none());
 }
 
 #[test]

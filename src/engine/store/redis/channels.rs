@@ -10,11 +10,15 @@ use redis::aio::PubSubSink;
 use tokio::sync::watch;
 
 use super::super::{Bucket, StoreEvent, Transient};
-use super::{Shared, reply};
+use super::nodes::Node;
+use super::{Shared, hash_slot, reply};
 use crate::engine::error::{Error, Result};
 
 /// First and longest pause between attempts to connect.
 const RECONNECT: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
+
+/// Time between signs of life that are asked for.
+const PING_EVERY: Duration = Duration::from_secs(5);
 
 /// Which buckets are wanted, and what came of that.
 #[derive(Default)]
@@ -40,13 +44,13 @@ impl Shared {
         self.channels.wanted.send_replace(buckets.clone());
         if !self.link.is_connected() {
             // It is heard when the server is back: nobody has to wait for that.
-            return Err(self.link.target.unreachable("the connection is lost"));
+            return Err(self.link.unreachable("the connection is lost"));
         }
         let mut heard = self.channels.heard.subscribe();
         let done = heard.wait_for(|heard| heard.refused.is_some() || buckets.is_subset(&heard.buckets));
-        match tokio::time::timeout(self.link.target.command_timeout, done).await {
+        match tokio::time::timeout(self.link.settings.command_timeout, done).await {
             Ok(Ok(heard)) => heard.refused.clone().map_or(Ok(()), Err),
-            _ => Err(self.link.target.unreachable("no answer in time")),
+            _ => Err(self.link.unreachable("no answer in time")),
         }
     }
 
@@ -82,22 +86,28 @@ impl Shared {
 
     /// Until the connection ends; answers whether there was one.
     async fn listen_once(&self) -> bool {
-        let Ok(client) = self.link.target.client() else { return false };
-        let connecting = tokio::time::timeout(self.link.target.connect_timeout, client.get_async_pubsub());
-        let Ok(Ok(connection)) = connecting.await else { return false };
+        // In a cluster each node hears what is said at any other: one that keeps its place will do.
+        let slot = hash_slot::of_key(self.keys.global("changes").as_bytes());
+        let Ok(node) = self.link.nodes.owner(slot).await else { return false };
+        let Ok(connection) = self.link.subscriber(&node).await else { return false };
         let (mut sink, mut announcements) = connection.split();
-        if sink.subscribe(self.keys.global("changes")).await.is_err() {
+        let subscribing = tokio::time::timeout(self.link.settings.command_timeout, sink.subscribe(self.keys.global("changes")));
+        if !matches!(subscribing.await, Ok(Ok(()))) {
             return false;
         }
+        let mut watchdog = tokio::time::interval(PING_EVERY);
+        watchdog.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         // What was said before is made up for by looking.
         self.news(None).await;
         let mut wanted = self.channels.wanted.subscribe();
         let mut listening = BTreeSet::new();
         let mut asked = true;
         loop {
+            // Also what was wanted while something else was done.
+            asked |= wanted.has_changed().unwrap_or(false);
             let wish = wanted.borrow_and_update().clone();
             if std::mem::take(&mut asked) && wish != listening {
-                match self.change(&mut sink, &listening, &wish).await {
+                match self.change(&node, &mut sink, &listening, &wish).await {
                     Ok(()) => {
                         listening.clone_from(&wish);
                         self.channels.heard.send_replace(Heard { buckets: wish, refused: None });
@@ -116,18 +126,27 @@ impl Shared {
                     Ok(()) => asked = true,
                     Err(_) => return true,
                 },
+                // A server that is gone without a word is silent, as one that has nothing to say.
+                _ = watchdog.tick() => {
+                    let ping = tokio::time::timeout(self.link.settings.command_timeout, sink.ping::<redis::Value>());
+                    if !matches!(ping.await, Ok(Ok(_))) {
+                        return true;
+                    }
+                },
+                () = self.link.nodes.left(slot, &node) => return true,
             }
         }
     }
 
-    async fn change(&self, sink: &mut PubSubSink, from: &BTreeSet<Bucket>, to: &BTreeSet<Bucket>) -> Result<()> {
+    async fn change(&self, node: &Node, sink: &mut PubSubSink, from: &BTreeSet<Bucket>, to: &BTreeSet<Bucket>) -> Result<()> {
+        let explain = |error| self.link.target(node).explain(&error);
         let names = |buckets: &mut dyn Iterator<Item = &Bucket>| buckets.map(|bucket| self.keys.transient(*bucket)).collect::<Vec<_>>();
         let (more, less) = (names(&mut to.difference(from)), names(&mut from.difference(to)));
         if !more.is_empty() {
-            sink.subscribe(&more).await.map_err(|error| self.link.target.explain(&error))?;
+            sink.subscribe(&more).await.map_err(explain)?;
         }
         if !less.is_empty() {
-            sink.unsubscribe(&less).await.map_err(|error| self.link.target.explain(&error))?;
+            sink.unsubscribe(&less).await.map_err(explain)?;
         }
         Ok(())
     }

@@ -1,106 +1,172 @@
-//! Connections to one server: made with deadlines, replaced when they fail, counted.
+//! One connection to one server: made with deadlines, who we are said, what its errors mean.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Cmd, ErrorKind, Pipeline, ProtocolVersion, RedisError, ServerError, Value};
-use tokio::sync::{Mutex, watch};
+use redis::aio::{MultiplexedConnection, PubSub};
+use redis::{AsyncConnectionConfig, Cmd, ErrorKind, ProtocolVersion, RedisConnectionInfo, RedisError, Value};
 
-use super::super::StoreEvent;
-use super::scripts;
-use super::wire::Wire;
-use crate::engine::env::lock;
+use super::endpoint::{Duplex, Endpoint, dial};
+use super::failure::server_error;
+use super::reply;
+use super::tls::Tls;
 use crate::engine::error::{Code, Error, Result};
 
 /// Oldest server whose stream commands the scripts rely on.
 const SERVER_MIN: (u32, u32) = (7, 0);
 
-/// Where and how to connect.
+/// How to connect, wherever to.
 #[derive(Clone)]
-pub struct Target {
-    /// Host name or address.
-    pub host: String,
-    /// TCP port.
-    pub port: u16,
+pub struct Settings {
     /// ACL user.
     pub username: Option<String>,
     /// Its password; never shown.
     pub password: Option<String>,
     /// Database number.
     pub db: u32,
+    /// Encryption.
+    pub tls: Option<Tls>,
     /// Longest time to connect.
     pub connect_timeout: Duration,
     /// Longest time to wait for a reply.
     pub command_timeout: Duration,
 }
 
+/// What a server has to be for a connection to be of use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Whatever it is: in a cluster it says itself what it does not serve.
+    Any,
+    /// A master: whoever named it may have been late.
+    Master,
+    /// A replica of a cluster's master, to be read from.
+    Replica,
+}
+
+/// A server, and how to connect to it. Cheap to clone.
+#[derive(Clone)]
+pub struct Target {
+    /// Where it is.
+    pub node: Arc<Endpoint>,
+    /// How to connect.
+    pub settings: Arc<Settings>,
+}
+
 impl Target {
-    /// A client that is not connected yet.
-    pub fn client(&self) -> Result<redis::Client> {
-        let mut settings = redis::RedisConnectionInfo::default()
-            .set_db(i64::from(self.db))
+    fn info(&self) -> RedisConnectionInfo {
+        let mut info = RedisConnectionInfo::default()
+            .set_db(i64::from(self.settings.db))
             .set_protocol(ProtocolVersion::RESP2)
             .set_lib_name("ossa", env!("CARGO_PKG_VERSION"));
-        if let Some(username) = &self.username {
-            settings = settings.set_username(username);
+        if let Some(username) = &self.settings.username {
+            info = info.set_username(username);
         }
-        if let Some(password) = &self.password {
-            settings = settings.set_password(password);
+        if let Some(password) = &self.settings.password {
+            info = info.set_password(password);
         }
-        let info = redis::IntoConnectionInfo::into_connection_info((self.host.as_str(), self.port))
-            .map_err(|e| self.explain(&e))?
-            .set_redis_settings(settings)
-            .set_tcp_settings(redis::io::tcp::TcpSettings::default().set_nodelay(true));
-        redis::Client::open(info).map_err(|e| self.explain(&e))
+        info
+    }
+
+    /// Bytes to and from the server.
+    pub async fn dial(&self) -> Result<Box<dyn Duplex>> {
+        dial(&self.node, self.settings.tls.as_ref()).await.map_err(|why| self.unreachable(&why))
+    }
+
+    /// Does `connecting` within the time for it.
+    pub async fn in_time<T>(&self, connecting: impl Future<Output = Result<T>>) -> Result<T> {
+        let late = |_| {
+            let expected = if self.settings.tls.is_some() { "; does it expect TLS (rediss://, redis.tls)?" } else { "" };
+            Err(self.unreachable(&format!("no answer within connectTimeoutMs{expected}")))
+        };
+        tokio::time::timeout(self.settings.connect_timeout, connecting).await.unwrap_or_else(late)
     }
 
     /// A new connection whose replies are awaited for `reply_timeout`.
-    pub async fn connect(&self, reply_timeout: Duration) -> Result<Connection> {
-        let config =
-            AsyncConnectionConfig::new().set_connection_timeout(Some(self.connect_timeout)).set_response_timeout(Some(reply_timeout));
-        let client = self.client()?;
-        let made = client.get_multiplexed_async_connection_with_config(&config);
-        let mut inner = tokio::time::timeout(self.connect_timeout, made)
-            .await
-            .map_err(|_| self.unreachable("no answer within connectTimeoutMs"))?
-            .map_err(|e| self.explain(&e))?;
-        let info = match redis::cmd("CLIENT").arg("INFO").query_async(&mut inner).await {
-            Ok(info) => super::reply::text(info)?,
-            // Servers before 6.2 do not know it: that they are too old says more.
-            Err(error) => return Err(self.too_old(&mut inner).await.unwrap_or_else(|| self.explain(&error))),
-        };
-        let field = |name: &str| info.split(' ').find_map(|field| field.strip_prefix(name)).unwrap_or_default();
-        let id = field("id=").parse().map_err(|_| super::reply::unexpected("CLIENT INFO"))?;
-        let address = field("addr=").to_owned();
-        Ok(Connection { inner, id, address })
+    pub async fn connect(&self, reply_timeout: Duration, role: Role) -> Result<Connection> {
+        self.in_time(async {
+            let mut connection = self.open(reply_timeout).await?;
+            let info = match redis::cmd("CLIENT").arg("INFO").query_async(&mut connection.inner).await {
+                Ok(info) => reply::text(info)?,
+                // Servers before 6.2 do not know it: that they are too old says more.
+                Err(error) => return Err(self.too_old(&mut connection.inner).await.unwrap_or_else(|| self.explain(&error))),
+            };
+            let field = |name: &str| info.split(' ').find_map(|field| field.strip_prefix(name)).unwrap_or_default();
+            connection.id = field("id=").parse().map_err(|_| reply::unexpected("CLIENT INFO"))?;
+            field("addr=").clone_into(&mut connection.address);
+            match role {
+                Role::Any => {}
+                Role::Master => self.check_master(&mut connection.inner).await?,
+                Role::Replica => {
+                    redis::cmd("READONLY").exec_async(&mut connection.inner).await.map_err(|error| self.explain(&error))?;
+                }
+            }
+            Ok(connection)
+        })
+        .await
+    }
+
+    /// A new connection of which nothing is known; the time is up to the caller.
+    pub async fn open(&self, reply_timeout: Duration) -> Result<Connection> {
+        let stream = self.dial().await?;
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(self.settings.connect_timeout))
+            .set_response_timeout(Some(reply_timeout));
+        let made = MultiplexedConnection::new_with_config(&self.info(), stream, config).await;
+        let (inner, driver) = made.map_err(|error| self.first_reply(&error))?;
+        let driver = Arc::new(Driver(tokio::spawn(driver)));
+        Ok(Connection { inner, id: 0, address: String::new(), node: self.node.clone(), driver })
+    }
+
+    /// A new connection that hears what is announced.
+    pub async fn subscriber(&self) -> Result<PubSub> {
+        self.in_time(async { PubSub::new(&self.info(), self.dial().await?).await.map_err(|error| self.first_reply(&error)) }).await
+    }
+
+    async fn check_master(&self, connection: &mut MultiplexedConnection) -> Result<()> {
+        let role: Value = redis::cmd("ROLE").query_async(connection).await.map_err(|error| self.explain(&error))?;
+        match reply::list(role)?.into_iter().next().map(reply::text).transpose()?.as_deref() {
+            Some("master") => Ok(()),
+            _ => Err(self.unreachable("it is no master, as the Sentinels said")),
+        }
     }
 
     async fn too_old(&self, connection: &mut MultiplexedConnection) -> Option<Error> {
         let info = redis::cmd("INFO").arg("server").query_async(connection).await.ok()?;
-        self.unsupported(&super::reply::text(info).ok()?)
+        self.unsupported(&reply::text(info).ok()?)
     }
 
     /// `ERR_UNSUPPORTED_SERVER` where the answer to `INFO server` says so.
     pub fn unsupported(&self, info: &str) -> Option<Error> {
-        let version = info.lines().find_map(|line| line.strip_prefix("redis_version:")).unwrap_or("unknown").trim();
-        let mut parts = version.split('.').map(|part| part.parse::<u32>().unwrap_or(0));
-        if (parts.next().unwrap_or(0), parts.next().unwrap_or(0)) >= SERVER_MIN {
+        let version = version(info);
+        if parsed(version) >= SERVER_MIN {
             return None;
         }
-        let message = format!("the server at {}:{} is version {version}; 7.0 or newer is needed (Redis, or Valkey)", self.host, self.port);
+        let message = format!("the server at {} is version {version}; 7.0 or newer is needed (Redis, or Valkey)", self.node);
         Some(Error::new(Code::UnsupportedServer, message).with("version", version))
     }
 
     /// `ERR_CONNECTION` with the address.
     pub fn unreachable(&self, why: &str) -> Error {
-        Error::new(
-            Code::Connection,
-            format!("Redis at {}:{} cannot be reached: {why}. Is it running there, and reachable from here?", self.host, self.port),
-        )
-        .with("host", self.host.as_str())
-        .with("port", self.port)
+        let message = format!("Redis at {} cannot be reached: {why}. Is it running there, and reachable from here?", self.node);
+        let error = Error::new(Code::Connection, message);
+        match &*self.node {
+            Endpoint::Tcp { host, port } => error.with("host", host.as_str()).with("port", *port),
+            Endpoint::Unix { path } => error.with("socket", path.as_str()),
+        }
+    }
+
+    /// An error of the client while it says who we are: the other end may expect something else.
+    fn first_reply(&self, error: &RedisError) -> Error {
+        if self.settings.tls.is_some() && error.is_io_error() {
+            // A server says only now whether it takes our certificate.
+            return self.unreachable(&format!("{error}; if it asks for a certificate of clients, give redis.tls.cert and redis.tls.key"));
+        }
+        if self.settings.tls.is_none() && (error.is_connection_dropped() || error.kind() == ErrorKind::Parse || error.is_io_error()) {
+            return self.unreachable(
+                "it closed the connection, or does not speak the protocol of Redis; if it expects TLS, use rediss:// or redis.tls",
+            );
+        }
+        self.explain(error)
     }
 
     /// A client error in the words of this library.
@@ -113,7 +179,7 @@ impl Target {
                 &format!("{} {}", error.code().unwrap_or_default(), error.detail().unwrap_or_default()),
             ),
             ErrorKind::Parse => self.unreachable("what answers there does not speak the protocol of Redis"),
-            ErrorKind::UnexpectedReturnType => super::reply::unexpected("a command"),
+            ErrorKind::UnexpectedReturnType => reply::unexpected("a command"),
             // The kind alone: an address with credentials may stand in the text of the library's error.
             _ if error.is_timeout() => self.unreachable("no reply in time"),
             _ if error.is_connection_refusal() => self.unreachable("connection refused"),
@@ -123,73 +189,27 @@ impl Target {
     }
 
     fn refused(&self) -> Error {
-        Error::new(
-            Code::Auth,
-            format!("Redis at {}:{} refused the credentials; check redis.username and redis.password", self.host, self.port),
-        )
+        Error::new(Code::Auth, format!("Redis at {} refused the credentials; check redis.username and redis.password", self.node))
     }
 }
 
-/// An error reply of the server.
-pub fn server_error(code: &str, text: &str) -> Error {
-    let text = text.trim();
-    match code {
-        "NOAUTH" | "WRONGPASS" => Error::new(Code::Auth, "Redis refused the credentials; check redis.username and redis.password"),
-        "NOPERM" => Error::new(Code::Auth, format!("the Redis user lacks a permission that the bus needs: {text}")),
-        "OOM" => {
-            let mut error = Error::new(Code::Redis, format!("Redis has no memory left (maxmemory): {text}"));
-            error.retryable = true;
-            error
-        }
-        "READONLY" | "LOADING" | "MASTERDOWN" | "CLUSTERDOWN" | "TRYAGAIN" | "BUSY" | "MISCONF" | "NOREPLICAS" | "UNBLOCKED" => {
-            let mut error = Error::new(Code::Redis, format!("Redis cannot serve this now: {text}"));
-            error.retryable = true;
-            error
-        }
-        _ => Error::new(Code::Redis, format!("Redis answered: {text}")),
-    }
-    .with("reply", code)
+/// `redis_version` of the answer to `INFO server`.
+pub fn version(info: &str) -> &str {
+    info.lines().find_map(|line| line.strip_prefix("redis_version:")).unwrap_or("unknown").trim()
 }
 
-/// Whether the fate of a command that failed so is unknown: the connection is of no more use.
-pub fn is_lost(error: &RedisError) -> bool {
-    !matches!(
-        error.kind(),
-        ErrorKind::Server(_) | ErrorKind::Extension | ErrorKind::Client | ErrorKind::InvalidClientConfig | ErrorKind::AuthenticationFailed
-    )
+/// Its first two numbers; 0 where there is none.
+pub fn parsed(version: &str) -> (u32, u32) {
+    let mut parts = version.split('.').map(|part| part.parse::<u32>().unwrap_or(0));
+    (parts.next().unwrap_or(0), parts.next().unwrap_or(0))
 }
 
-/// What became of a transaction that failed.
-pub enum Failure {
-    /// Its fate is unknown.
-    Lost(Error),
-    /// It was not executed; the server, or the one that takes its place, will execute it later.
-    Later(Error),
-    /// It was not executed.
-    Refused(Error),
-}
+/// What moves the bytes of a connection; ends with the last clone of it.
+struct Driver(tokio::task::JoinHandle<()>);
 
-impl Failure {
-    /// Reads an error of the client.
-    pub fn of(error: RedisError, target: &Target) -> Self {
-        if is_lost(&error) {
-            return Self::Lost(target.explain(&error));
-        }
-        let explained = target.explain(&error);
-        // EXEC says only that a command was refused: the reason stands at the command.
-        match error.into_server_errors().as_deref().and_then(<[_]>::first) {
-            Some((_, reason)) => Self::said(reason),
-            None => Self::Refused(explained),
-        }
-    }
-
-    /// Reads an error reply.
-    pub fn said(error: &ServerError) -> Self {
-        let explained = super::reply::server_error(error);
-        match error.code() {
-            "LOADING" | "MASTERDOWN" | "READONLY" | "TRYAGAIN" | "CLUSTERDOWN" | "BUSY" | "NOREPLICAS" => Self::Later(explained),
-            _ => Self::Refused(explained),
-        }
+impl Drop for Driver {
+    fn drop(&mut self) {
+        self.0.abort();
     }
 }
 
@@ -202,6 +222,9 @@ pub struct Connection {
     pub id: i64,
     /// Our end of it, as the server sees it.
     address: String,
+    /// Its other end.
+    pub node: Arc<Endpoint>,
+    driver: Arc<Driver>,
 }
 
 impl Connection {
@@ -212,265 +235,9 @@ impl Connection {
         kill.arg("KILL").arg("ID").arg(self.id).arg("ADDR").arg(&self.address);
         kill
     }
-}
 
-/// Where news go.
-pub type Listener = Arc<dyn Fn(StoreEvent) + Send + Sync>;
-
-/// What the connections of a bus share: the address, counters, and the news of losing and finding the server.
-pub struct Link {
-    /// Where to.
-    pub target: Target,
-    connected: AtomicBool,
-    ever: AtomicBool,
-    /// Commands in flight.
-    pub in_flight: AtomicUsize,
-    closed: watch::Sender<bool>,
-    listener: std::sync::Mutex<Option<Listener>>,
-}
-
-impl Link {
-    /// Not connected yet.
-    pub fn new(target: Target) -> Self {
-        Self {
-            target,
-            connected: AtomicBool::new(false),
-            ever: AtomicBool::new(false),
-            in_flight: AtomicUsize::new(0),
-            closed: watch::Sender::new(false),
-            listener: std::sync::Mutex::default(),
-        }
-    }
-
-    /// Where news go.
-    pub fn watch(&self, listener: Listener) {
-        *lock(&self.listener) = Some(listener);
-    }
-
-    /// Tells the listener.
-    pub fn tell(&self, event: StoreEvent) {
-        let listener = lock(&self.listener).clone();
-        if let Some(listener) = listener {
-            listener(event);
-        }
-    }
-
-    /// The server answers.
-    pub fn up(&self) {
-        if !self.connected.swap(true, Ordering::AcqRel) && self.ever.swap(true, Ordering::AcqRel) {
-            self.tell(StoreEvent::ConnectionRestored);
-        }
-    }
-
-    /// A connection failed.
-    pub fn down(&self, error: &Error) {
-        if self.connected.swap(false, Ordering::AcqRel) && !self.is_closed() {
-            self.tell(StoreEvent::ConnectionLost(error.message.clone()));
-        }
-    }
-
-    /// Whether the server answered last.
-    pub fn is_connected(&self) -> bool {
-        self.connected.load(Ordering::Acquire)
-    }
-
-    /// No new connections from here on.
-    pub fn close(&self) {
-        self.closed.send_replace(true);
-    }
-
-    /// Whether [`Link::close`] was called.
-    pub fn is_closed(&self) -> bool {
-        *self.closed.borrow()
-    }
-
-    /// Returns once [`Link::close`] was called.
-    pub async fn closed(&self) {
-        // The sender is ours: waiting cannot fail.
-        let _ = self.closed.subscribe().wait_for(|closed| *closed).await;
-    }
-
-    /// Sends commands in one pipeline, counted as in flight.
-    pub async fn send(&self, connection: &mut Connection, commands: &[Cmd]) -> Result<Vec<Value>, RedisError> {
-        let mut pipeline = Pipeline::with_capacity(commands.len());
-        for command in commands {
-            pipeline.add_command(command.clone());
-        }
-        let _places = self.occupy(commands.len());
-        connection.inner.send_packed_commands(&pipeline, 0, commands.len()).await
-    }
-
-    /// Counts commands as in flight until dropped.
-    pub fn occupy(&self, commands: usize) -> Places<'_> {
-        self.in_flight.fetch_add(commands, Ordering::Relaxed);
-        Places { link: self, commands }
-    }
-
-    /// A new plain connection, with the news told.
-    pub async fn connect_wire(&self) -> Result<Wire> {
-        self.heard(Wire::connect(&self.target)).await
-    }
-
-    /// A new connection of the given reply timeout, with the news told.
-    pub async fn connect(&self, reply_timeout: Duration) -> Result<Connection> {
-        self.heard(self.target.connect(reply_timeout)).await
-    }
-
-    async fn heard<T>(&self, connecting: impl Future<Output = Result<T>>) -> Result<T> {
-        if self.is_closed() {
-            return Err(Error::closed("the connection to Redis"));
-        }
-        let made = connecting.await;
-        match &made {
-            Ok(_) => self.up(),
-            Err(error) => self.down(error),
-        }
-        made
-    }
-}
-
-/// Commands in flight, until dropped.
-pub struct Places<'a> {
-    link: &'a Link,
-    commands: usize,
-}
-
-impl Drop for Places<'_> {
-    fn drop(&mut self) {
-        self.link.in_flight.fetch_sub(self.commands, Ordering::Relaxed);
-    }
-}
-
-/// One place of the pool: a connection made when first used and replaced when it fails.
-pub struct Slot {
-    link: Arc<Link>,
-    state: Mutex<Option<Connection>>,
-}
-
-impl Slot {
-    /// An empty place.
-    pub fn new(link: Arc<Link>) -> Self {
-        Self { link, state: Mutex::new(None) }
-    }
-
-    /// The connection, made if there is none.
-    pub async fn get(&self) -> Result<Connection> {
-        let mut state = self.state.lock().await;
-        if let Some(connection) = &*state {
-            return Ok(connection.clone());
-        }
-        let mut connection = self.link.connect(self.link.target.command_timeout).await?;
-        load_scripts(&self.link, &mut connection).await?;
-        *state = Some(connection.clone());
-        Ok(connection)
-    }
-
-    /// Forgets the connection `id`; a newer one stays.
-    async fn forget(&self, id: i64, error: &Error) {
-        let mut state = self.state.lock().await;
-        if state.as_ref().is_some_and(|connection| connection.id == id) {
-            *state = None;
-            self.link.down(error);
-        }
-    }
-
-    /// Ends the connection.
-    pub async fn close(&self) {
-        *self.state.lock().await = None;
-    }
-
-    /// Sends commands in one pipeline; answers a value a command, errors of single ones in their place. All must be
-    /// safe to repeat: they are sent once more when the connection turns out to be dead, or a script is unknown.
-    pub async fn run(&self, commands: &[Cmd]) -> Result<Vec<Value>> {
-        if commands.is_empty() {
-            return Ok(Vec::new());
-        }
-        let mut tried = false;
-        loop {
-            let mut connection = self.get().await?;
-            match self.link.send(&mut connection, commands).await {
-                Ok(mut values) => {
-                    let unknown: Vec<usize> = (0..values.len()).filter(|i| is_no_script(&values[*i])).collect();
-                    if !unknown.is_empty() {
-                        let again = self.with_scripts(&mut connection, unknown.iter().map(|i| &commands[*i])).await?;
-                        for (i, reply) in unknown.into_iter().zip(again) {
-                            values[i] = reply;
-                        }
-                    }
-                    return Ok(values);
-                }
-                Err(error) => {
-                    let explained = self.link.target.explain(&error);
-                    if is_lost(&error) {
-                        self.forget(connection.id, &explained).await;
-                        // A timeout is not repeated: the caller has waited as long as it was ready to.
-                        if !tried && !error.is_timeout() {
-                            tried = true;
-                            continue;
-                        }
-                    }
-                    return Err(explained);
-                }
-            }
-        }
-    }
-
-    /// Sends commands in one pipeline that must not be repeated: when the connection is lost, their fate is unknown.
-    pub async fn once(&self, commands: &[Cmd]) -> Result<Vec<Value>> {
-        // One that died while nothing was sent is found out, and replaced, by something harmless.
-        self.query(redis::cmd("PING")).await?;
-        let mut connection = self.get().await?;
-        match self.link.send(&mut connection, commands).await {
-            Ok(values) => Ok(values),
-            Err(error) => {
-                let explained = self.link.target.explain(&error);
-                if is_lost(&error) {
-                    self.forget(connection.id, &explained).await;
-                }
-                Err(explained)
-            }
-        }
-    }
-
-    /// Sends commands whose scripts the server had forgotten, in one transaction with the scripts: nobody can have it
-    /// forget them in between.
-    async fn with_scripts(&self, connection: &mut Connection, commands: impl Iterator<Item = &Cmd>) -> Result<Vec<Value>> {
-        let mut pipeline = scripts::load_all();
-        pipeline.atomic();
-        let loaded = pipeline.len();
-        for command in commands {
-            pipeline.add_command(command.clone());
-        }
-        let _places = self.link.occupy(pipeline.len());
-        let replies = connection.inner.send_packed_commands(&pipeline, pipeline.len() + 1, 1).await;
-        match replies.map(|replies| replies.into_iter().next()) {
-            Ok(replies) => Ok(super::reply::list(replies.unwrap_or_default())?.into_iter().skip(loaded).collect()),
-            Err(error) => Err(match Failure::of(error, &self.link.target) {
-                Failure::Lost(error) | Failure::Later(error) | Failure::Refused(error) => error,
-            }),
-        }
-    }
-
-    /// One command; an error reply is an error.
-    pub async fn query(&self, command: Cmd) -> Result<Value> {
-        match self.run(&[command]).await?.pop() {
-            Some(Value::ServerError(error)) => Err(super::reply::server_error(&error)),
-            Some(value) => Ok(value),
-            None => Err(super::reply::unexpected("a command")),
-        }
-    }
-}
-
-fn is_no_script(value: &Value) -> bool {
-    matches!(value, Value::ServerError(error) if error.code() == "NOSCRIPT")
-}
-
-/// Makes the scripts known to the server.
-async fn load_scripts(link: &Link, connection: &mut Connection) -> Result<()> {
-    let pipeline = scripts::load_all();
-    let values = connection.inner.send_packed_commands(&pipeline, 0, pipeline.len()).await.map_err(|e| link.target.explain(&e))?;
-    match values.into_iter().find_map(|value| if let Value::ServerError(error) = value { Some(error) } else { None }) {
-        Some(error) => Err(super::reply::server_error(&error)),
-        None => Ok(()),
+    /// Whether both are one connection.
+    pub fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.driver, &other.driver)
     }
 }

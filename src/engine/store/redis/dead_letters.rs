@@ -77,7 +77,7 @@ impl Shared {
         let to = query.to_ms.map_or_else(|| "+".to_owned(), |ms| ms.to_string());
         let mut cmd = redis::cmd("XRANGE");
         cmd.arg(self.keys.dead_letters(place.bucket, &place.event_type)).arg(from).arg(to).arg("COUNT").arg(count);
-        let rows = reply::list(self.slot(place.bucket).query(cmd).await?)?;
+        let rows = reply::list(self.at(place.bucket).query(cmd).await?)?;
         let full = rows.len() == count;
         let mut page = Page { letters: Vec::new(), origins: BTreeSet::new(), next: None };
         for row in rows {
@@ -139,7 +139,7 @@ impl Shared {
             for place in &walk.places {
                 let mut cmd = redis::cmd("XLEN");
                 cmd.arg(self.keys.dead_letters(place.bucket, &place.event_type));
-                count += reply::count(&self.slot(place.bucket).query(cmd).await?)?;
+                count += reply::count(&self.at(place.bucket).query(cmd).await?)?;
             }
             return Ok(count);
         }
@@ -179,7 +179,7 @@ impl Shared {
             let key = self.keys.dead_letters(place.bucket, &place.event_type);
             let mut cmd = scripts::call(&scripts::REDRIVE, &[&key]);
             cmd.arg(self.keys.base(place.bucket)).arg(entry_ids(&letters));
-            count += reply::count(&self.slot(place.bucket).query(cmd).await?)?;
+            count += reply::count(&self.at(place.bucket).query(cmd).await?)?;
         }
         Ok(count)
     }
@@ -187,9 +187,7 @@ impl Shared {
     /// A redriven event that fails again at once must not be met a second time.
     async fn until_now(&self, query: &DeadLetterQuery) -> Result<DeadLetterQuery> {
         let time = self.control.query(redis::cmd("TIME")).await?;
-        let parts = reply::list(time)?;
-        let [seconds, micros] = parts.as_slice() else { return Err(reply::unexpected("TIME")) };
-        let now = reply::count(seconds)? * 1000 + reply::count(micros)? / 1000;
+        let now = reply::time_ms(time)?;
         Ok(DeadLetterQuery { to_ms: query.to_ms.or(Some(now)), ..query.clone() })
     }
 
@@ -198,7 +196,7 @@ impl Shared {
         for partition in origins {
             let mut exists = redis::cmd("EXISTS");
             exists.arg(self.keys.stream(&partition));
-            if reply::int(&self.slot(partition.bucket()).query(exists).await?)? == 0 {
+            if reply::int(&self.at(partition.bucket()).query(exists).await?)? == 0 {
                 self.open_partition(&partition).await?;
             }
         }
@@ -214,7 +212,7 @@ impl Shared {
         while let Some((place, Page { letters, .. })) = self.step(&mut walk, &query).await? {
             let mut cmd = redis::cmd("XDEL");
             cmd.arg(self.keys.dead_letters(place.bucket, &place.event_type)).arg(entry_ids(&letters));
-            count += reply::count(&self.slot(place.bucket).query(cmd).await?)?;
+            count += reply::count(&self.at(place.bucket).query(cmd).await?)?;
         }
         Ok(count)
     }

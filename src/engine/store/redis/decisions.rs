@@ -15,7 +15,7 @@ impl Shared {
         let mut cmd = scripts::call(&scripts::DECISIONS, &keys.each_ref().map(String::as_str));
         cmd.arg(entry.to_string()).arg(keys::member(partition)).arg(DEATHS_MAX);
         let mut out = Vec::new();
-        for row in reply::list(self.slot(bucket).query(cmd).await?)? {
+        for row in reply::list(self.at(bucket).query(cmd).await?)? {
             let mut row = reply::list(row)?.into_iter().map(reply::text);
             let mut next = || row.next().unwrap_or_else(|| Err(reply::unexpected("decisions.lua")));
             let (group, state) = (next()?, next()?);

@@ -153,7 +153,7 @@ impl Shared {
         let keys = self.keys.group(partition, group);
         let mut cmd = scripts::call(&scripts::DROP_GROUP, &keys.each_ref().map(String::as_str));
         cmd.arg(self.keys.base(bucket)).arg(group).arg(keys::member(partition)).arg(but.unwrap_or_default()).arg(u8::from(only_look));
-        let mut parts = reply::list(self.slot(bucket).query(cmd).await?)?.into_iter();
+        let mut parts = reply::list(self.at(bucket).query(cmd).await?)?.into_iter();
         let (Some(done), Some(word)) = (parts.next(), parts.next()) else { return Err(reply::unexpected("drop_group.lua")) };
         Ok(if reply::int(&done)? == 1 { Ok(word == Value::Int(1)) } else { Err(reply::text(word)?) })
     }

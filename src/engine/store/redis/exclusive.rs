@@ -19,7 +19,7 @@ impl Shared {
         for id in held {
             own.arg(id.to_string());
         }
-        let parts = reply::list(self.slot(bucket).query(own).await?)?;
+        let parts = reply::list(self.at(bucket).query(own).await?)?;
         match parts.first().map(reply::int).transpose()? {
             Some(1) => Ok(Ownership::Mine { last: parts.get(1).map(reply::entry_id).transpose()?.unwrap_or_default() }),
             Some(0) => Ok(Ownership::Others),
@@ -31,18 +31,17 @@ impl Shared {
     async fn disown(&self, partition: &Partition, group: &str, consumer: &str) -> Result<()> {
         let mut disown = scripts::call(&scripts::DISOWN, &[&self.keys.owner(partition, group)]);
         disown.arg(consumer);
-        self.slot(partition.bucket()).query(disown).await?;
+        self.at(partition.bucket()).query(disown).await?;
         Ok(())
     }
 
     async fn parked(&self, partition: &Partition, group: &str) -> Result<Vec<Parked>> {
-        let slot = self.slot(partition.bucket());
+        let pooled = self.at(partition.bucket());
         let mut waiting = redis::cmd("ZRANGE");
         waiting.arg(self.keys.retry(partition, group)).arg(0).arg(-1).arg("WITHSCORES");
         let sent = self.env.now_ms();
-        let mut values = slot.run(&[redis::cmd("TIME"), waiting]).await?.into_iter();
-        self.compare_clocks(sent, values.next().unwrap_or_default())?;
-        let now = self.now_ms();
+        let mut values = pooled.run(&[redis::cmd("TIME"), waiting]).await?.into_iter();
+        let now = self.compare_clocks(sent, values.next().unwrap_or_default())?;
         let mut ids: Vec<(EntryId, u64)> = Vec::new();
         let mut pairs = reply::list(values.next().unwrap_or_default())?.into_iter();
         while let (Some(id), Some(due)) = (pairs.next(), pairs.next()) {
@@ -55,7 +54,7 @@ impl Shared {
             for (id, _) in some {
                 keys.arg(id.to_string());
             }
-            for ((id, due_in_ms), key) in some.iter().zip(reply::list(slot.query(keys).await?)?) {
+            for ((id, due_in_ms), key) in some.iter().zip(reply::list(pooled.query(keys).await?)?) {
                 // One that is gone is found out when it is claimed.
                 let key = if key == Value::Nil { String::new() } else { reply::text(key)? };
                 parked.push(Parked { id: *id, due_in_ms: *due_in_ms, key });
@@ -72,7 +71,7 @@ impl Shared {
         for id in ids {
             claim.arg(id.to_string());
         }
-        match self.slot(bucket).query(claim).await? {
+        match self.at(bucket).query(claim).await? {
             Value::Nil => Ok(None),
             claimed => Ok(Some(super::settle::read_claimed(partition, claimed)?)),
         }

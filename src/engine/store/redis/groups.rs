@@ -111,13 +111,14 @@ impl Shared {
     /// See `Store::open_partition`.
     pub async fn open_partition(&self, partition: &Partition) -> Result<()> {
         let [note_type, note_partition] = self.note(partition);
-        // In this order: a subscriber that does not see the partition had noted its group before.
-        let mut commands = vec![note_type, note_partition, self.read_groups()];
+        let mut commands = vec![note_type, note_partition];
         commands.extend(self.note_layout(&partition.event_type)?);
         let mut values = self.control.run(&commands).await?.into_iter();
         reply::int(&values.next().unwrap_or_default())?;
         let new = reply::int(&values.next().unwrap_or_default())? == 1;
-        let specs = specs(values.next().unwrap_or_default())?;
+        // Only now, as they may be with another server: a subscriber that does not see the partition had noted its group
+        // before.
+        let specs = self.specs().await?;
         let matching = specs.into_iter().filter(|spec| name::matches(&spec.pattern, &partition.event_type));
         let groups: BTreeSet<String> = matching.map(|spec| spec.group).collect();
         let bucket = partition.bucket();
@@ -126,7 +127,7 @@ impl Shared {
         for group in &groups {
             open.arg(group);
         }
-        self.slot(bucket).query(open).await?;
+        self.at(bucket).query(open).await?;
         if !groups.is_empty() {
             // A group deleted since they were read is not to come back by this.
             let left = self.specs().await?;
@@ -174,7 +175,7 @@ impl Shared {
                 create.arg("CREATE").arg(self.keys.stream(partition)).arg(&spec.group).arg(&start).arg("MKSTREAM");
                 commands.push(create);
             }
-            for value in self.slot(bucket).run(&commands).await? {
+            for value in self.at(bucket).run(&commands).await? {
                 if let Value::ServerError(error) = value
                     && error.code() != "BUSYGROUP"
                 {
@@ -303,7 +304,7 @@ impl Shared {
         ];
         let mut restore = scripts::call(&scripts::RESTORE, &keys.each_ref().map(String::as_str));
         restore.arg(keys::member(partition)).arg(group).arg(after.to_string());
-        Ok(reply::int(&self.slot(bucket).query(restore).await?)? == 1)
+        Ok(reply::int(&self.at(bucket).query(restore).await?)? == 1)
     }
 }
 

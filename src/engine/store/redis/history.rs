@@ -31,16 +31,32 @@ struct Step {
 impl Shared {
     /// See `Store::history`.
     pub async fn history(&self, partition: &Partition, after: EntryId, to: EntryId, count: usize) -> Result<Vec<Kept>> {
-        let mut range = redis::cmd("XRANGE");
-        range.arg(self.keys.stream(partition)).arg(format!("({after}")).arg(to.to_string()).arg("COUNT").arg(count);
-        reply::list(self.slot(partition.bucket()).query(range).await?)?.into_iter().map(kept).collect()
+        let range = |after: EntryId, count: usize| {
+            let mut range = redis::cmd("XRANGE");
+            range.arg(self.keys.stream(partition)).arg(format!("({after}")).arg(to.to_string()).arg("COUNT").arg(count);
+            range
+        };
+        let read = |rows: Value| reply::list(rows)?.into_iter().map(kept).collect::<Result<Vec<Kept>>>();
+        let mut page = Vec::new();
+        if let Some(replicas) = &self.replicas {
+            // A replica that cannot be asked, or does not have all of it yet, leaves the rest to the master.
+            match replicas.query(range(after, count)).await.and_then(read) {
+                Ok(rows) => page = rows,
+                Err(error) => tracing::debug!(%error, "a replica could not be read from"),
+            }
+        }
+        if page.len() < count {
+            let after = page.last().map_or(after, |last| last.id);
+            page.extend(read(self.at(partition.bucket()).query(range(after, count - page.len())).await?)?);
+        }
+        Ok(page)
     }
 
     /// See `Store::last_entry`.
     pub async fn last_entry(&self, partition: &Partition) -> Result<Option<EntryId>> {
         let mut range = redis::cmd("XREVRANGE");
         range.arg(self.keys.stream(partition)).arg("+").arg("-").arg("COUNT").arg(1);
-        let rows = reply::list(self.slot(partition.bucket()).query(range).await?)?;
+        let rows = reply::list(self.at(partition.bucket()).query(range).await?)?;
         rows.into_iter().next().map(|row| kept(row).map(|entry| entry.id)).transpose()
     }
 
@@ -50,7 +66,7 @@ impl Shared {
             [self.keys.stream(partition), self.keys.delayed(partition), self.keys.delayed_bodies(partition), self.keys.moved(partition)];
         let mut noted = scripts::call(&scripts::NOTED, &keys.each_ref().map(String::as_str));
         noted.arg(event_id);
-        let mut parts = reply::list(self.slot(partition.bucket()).query(noted).await?)?.into_iter();
+        let mut parts = reply::list(self.at(partition.bucket()).query(noted).await?)?.into_iter();
         let mut next = || parts.next().unwrap_or_default();
         let due_ms = optional(&next())?;
         let body = reply::bytes(next())?;
@@ -72,7 +88,7 @@ impl Shared {
         let (from, to) = way;
         let mut search = scripts::call(&scripts::SEARCH, &[stream]);
         search.arg(event_id).arg(from.to_string()).arg(to.to_string()).arg(u8::from(to < from)).arg(copy).arg(SEARCH_ENTRIES);
-        let mut parts = reply::list(self.slot(partition.bucket()).query(search).await?)?.into_iter();
+        let mut parts = reply::list(self.at(partition.bucket()).query(search).await?)?.into_iter();
         let mut next = || parts.next().unwrap_or_default();
         let found = reply::list(next())?;
         let last = reply::text(next())?;
@@ -117,7 +133,7 @@ impl Shared {
         for (group, id) in entries {
             standing.arg(group).arg(id.to_string());
         }
-        reply::list(self.slot(bucket).query(standing).await?)?.into_iter().map(read_standing).collect()
+        reply::list(self.at(bucket).query(standing).await?)?.into_iter().map(read_standing).collect()
     }
 }
 

@@ -8,7 +8,8 @@ use redis::Cmd;
 
 use super::super::{EntryId, INBOX_LIFE, INBOX_MESSAGES_MAX, Inbox, inbox_bucket};
 use super::Shared;
-use super::connection::{Link, Slot};
+use super::link::Link;
+use super::pooled::Pooled;
 use super::wire::{self, Item, Items, Wire};
 use super::{keys::Keys, reply};
 use crate::engine::error::{Error, Result};
@@ -39,16 +40,17 @@ impl Shared {
     pub async fn remove_inbox(&self, name: &str) -> Result<()> {
         let mut del = redis::cmd("DEL");
         del.arg(self.keys.inbox(name));
-        self.slot(inbox_bucket(name)).query(del).await.map(drop)
+        self.at(inbox_bucket(name)).query(del).await.map(drop)
     }
 }
 
 /// The owner's end.
 pub struct RedisInbox {
     link: Arc<Link>,
+    slot: u16,
     key: String,
     /// Where it is trimmed.
-    control: Arc<Slot>,
+    control: Arc<Pooled>,
     wire: Option<Wire>,
     seen: EntryId,
     /// Messages read since the stream was trimmed.
@@ -57,8 +59,16 @@ pub struct RedisInbox {
 
 impl RedisInbox {
     /// An inbox that connects at its first read.
-    pub fn open(link: Arc<Link>, keys: &Keys, name: &str, control: Arc<Slot>) -> Box<dyn Inbox> {
-        Box::new(Self { link, key: keys.inbox(name), control, wire: None, seen: EntryId::default(), untrimmed: 0 })
+    pub fn open(link: Arc<Link>, keys: &Keys, name: &str, control: Arc<Pooled>) -> Box<dyn Inbox> {
+        Box::new(Self {
+            link,
+            slot: Keys::slot(inbox_bucket(name)),
+            key: keys.inbox(name),
+            control,
+            wire: None,
+            seen: EntryId::default(),
+            untrimmed: 0,
+        })
     }
 
     async fn read(&mut self, wait: Duration) -> Result<Vec<String>> {
@@ -66,13 +76,15 @@ impl RedisInbox {
         // BLOCK 0 would wait for ever.
         let block = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX).max(1);
         cmd.arg("COUNT").arg(MESSAGES_A_READ).arg("BLOCK").arg(block).arg("STREAMS").arg(&self.key).arg(self.seen.to_string());
-        let timeout = self.link.target.command_timeout + wait;
+        let timeout = self.link.settings.command_timeout + wait;
         let wire = match &mut self.wire {
             Some(wire) => wire,
-            none => none.insert(self.link.connect_wire().await?),
+            none => none.insert(self.link.connect_wire(self.slot).await?),
         };
+        let node = wire.node().clone();
         let (messages, last) = tokio::select! {
             reply = wire.ask(&cmd, timeout) => messages(&mut reply?)?,
+            () = self.link.nodes.left(self.slot, &node) => return Err(self.link.target(&node).unreachable("another took its place")),
             () = self.link.closed() => return Err(Error::closed("the store")),
         };
         // A reply that was lost on the way is read again.
@@ -98,7 +110,9 @@ impl Inbox for RedisInbox {
     async fn receive(&mut self, wait: Duration) -> Result<Vec<String>> {
         match self.read(wait).await {
             Ok(messages) => {
-                self.link.up();
+                if let Some(wire) = &self.wire {
+                    self.link.up(wire.node());
+                }
                 self.untrimmed += messages.len();
                 if self.untrimmed >= MESSAGES_A_READ || (messages.is_empty() && self.untrimmed > 0) {
                     self.trim();
@@ -107,8 +121,12 @@ impl Inbox for RedisInbox {
             }
             Err(error) => {
                 // Whatever it was: a read that failed half-way must not be mixed up with the next.
-                self.wire = None;
-                self.link.down(&error);
+                if let Some(wire) = self.wire.take() {
+                    match error.details.get("moved").and_then(|to| to.as_str()) {
+                        Some(to) => self.link.nodes.moved(to, wire.node()),
+                        None => self.link.down(wire.node(), &error),
+                    }
+                }
                 Err(error)
             }
         }

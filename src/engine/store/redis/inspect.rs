@@ -1,10 +1,12 @@
 //! Looking: streams, groups, pending entries, the server itself.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
+use futures_util::future::join_all;
 use redis::{Cmd, Value};
 
 use super::super::{EntryId, GroupState, Partition, PartitionState, StoreStatus};
+use super::nodes::Node;
 use super::{Shared, reply, scripts};
 use crate::engine::error::Result;
 
@@ -25,7 +27,7 @@ impl Shared {
             let from = out.last().map_or_else(|| "-".to_owned(), |(id, _)| format!("({id}"));
             let mut cmd = redis::cmd("XPENDING");
             cmd.arg(self.keys.stream(partition)).arg(group).arg(from).arg("+").arg(PAGE).arg(consumer);
-            let mut values = self.slot(partition.bucket()).run(&[cmd]).await?;
+            let mut values = self.at(partition.bucket()).run(&[cmd]).await?;
             let value = values.pop().unwrap_or_default();
             if is_missing(&value) {
                 return Ok(out);
@@ -47,7 +49,7 @@ impl Shared {
     pub async fn remove_consumer(&self, partition: &Partition, group: &str, consumer: &str) -> Result<bool> {
         let mut cmd = scripts::call(&scripts::REMOVE_CONSUMER, &[&self.keys.stream(partition)]);
         cmd.arg(group).arg(consumer);
-        Ok(reply::int(&self.slot(partition.bucket()).query(cmd).await?)? == 1)
+        Ok(reply::int(&self.at(partition.bucket()).query(cmd).await?)? == 1)
     }
 
     /// See `Store::inspect`.
@@ -58,8 +60,9 @@ impl Shared {
             cmd.arg(sub).arg(&stream);
             cmd
         };
-        let slot = self.slot(partition.bucket());
-        let mut values = slot.run(&[command("XINFO", "STREAM"), command("XINFO", "GROUPS"), command("MEMORY", "USAGE")]).await?.into_iter();
+        let pooled = self.at(partition.bucket());
+        let mut values =
+            pooled.run(&[command("XINFO", "STREAM"), command("XINFO", "GROUPS"), command("MEMORY", "USAGE")]).await?.into_iter();
         let mut next = || values.next().unwrap_or_default();
         let info = next();
         if is_missing(&info) {
@@ -87,7 +90,7 @@ impl Shared {
             let name = reply::text(reply::field(&info, "name").cloned().unwrap_or_default())?;
             let mut consumers = redis::cmd("XINFO");
             consumers.arg("CONSUMERS").arg(&stream).arg(&name);
-            let rows = slot.run(&[consumers]).await?.pop().unwrap_or_default();
+            let rows = pooled.run(&[consumers]).await?.pop().unwrap_or_default();
             if is_missing(&rows) {
                 continue; // it was deleted in the meantime
             }
@@ -121,7 +124,7 @@ impl Shared {
             })
             .collect();
         let mut live = BTreeSet::new();
-        for (consumer, alive) in consumers.into_iter().zip(slot.run(&looks).await?) {
+        for (consumer, alive) in consumers.into_iter().zip(pooled.run(&looks).await?) {
             if reply::int(&alive)? == 1 {
                 live.insert(consumer.clone());
             }
@@ -136,7 +139,7 @@ impl Shared {
         for _ in 0..COUNTS_MAX {
             let mut count = scripts::call(&scripts::LAG, &[&self.keys.stream(partition)]);
             count.arg(&after);
-            let parts = reply::list(self.slot(partition.bucket()).query(count).await?)?;
+            let parts = reply::list(self.at(partition.bucket()).query(count).await?)?;
             let [counted, last, more] = parts.as_slice() else { return Err(reply::unexpected("lag.lua")) };
             sum += reply::count(counted)?;
             if reply::int(more)? == 0 {
@@ -149,12 +152,26 @@ impl Shared {
 
     /// See `Store::status`.
     pub async fn status(&self) -> StoreStatus {
-        let connected = self.control.query(redis::cmd("PING")).await.is_ok();
-        let target = &self.link.target;
+        let known = self.link.nodes.states().await;
+        let masters: Vec<Node> = self.link.nodes.map().masters().cloned().collect();
+        let ping = [redis::cmd("PING")];
+        let pings = join_all(masters.iter().map(|node| self.control.run_on(node, &ping))).await;
+        let answers: BTreeMap<&Node, bool> = masters.iter().zip(pings.iter().map(Result::is_ok)).collect();
+        let word = |answers: bool| if answers { "connected" } else { "disconnected" };
+        let nodes = known.iter().map(|(node, state)| {
+            let (host, port) = node.parts();
+            // What others say of a node that we cannot reach is of no use to us.
+            let state = match (answers.get(node), state) {
+                (Some(false), Some(state)) if state != "connected" => state.clone(),
+                (Some(answers), _) => word(*answers).to_owned(),
+                (None, state) => state.clone().unwrap_or_else(|| "unknown".to_owned()),
+            };
+            (host.to_owned(), port, state)
+        });
         StoreStatus {
-            connected,
-            cluster: false,
-            nodes: vec![(target.host.clone(), target.port, if connected { "connected" } else { "disconnected" }.to_owned())],
+            connected: !answers.is_empty() && answers.values().all(|answers| *answers),
+            cluster: self.link.nodes.is_cluster(),
+            nodes: nodes.collect(),
             utilization: self.utilization(),
         }
     }

@@ -3,6 +3,7 @@
 //! `P` is the key prefix. A bucket's tag is its hash tag in Redis Cluster: everything one script touches shares it.
 
 use super::super::{Bucket, EntryId, Partition, inbox_bucket};
+use super::hash_slot;
 use crate::engine::event::Priority;
 
 /// Version of the layout, in `P:layout`.
@@ -55,6 +56,11 @@ impl Keys {
             None => (String::new(), pattern),
         };
         Self { prefix: prefix.to_owned(), dead_letters }
+    }
+
+    /// The hash slot of a bucket.
+    pub fn slot(bucket: Bucket) -> u16 {
+        hash_slot::of_key(TAGS[usize::from(bucket.0)].as_bytes())
     }
 
     /// A key that belongs to no bucket.
@@ -163,23 +169,12 @@ pub fn parse_dead_letter_id(text: &str) -> Option<(Bucket, EntryId, &str)> {
 mod tests {
     use super::*;
 
-    fn slot(tag: &str) -> u16 {
-        let mut crc = 0_u16;
-        for byte in tag.bytes() {
-            crc ^= u16::from(byte) << 8;
-            for _ in 0..8 {
-                crc = if crc & 0x8000 == 0 { crc << 1 } else { crc << 1 ^ 0x1021 };
-            }
-        }
-        crc % 16384
-    }
-
     #[test]
     fn buckets_are_spread_evenly_over_any_number_of_masters() {
         for masters in 1..=16_usize {
             let mut share = vec![0; masters];
-            for tag in TAGS {
-                share[usize::from(slot(tag)) * masters / 16384] += 1;
+            for bucket in Bucket::all() {
+                share[usize::from(Keys::slot(bucket)) * masters / 16384] += 1;
             }
             let (least, most) = (share.iter().min().unwrap(), share.iter().max().unwrap());
             assert!(most - least <= 1, "{masters} masters get {share:?}");

@@ -1,10 +1,19 @@
-//! The store over a Redis server. Modules in reading order: names of keys, connections, scripts, replies; then one a
-//! concern of the [`Store`] trait.
+//! The store over a Redis server. Modules in reading order: names of keys, endpoints, connections, which server serves
+//! what, scripts, replies; then one a concern of the [`Store`] trait.
 
 pub mod keys;
 
-mod connection;
+mod endpoint;
+mod tls;
+
+mod failure;
 mod reply;
+
+mod connection;
+mod hash_slot;
+mod link;
+mod nodes;
+mod pooled;
 mod scripts;
 mod wire;
 
@@ -40,22 +49,66 @@ use super::{
 };
 use crate::engine::env::{Env, lock};
 use crate::engine::error::{Code, Error, Result};
-use connection::{Link, Slot, Target};
+use connection::Settings;
+pub use endpoint::Endpoint;
 use keys::Keys;
+use link::Link;
+use nodes::{Nodes, Place};
+use pooled::Pooled;
+use tls::Tls;
+pub use tls::TlsOptions;
+
+/// Where the server is, or the servers are.
+#[derive(Clone)]
+pub enum Location {
+    /// One server.
+    Server(Endpoint),
+    /// The master that Sentinels name.
+    Sentinel {
+        /// Its name in their configuration.
+        master_name: String,
+        /// Some of them; they name the others.
+        nodes: Vec<Endpoint>,
+        /// ACL user of the Sentinels themselves.
+        username: Option<String>,
+        /// Its password.
+        password: Option<String>,
+    },
+    /// Redis Cluster.
+    Cluster {
+        /// Some of its nodes; they name the others.
+        nodes: Vec<Endpoint>,
+        /// Whether what need not be current is read from replicas.
+        read_from_replicas: bool,
+        /// Whether opening waits until the cluster serves all slots.
+        enable_ready_check: bool,
+    },
+}
+
+/// What a publish waits for beyond the server's word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Durability {
+    /// So many replicas have it.
+    pub wait_replicas: u32,
+    /// It is on the disk of the server, and of so many replicas.
+    pub fsync: bool,
+    /// Longest wait.
+    pub wait_timeout: Duration,
+}
 
 /// How to reach Redis and how much to ask of it at once.
 #[derive(Clone)]
 pub struct RedisStoreConfig {
-    /// Host name or address.
-    pub host: String,
-    /// TCP port.
-    pub port: u16,
+    /// Where it is.
+    pub location: Location,
     /// ACL user.
     pub username: Option<String>,
     /// Its password.
     pub password: Option<String>,
-    /// Database number.
+    /// Database number; 0 in a cluster.
     pub db: u32,
+    /// Encryption, of the Sentinels' connections too.
+    pub tls: Option<TlsOptions>,
     /// What every key starts with.
     pub key_prefix: String,
     /// `deadLetterQueue.keyPattern`.
@@ -64,22 +117,28 @@ pub struct RedisStoreConfig {
     pub connect_timeout: Duration,
     /// Longest time to wait for a reply, and for the server to come back.
     pub command_timeout: Duration,
-    /// Connections beside those of readers, at least 2.
+    /// Connections to a server beside those of readers, at least 2.
     pub pool_size: usize,
     /// Most commands a pipeline.
     pub pipeline_size: usize,
+    /// What a publish waits for.
+    pub durability: Option<Durability>,
 }
 
-/// Tasks that write; at most half of the pool, more do not make one server faster.
+/// Connections that are written on; at most half of the pool, more do not make one server faster.
 const WRITERS_MAX: usize = 4;
+/// First version that can wait for its disk: <https://redis.io/docs/latest/commands/waitaof/>.
+const FSYNC_MIN: (u32, u32) = (7, 2);
 
 /// What all parts of the store use.
 struct Shared {
     env: Env,
     link: Arc<Link>,
     keys: Keys,
-    control: Arc<Slot>,
-    slots: Vec<Arc<Slot>>,
+    control: Arc<Pooled>,
+    pool: Vec<Arc<Pooled>>,
+    /// Where what need not be current is read, if not where it is written.
+    replicas: Option<Pooled>,
     places: usize,
     /// Server time less ours, ms.
     clock_offset_ms: AtomicI64,
@@ -90,28 +149,26 @@ struct Shared {
 }
 
 impl Shared {
-    /// The connection for commands of `bucket`.
-    fn slot(&self, bucket: Bucket) -> &Slot {
-        &self.slots[usize::from(bucket.0) % self.slots.len()]
+    /// The connections for commands of `bucket`.
+    fn at(&self, bucket: Bucket) -> &Pooled {
+        &self.pool[usize::from(bucket.0) % self.pool.len()]
     }
 
-    /// The connection for settling in `bucket`: another than for the rest where there are several.
-    fn settler(&self, bucket: Bucket) -> &Slot {
-        &self.slots[(usize::from(bucket.0) + 1) % self.slots.len()]
+    /// The connections for settling in `bucket`: others than for the rest where there are several.
+    fn settler(&self, bucket: Bucket) -> &Pooled {
+        &self.pool[(usize::from(bucket.0) + 1) % self.pool.len()]
     }
 
     fn now_ms(&self) -> u64 {
         self.env.now_ms().saturating_add_signed(self.clock_offset_ms.load(Ordering::Relaxed))
     }
 
-    /// Takes the server's clock from a reply to TIME sent at `sent`.
-    fn compare_clocks(&self, sent_ms: u64, time: Value) -> Result<()> {
-        let parts = reply::list(time)?;
-        let [seconds, micros] = parts.as_slice() else { return Err(reply::unexpected("TIME")) };
-        let server = reply::int(seconds)? * 1000 + reply::int(micros)? / 1000;
-        let ours = i64::try_from(u64::midpoint(sent_ms, self.env.now_ms())).unwrap_or(i64::MAX);
-        self.clock_offset_ms.store(server - ours, Ordering::Relaxed);
-        Ok(())
+    /// Takes the server's clock from a reply to TIME sent at `sent`. Answers its time, ms.
+    fn compare_clocks(&self, sent_ms: u64, time: Value) -> Result<u64> {
+        let server = reply::time_ms(time)?;
+        let ours = u64::midpoint(sent_ms, self.env.now_ms());
+        self.clock_offset_ms.store(server.cast_signed().wrapping_sub(ours.cast_signed()), Ordering::Relaxed);
+        Ok(server)
     }
 
     fn utilization(&self) -> f64 {
@@ -121,11 +178,44 @@ impl Shared {
         (share * 100.0).min(100.0)
     }
 
-    async fn check_server(&self) -> Result<()> {
+    /// Whether all servers are such as the bus needs.
+    async fn check_servers(&self, durability: Option<Durability>) -> Result<()> {
         let mut info = redis::cmd("INFO");
         info.arg("server");
-        let text = reply::text(self.control.query(info).await?)?;
-        self.link.target.unsupported(&text).map_or(Ok(()), Err)
+        let map = self.link.nodes.map();
+        for node in map.masters() {
+            let replies = self.control.run_on(node, std::slice::from_ref(&info)).await?;
+            let info = reply::text(replies.into_iter().next().unwrap_or_default())?;
+            if let Some(error) = self.link.target(node).unsupported(&info) {
+                return Err(error);
+            }
+            let version = connection::version(&info);
+            if durability.is_some_and(|durability| durability.fsync) && connection::parsed(version) < FSYNC_MIN {
+                let message = format!(
+                    "durability.fsync needs WAITAOF, which the server at {node} does not have: it is version {version}, 7.2 or newer is needed; \
+                     use durability.waitReplicas, or `appendfsync always` on the server"
+                );
+                return Err(Error::new(Code::UnsupportedServer, message).with("version", version));
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits until the cluster serves all slots, as long as connecting may take.
+    async fn wait_until_ready(&self) -> Result<()> {
+        let deadline = tokio::time::Instant::now() + self.link.settings.connect_timeout;
+        loop {
+            let looked = self.link.nodes.refresh(&self.link.nodes.map()).await;
+            if self.link.nodes.is_ready() {
+                return Ok(());
+            }
+            if tokio::time::Instant::now() >= deadline {
+                looked?;
+                let message = "the Redis Cluster does not serve all slots (CLUSTER INFO says why); \
+                               with redis.cluster.options.enableReadyCheck: false that is not waited for";
+                return Err(Error::new(Code::Connection, message));
+            }
+        }
     }
 
     /// Writes the layout's version once, and refuses another.
@@ -150,7 +240,7 @@ impl Shared {
     }
 }
 
-/// [`Store`] over one Redis server.
+/// [`Store`] over Redis.
 pub struct RedisStore {
     shared: Arc<Shared>,
     writers: std::sync::Mutex<Option<Vec<mpsc::UnboundedSender<writer::Request>>>>,
@@ -163,26 +253,45 @@ pub struct RedisStore {
 
 impl RedisStore {
     /// A store that is not connected yet.
-    pub fn new(config: RedisStoreConfig, env: Env) -> Arc<Self> {
-        let target = Target {
-            host: config.host.clone(),
-            port: config.port,
+    ///
+    /// # Errors
+    /// `ERR_INVALID_CONFIG` where a certificate or key cannot be used.
+    pub fn new(config: RedisStoreConfig, env: Env) -> Result<Arc<Self>> {
+        let settings = Arc::new(Settings {
             username: config.username.clone(),
             password: config.password.clone(),
             db: config.db,
+            tls: config.tls.as_ref().map(Tls::new).transpose()?,
             connect_timeout: config.connect_timeout,
             command_timeout: config.command_timeout,
+        });
+        let place = match &config.location {
+            Location::Server(endpoint) => Place::Server(endpoint.clone()),
+            Location::Sentinel { master_name, nodes, username, password } => Place::Sentinel {
+                master_name: master_name.clone(),
+                nodes: nodes.clone(),
+                settings: Arc::new(Settings {
+                    username: username.clone(),
+                    password: password.clone(),
+                    db: 0,
+                    ..Settings::clone(&settings)
+                }),
+            },
+            Location::Cluster { nodes, .. } => Place::Cluster(nodes.clone()),
         };
-        let link = Arc::new(Link::new(target));
+        let link = Arc::new(Link::new(settings.clone(), Nodes::new(place, settings)));
         let writer_count = (config.pool_size / 2).clamp(1, WRITERS_MAX);
-        let slots: Vec<_> = (0..config.pool_size.saturating_sub(writer_count).clamp(1, usize::from(super::BUCKETS)))
-            .map(|_| Arc::new(Slot::new(link.clone())))
+        let timeout = config.command_timeout;
+        let pool: Vec<_> = (0..config.pool_size.saturating_sub(writer_count).clamp(1, usize::from(super::BUCKETS)))
+            .map(|_| Arc::new(Pooled::new(link.clone(), timeout)))
             .collect();
+        let from_replicas = matches!(config.location, Location::Cluster { read_from_replicas: true, .. });
         let shared = Arc::new(Shared {
             env,
-            control: slots[0].clone(),
+            control: pool[0].clone(),
             places: config.pool_size * config.pipeline_size,
-            slots,
+            pool,
+            replicas: from_replicas.then(|| Pooled::of_replicas(link.clone(), timeout)),
             keys: Keys::new(&config.key_prefix, config.dead_letter_pattern.as_deref()),
             link,
             clock_offset_ms: AtomicI64::new(0),
@@ -191,52 +300,74 @@ impl RedisStore {
             reaps: upkeep::Reaps::default(),
             channels: channels::Channels::default(),
         });
-        Arc::new(Self {
+        Ok(Arc::new(Self {
             shared,
             writers: std::sync::Mutex::default(),
             writer_count,
             settings: config,
             tasks: std::sync::Mutex::default(),
             unanswered: Arc::default(),
-        })
+        }))
     }
-}
 
-#[async_trait]
-impl Store for RedisStore {
-    async fn open(&self) -> Result<()> {
-        let sent = self.shared.env.now_ms();
-        let time = self.shared.control.query(redis::cmd("TIME")).await?;
-        self.shared.compare_clocks(sent, time)?;
-        self.shared.check_server().await?;
-        self.shared.check_layout().await?;
+    /// A task for each connection that is written on; in a cluster one for each bucket, as each may be with another
+    /// server. They share connections.
+    fn start_writers(&self) -> Vec<mpsc::UnboundedSender<writer::Request>> {
+        let shared = &self.shared;
         let opener: writer::Opener = {
-            let shared = self.shared.clone();
+            let shared = shared.clone();
             Arc::new(move |partition| {
                 let shared = shared.clone();
                 Box::pin(async move { shared.open_partition(&partition).await })
             })
         };
         let roomer: writer::Roomer = {
-            let shared = self.shared.clone();
+            let shared = shared.clone();
             Arc::new(move |partition, length_max, count| {
                 let shared = shared.clone();
                 Box::pin(async move { shared.make_room(&partition, length_max, count).await })
             })
         };
-        let writers = (0..self.writer_count)
-            .map(|_| {
-                let settings = writer::Settings {
-                    instance: self.shared.env.hex(16),
-                    pipeline_size: self.settings.pipeline_size,
-                    timeout: self.settings.command_timeout,
-                };
-                let makers = writer::Makers { opener: opener.clone(), roomer: roomer.clone(), layouts: self.shared.layouts.clone() };
-                writer::Writer::start(self.shared.link.clone(), self.shared.keys.clone(), settings, makers)
-            })
-            .collect();
-        *lock(&self.writers) = Some(writers);
-        lock(&self.tasks).push(tokio::spawn(self.shared.clone().listen()));
+        let wait = self.settings.durability.map_or(Duration::ZERO, |durability| durability.wait_timeout);
+        let reply_timeout = self.settings.command_timeout + wait * writer::WAITS_MAX;
+        let pool: Vec<_> = (0..self.writer_count).map(|_| Arc::new(Pooled::new(shared.link.clone(), reply_timeout))).collect();
+        let buckets = if shared.link.nodes.is_cluster() { usize::from(super::BUCKETS) } else { self.writer_count };
+        let writers = Bucket::all().take(buckets).map(|bucket| {
+            let settings = writer::Settings {
+                instance: shared.env.hex(16),
+                pipeline_size: self.settings.pipeline_size,
+                timeout: self.settings.command_timeout,
+                durability: self.settings.durability,
+                slot: Keys::slot(bucket),
+            };
+            let makers = writer::Makers { opener: opener.clone(), roomer: roomer.clone(), layouts: shared.layouts.clone() };
+            let pooled = pool[usize::from(bucket.0) % pool.len()].clone();
+            writer::Writer::start(shared.link.clone(), pooled, shared.keys.clone(), settings, makers)
+        });
+        writers.collect()
+    }
+}
+
+#[async_trait]
+impl Store for RedisStore {
+    async fn open(&self) -> Result<()> {
+        let shared = &self.shared;
+        shared.link.nodes.refresh(&shared.link.nodes.map()).await?;
+        if matches!(self.settings.location, Location::Cluster { enable_ready_check: true, .. }) {
+            shared.wait_until_ready().await?;
+        }
+        let sent = shared.env.now_ms();
+        let time = shared.control.query(redis::cmd("TIME")).await?;
+        shared.compare_clocks(sent, time)?;
+        shared.check_servers(self.settings.durability).await?;
+        shared.check_layout().await?;
+        *lock(&self.writers) = Some(self.start_writers());
+        let mut tasks = lock(&self.tasks);
+        tasks.push(tokio::spawn(shared.clone().listen()));
+        if !shared.link.nodes.is_fixed() {
+            let link = shared.link.clone();
+            tasks.push(tokio::spawn(async move { link.nodes.watch().await }));
+        }
         Ok(())
     }
 
@@ -253,12 +384,8 @@ impl Store for RedisStore {
         for task in lock(&self.tasks).drain(..) {
             task.abort();
         }
-        let _ = tokio::time::timeout(deadline, async {
-            for slot in &self.shared.slots {
-                slot.close().await;
-            }
-        })
-        .await;
+        let _ = tokio::time::timeout(deadline, self.shared.link.nodes.close()).await;
+        self.shared.pool.iter().map(AsRef::as_ref).chain(&self.shared.replicas).for_each(Pooled::close);
     }
 
     fn watch(&self, listener: Arc<dyn Fn(StoreEvent) + Send + Sync>) {

@@ -1,311 +1,265 @@
-//! Reading: a plain connection of its own for each group, because a blocking read stops everything behind it.
+//! Reading: plain connections of its own for each group, because a blocking read stops everything behind it. One, or in a
+//! cluster one for each bucket in use: a read names streams of one slot only.
+
+mod lane;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use redis::{Cmd, Value};
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use redis::Value;
 use tokio::time::Instant;
 
-use super::super::{Body, Bucket, Entry, EntryId, Partition, ReadError, ReadFrom, Reader, Waker};
-use super::connection::{Link, Slot};
+use super::super::{Bucket, Entry, ReadError, ReadFrom, Reader, Waker};
 use super::keys::Keys;
-use super::wire::{self, Item, Items, Wire};
-use super::{reply, scripts};
+use super::link::Link;
+use super::nodes::Node;
+use super::pooled::Pooled;
+use super::wire::Wire;
+use crate::engine::env::lock;
 use crate::engine::error::{Error, Result};
+use lane::LaneRead;
+
+/// First and longest pause before a server that could not be read from is tried again, while others are read.
+const RETRY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
 
 /// Reads new entries for one group.
 pub struct RedisReader {
     link: Arc<Link>,
     keys: Keys,
     group: String,
-    wire: Option<Wire>,
+    /// By slot of a bucket; a single one where all are with one server.
+    lanes: BTreeMap<u16, Lane>,
     shared: Arc<Shared>,
+    /// A failure of one server that is not told yet: what others gave came first.
+    failed: Option<ReadError>,
+    /// The last read found something: there may be more.
+    is_hot: bool,
+}
+
+/// A connection, and when to try for another.
+#[derive(Default)]
+struct Lane {
+    wire: Option<Wire>,
+    retry_at: Option<Instant>,
+    pause: Duration,
+}
+
+impl Lane {
+    fn failed(&mut self) {
+        self.wire = None;
+        self.pause = (self.pause * 2).clamp(RETRY.0, RETRY.1);
+        self.retry_at = Some(Instant::now() + self.pause);
+    }
+
+    fn worked(&mut self) {
+        self.retry_at = None;
+        self.pause = Duration::ZERO;
+    }
 }
 
 /// What reader and waker share.
 struct Shared {
-    control: Arc<Slot>,
-    /// `CLIENT ID` of the reader's connection, 0 without one.
-    client_id: AtomicI64,
+    control: Arc<Pooled>,
+    /// Reads that wait on the server, by slot: where, and `CLIENT ID` of their connection.
+    blocked: std::sync::Mutex<BTreeMap<u16, (Node, i64)>>,
     /// Somebody wants the read to end.
     wanted: AtomicBool,
 }
 
-/// Ends a blocking read by `CLIENT UNBLOCK`: a read is never dropped half-way, it would swallow entries.
+/// Ends blocking reads by `CLIENT UNBLOCK`: a read is never dropped half-way, it would swallow entries.
 struct RedisWaker(Arc<Shared>);
+
+/// What one read asks for.
+#[derive(Clone, Copy)]
+struct Ask<'a> {
+    consumer: &'a str,
+    count: usize,
+    wait: Option<Duration>,
+}
 
 impl RedisReader {
     /// A reader that connects at its first read; `control` is where its waker speaks to the server.
-    pub fn open(link: Arc<Link>, keys: Keys, group: &str, control: Arc<Slot>) -> (Box<dyn Reader>, Arc<dyn Waker>) {
-        let shared = Arc::new(Shared { control, client_id: AtomicI64::new(0), wanted: AtomicBool::new(false) });
-        let reader = Self { link, keys, group: group.to_owned(), wire: None, shared: shared.clone() };
+    pub fn open(link: Arc<Link>, keys: Keys, group: &str, control: Arc<Pooled>) -> (Box<dyn Reader>, Arc<dyn Waker>) {
+        let shared = Arc::new(Shared { control, blocked: std::sync::Mutex::default(), wanted: AtomicBool::new(false) });
+        let reader =
+            Self { link, keys, group: group.to_owned(), lanes: BTreeMap::new(), shared: shared.clone(), failed: None, is_hot: false };
         (Box::new(reader), Arc::new(RedisWaker(shared)))
     }
 
-    /// The connection, made if there is none.
-    async fn wire(&mut self) -> Result<&mut Wire> {
-        if self.wire.is_none() {
-            let wire = self.link.connect_wire().await?;
-            self.shared.client_id.store(wire.id, Ordering::Release);
-            self.wire = Some(wire);
-        }
-        self.wire.as_mut().ok_or_else(|| Error::internal("a connection that was just made"))
+    /// The slot whose server is asked for the bucket.
+    fn slot(&self, bucket: Bucket) -> u16 {
+        if self.link.nodes.is_cluster() { Keys::slot(bucket) } else { 0 }
     }
 
-    fn drop_connection(&mut self, error: &Error) {
-        self.shared.client_id.store(0, Ordering::Release);
-        self.wire = None;
-        self.link.down(error);
+    /// One read of every server that is to be asked now. Answers what they gave.
+    async fn read_lanes(&mut self, all: &BTreeMap<u16, Vec<ReadFrom>>, ask: Ask<'_>) -> Vec<Entry> {
+        let now = Instant::now();
+        self.lanes.retain(|slot, _| all.contains_key(slot));
+        for slot in all.keys() {
+            self.lanes.entry(*slot).or_default();
+        }
+        // Where none can be read whoever asks pauses; while others are read, one that failed is left out for a while, and
+        // tried again in time however long the others have nothing.
+        let rests = |lane: &Lane| lane.retry_at.is_some_and(|at| at > now);
+        let some_work = !self.lanes.values().all(rests);
+        let mut ask = ask;
+        if let Some(first) = self.lanes.values().filter_map(|lane| lane.retry_at).filter(|at| some_work && *at > now).min() {
+            ask.wait = ask.wait.map(|wait| wait.min(first - now));
+        }
+        let (link, keys, name, shared) = (&self.link, &self.keys, &self.group, &self.shared);
+        let mut reads: FuturesUnordered<_> = self
+            .lanes
+            .iter_mut()
+            .filter(|(_, lane)| !(some_work && rests(lane)))
+            .map(|(slot, lane)| async move {
+                let share = all.get(slot).map_or(&[][..], Vec::as_slice);
+                (lane_read(link, keys, name, shared, (*slot, lane), share, ask).await, lane)
+            })
+            .collect();
+        let mut out = Vec::new();
+        let mut ending = false;
+        while let Some((result, lane)) = reads.next().await {
+            let ends = !matches!(&result, Ok(entries) if entries.is_empty());
+            match result {
+                Ok(mut entries) => {
+                    lane.worked();
+                    out.append(&mut entries);
+                }
+                Err(error) => {
+                    match &error {
+                        // Whatever it was: a read that failed half-way must not be mixed up with the next.
+                        ReadError::Store(_) => lane.failed(),
+                        ReadError::NoGroup | ReadError::NotOwner => lane.worked(),
+                    }
+                    self.failed = Some(error);
+                }
+            }
+            // There is something to tell: the others need not wait any longer.
+            if ends && !ending && !reads.is_empty() {
+                ending = true;
+                wake(&self.shared);
+            }
+        }
+        out
     }
+}
 
-    fn command(&self, consumer: &str, from: &[ReadFrom], count: usize, wait: Option<Duration>) -> Cmd {
-        let mut cmd = redis::cmd("XREADGROUP");
-        cmd.arg("GROUP").arg(&self.group).arg(consumer).arg("COUNT").arg(count);
-        if let Some(wait) = wait {
-            // BLOCK 0 would wait for ever.
-            cmd.arg("BLOCK").arg(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX).max(1));
+/// Reads from one server.
+async fn lane_read(
+    link: &Arc<Link>,
+    keys: &Keys,
+    group: &str,
+    shared: &Arc<Shared>,
+    (slot, lane): (u16, &mut Lane),
+    from: &[ReadFrom],
+    ask: Ask<'_>,
+) -> Result<Vec<Entry>, ReadError> {
+    let wire = match &mut lane.wire {
+        Some(wire) => wire,
+        none => none.insert(link.connect_wire(slot).await.map_err(ReadError::Store)?),
+    };
+    let node = wire.node().clone();
+    // Noted before it is asked whether somebody wants the read to end: whoever does, looks in the opposite order.
+    let mut wait = ask.wait;
+    if wait.is_some() {
+        lock(&shared.blocked).insert(slot, (node.clone(), wire.id));
+        if shared.wanted.load(Ordering::SeqCst) {
+            wait = None;
         }
-        cmd.arg("STREAMS");
-        for from in from {
-            cmd.arg(self.keys.stream(&from.partition));
-        }
-        for _ in from {
-            cmd.arg(">");
-        }
-        cmd
     }
+    let read = LaneRead { link, keys, group, consumer: ask.consumer, from, count: ask.count, wire };
+    let result = tokio::select! {
+        result = read.run(wait) => result,
+        // The connection is thrown away with what the read may still bring; the end of the lease gives it back.
+        () = link.closed() => Err(ReadError::Store(Error::closed("the store"))),
+        () = link.nodes.left(slot, &node) => Err(ReadError::Store(link.target(&node).unreachable("another took its place"))),
+    };
+    lock(&shared.blocked).remove(&slot);
+    match &result {
+        Ok(_) => link.up(&node),
+        Err(ReadError::NoGroup | ReadError::NotOwner) => {}
+        Err(ReadError::Store(error)) => match error.details.get("reply").and_then(|reply| reply.as_str()) {
+            // What it serves is elsewhere, or on its way there: nothing is wrong with the server.
+            Some("MOVED") => link.nodes.moved(error.details.get("moved").and_then(|to| to.as_str()).unwrap_or_default(), &node),
+            Some("ASK" | "TRYAGAIN" | "UNBLOCKED") => {}
+            _ => link.down(&node, error),
+        },
+    }
+    result
 }
 
 #[async_trait]
 impl Reader for RedisReader {
     async fn read(&mut self, consumer: &str, from: &[ReadFrom], count: usize, wait: Option<Duration>) -> Result<Vec<Entry>, ReadError> {
-        let (shared, link) = (self.shared.clone(), self.link.clone());
-        self.wire().await.map_err(ReadError::Store)?;
-        // Not before the connection is there: a wake from here on knows which read to end.
-        let woken = self.shared.wanted.swap(false, Ordering::AcqRel);
+        if let Some(error) = self.failed.take() {
+            return Err(error);
+        }
+        let woken = self.shared.wanted.swap(false, Ordering::SeqCst);
         let wait = wait.filter(|_| !woken);
-        let is_owned = from.iter().any(|from| from.owned_after.is_some());
-        let result = tokio::select! {
-            result = async {
-                if is_owned { self.read_owned(consumer, from, count, wait).await } else { self.read_shared(consumer, from, count, wait).await }
-            } => result,
-            // The connection is thrown away with what the read may still bring; the end of the lease gives it back.
-            () = link.closed() => Err(ReadError::Store(Error::closed("the store"))),
-        };
-        shared.wanted.store(false, Ordering::Release);
-        match &result {
-            Ok(_) => self.link.up(),
-            Err(ReadError::NoGroup | ReadError::NotOwner) => {}
-            // Whatever it was: a read that failed half-way must not be mixed up with the next.
-            Err(ReadError::Store(error)) => self.drop_connection(error),
-        }
-        result
-    }
-}
-
-impl RedisReader {
-    async fn read_shared(
-        &mut self,
-        consumer: &str,
-        from: &[ReadFrom],
-        count: usize,
-        wait: Option<Duration>,
-    ) -> Result<Vec<Entry>, ReadError> {
-        let command = self.command(consumer, from, count, wait);
-        self.entries(&command, from, wait.unwrap_or_default()).await
-    }
-
-    /// A script that checks the owner cannot block: what is to be waited for is waited for by a plain XREAD, of which only
-    /// the news is used that something is there.
-    async fn read_owned(
-        &mut self,
-        consumer: &str,
-        from: &[ReadFrom],
-        count: usize,
-        wait: Option<Duration>,
-    ) -> Result<Vec<Entry>, ReadError> {
-        let entries = self.take(consumer, from, count).await?;
-        let Some(wait) = wait.filter(|_| entries.is_empty()) else { return Ok(entries) };
-        let deadline = Instant::now() + wait;
-        let mut from = from.to_vec();
-        loop {
-            let left = deadline.saturating_duration_since(Instant::now());
-            let mut news = redis::cmd("XREAD");
-            news.arg("COUNT").arg(1).arg("BLOCK").arg(u64::try_from(left.as_millis()).unwrap_or(u64::MAX).max(1)).arg("STREAMS");
-            for from in &from {
-                news.arg(self.keys.stream(&from.partition));
-            }
-            for from in &from {
-                news.arg(from.owned_after.unwrap_or_default().to_string());
-            }
-            let grown = self.entries(&news, &from, left).await?;
-            if grown.is_empty() {
-                return Ok(grown);
-            }
-            let is_grown = |from: &ReadFrom| grown.iter().any(|entry| entry.partition == from.partition);
-            let places: Vec<ReadFrom> = from.iter().filter(|from| is_grown(from)).cloned().collect();
-            let entries = self.take(consumer, &places, count).await?;
-            if !entries.is_empty() || Instant::now() >= deadline {
-                return Ok(entries);
-            }
-            // The group has that one behind it already (it expired): wait for what comes after all that it has behind it.
-            for entry in grown {
-                let read = self.position(&entry.partition).await?;
-                for from in from.iter_mut().filter(|from| from.partition == entry.partition) {
-                    from.owned_after = from.owned_after.max(Some(entry.id)).max(read);
-                }
-            }
-        }
-    }
-
-    /// The last entry that the group was given, of a partition that it reads.
-    async fn position(&mut self, partition: &Partition) -> Result<Option<EntryId>, ReadError> {
-        let mut info = redis::cmd("XINFO");
-        info.arg("GROUPS").arg(self.keys.stream(partition));
-        let (timeout, group) = (self.link.target.command_timeout, self.group.clone());
-        let wire = self.wire().await.map_err(ReadError::Store)?;
-        let mut items = wire.ask(&info, timeout).await.map_err(ReadError::Store)?;
-        position(&mut items, &group)
-    }
-
-    /// New entries of partitions that are the consumer's, a call for each bucket.
-    async fn take(&mut self, consumer: &str, from: &[ReadFrom], count: usize) -> Result<Vec<Entry>, ReadError> {
-        let mut buckets: BTreeMap<Bucket, Vec<ReadFrom>> = BTreeMap::new();
+        let mut shares: BTreeMap<u16, Vec<ReadFrom>> = BTreeMap::new();
         for from in from {
-            buckets.entry(from.partition.bucket()).or_default().push(from.clone());
+            shares.entry(self.slot(from.partition.bucket())).or_default().push(from.clone());
         }
+        // To end reads that wait on several servers costs more than to ask once more while there is much to read.
         let mut entries = Vec::new();
-        for from in buckets.values() {
-            let streams = from.iter().map(|from| self.keys.stream(&from.partition));
-            let keys: Vec<String> = streams.chain(from.iter().map(|from| self.keys.owner(&from.partition, &self.group))).collect();
-            let mut take = scripts::eval(&scripts::TAKE, &keys.iter().map(String::as_str).collect::<Vec<_>>());
-            take.arg(&self.group).arg(consumer).arg(count);
-            match self.entries(&take, from, Duration::ZERO).await {
-                Ok(mut taken) => entries.append(&mut taken),
-                // What was taken before is this consumer's; that another bucket is not is told by the next read.
-                Err(ReadError::NotOwner | ReadError::NoGroup) if !entries.is_empty() => break,
-                Err(error) => return Err(error),
-            }
+        if shares.len() > 1 && self.is_hot && wait.is_some() {
+            entries = self.read_lanes(&shares, Ask { consumer, count, wait: None }).await;
         }
-        Ok(entries)
-    }
-
-    /// Entries that a command answers, waiting `wait` longer than for other commands.
-    async fn entries(&mut self, command: &Cmd, from: &[ReadFrom], wait: Duration) -> Result<Vec<Entry>, ReadError> {
-        let timeout = self.link.target.command_timeout + wait;
-        let keys = self.keys.clone();
-        let wire = self.wire().await.map_err(ReadError::Store)?;
-        let mut items = wire.ask(command, timeout).await.map_err(ReadError::Store)?;
-        entries(&mut items, &keys, from)
-    }
-}
-
-fn refused(error: &str) -> ReadError {
-    match error.split(' ').next() {
-        // UNBLOCKED: the key was deleted while the read waited on it.
-        Some("NOGROUP" | "UNBLOCKED") => ReadError::NoGroup,
-        Some("NOTOWNER") => ReadError::NotOwner,
-        _ => ReadError::Store(wire::explain(error)),
-    }
-}
-
-/// Entries of a reply to XREADGROUP, stream by stream as they were asked for.
-fn entries(items: &mut Items<'_>, keys: &Keys, from: &[ReadFrom]) -> Result<Vec<Entry>, ReadError> {
-    let streams = match items.next().map_err(ReadError::Store)? {
-        Item::Error(error) => return Err(refused(error)),
-        Item::List(streams) => streams,
-        Item::Nil => 0,
-        _ => return Err(ReadError::Store(reply::unexpected("XREADGROUP"))),
-    };
-    read_streams(items, streams, keys, from).map_err(ReadError::Store)
-}
-
-/// The position of a group, of a reply to XINFO GROUPS.
-fn position(items: &mut Items<'_>, group: &str) -> Result<Option<EntryId>, ReadError> {
-    let unexpected = || ReadError::Store(reply::unexpected("XINFO GROUPS"));
-    let groups = match items.next().map_err(ReadError::Store)? {
-        Item::Error(error) => return Err(refused(error)),
-        Item::List(groups) => groups,
-        _ => return Err(unexpected()),
-    };
-    for _ in 0..groups {
-        let fields = items.list().map_err(ReadError::Store)?.unwrap_or(0);
-        let (mut is_it, mut last) = (false, None);
-        for _ in 0..fields / 2 {
-            let name = items.text().map_err(ReadError::Store)?;
-            match (name, items.next().map_err(ReadError::Store)?) {
-                (b"name", Item::Text(name)) => is_it = name == group.as_bytes(),
-                (b"last-delivered-id", Item::Text(id)) => last = std::str::from_utf8(id).ok().and_then(|id| id.parse().ok()),
-                _ => {}
-            }
+        if entries.is_empty() && self.failed.is_none() {
+            entries = self.read_lanes(&shares, Ask { consumer, count, wait }).await;
         }
-        if is_it {
-            return last.map(Some).ok_or_else(unexpected);
-        }
-    }
-    Ok(None)
-}
-
-fn read_streams(items: &mut Items<'_>, streams: usize, keys: &Keys, from: &[ReadFrom]) -> Result<Vec<Entry>> {
-    let mut out = Vec::new();
-    let mut asked = from.iter();
-    for _ in 0..streams {
-        items.list()?;
-        let key = items.text()?;
-        let partition = asked.find(|from| keys.stream(&from.partition).as_bytes() == key).map(|from| &from.partition);
-        let partition = partition.ok_or_else(|| reply::unexpected("XREADGROUP"))?;
-        let rows = items.list()?.unwrap_or(0);
-        out.reserve(rows);
-        for _ in 0..rows {
-            items.list()?;
-            let id =
-                std::str::from_utf8(items.text()?).ok().and_then(|id| id.parse().ok()).ok_or_else(|| reply::unexpected("XREADGROUP"))?;
-            if let Some(fields) = items.list()? {
-                out.push(Entry { partition: partition.clone(), id, body: read_body(items, fields)?, deliveries: 1, crashes: 0 });
+        self.shared.wanted.store(false, Ordering::SeqCst);
+        self.is_hot = !entries.is_empty();
+        match self.failed.take() {
+            Some(error) if entries.is_empty() => Err(error),
+            // What was taken is this consumer's; the failure is told next.
+            failed => {
+                self.failed = failed;
+                Ok(entries)
             }
         }
     }
-    Ok(out)
-}
-
-fn read_body(items: &mut Items<'_>, fields: usize) -> Result<Body> {
-    let mut raw = Vec::with_capacity(fields / 2);
-    for _ in 0..fields / 2 {
-        raw.push((items.text()?, items.text()?));
-    }
-    Ok(reply::body_of(&raw))
 }
 
 impl Waker for RedisWaker {
     fn wake(&self) {
-        if self.0.wanted.swap(true, Ordering::AcqRel) {
-            return;
-        }
-        let shared = self.0.clone();
-        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
-        runtime.spawn(async move {
-            // The read may be on its way to the server and not block yet: ask again until it took notice.
-            while shared.wanted.load(Ordering::Acquire) {
-                let id = shared.client_id.load(Ordering::Acquire);
-                if id == 0 {
-                    return;
-                }
+        wake(&self.0);
+    }
+}
+
+fn wake(shared: &Arc<Shared>) {
+    if shared.wanted.swap(true, Ordering::SeqCst) {
+        return;
+    }
+    let shared = shared.clone();
+    let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+    runtime.spawn(async move {
+        // A read may be on its way to the server and not block yet: ask again until it took notice.
+        while shared.wanted.load(Ordering::SeqCst) {
+            let blocked = lock(&shared.blocked).clone();
+            if blocked.is_empty() {
+                // Whichever read comes next sees that it is not to wait.
+                return;
+            }
+            for (node, id) in blocked.into_values() {
                 let mut cmd = redis::cmd("CLIENT");
                 cmd.arg("UNBLOCK").arg(id);
-                match shared.control.query(cmd).await {
-                    Ok(Value::Int(1)) => return,
-                    Err(error) => {
-                        tracing::debug!(%error, "a read could not be woken");
-                        // The next wake tries again.
-                        shared.wanted.store(false, Ordering::Release);
+                match shared.control.run_on(&node, &[cmd]).await.map(|mut replies| replies.pop()) {
+                    Ok(Some(Value::ServerError(error))) => {
+                        tracing::debug!(?error, "a read could not be woken");
                         return;
                     }
-                    Ok(_) => tokio::time::sleep(Duration::from_millis(1)).await,
+                    Ok(_) => {}
+                    // Its read fails, too, or ends by itself.
+                    Err(error) => tracing::debug!(%error, "a read could not be woken"),
                 }
             }
-        });
-    }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    });
 }

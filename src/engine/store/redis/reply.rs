@@ -65,6 +65,13 @@ pub fn count(value: &Value) -> Result<u64> {
     Ok(u64::try_from(int(value)?).unwrap_or(0))
 }
 
+/// ms since 1970 of a reply to TIME.
+pub fn time_ms(value: Value) -> Result<u64> {
+    let parts = list(value)?;
+    let [seconds, micros] = parts.as_slice() else { return Err(unexpected("TIME")) };
+    Ok(count(seconds)? * 1000 + count(micros)? / 1000)
+}
+
 /// The value of `key` in a list of pairs.
 pub fn field<'a>(pairs: &'a [Value], key: &str) -> Option<&'a Value> {
     pairs
@@ -131,5 +138,5 @@ pub fn entry(partition: &Partition, value: Value, deliveries: u32, crashes: u32)
 /// An error inside a reply.
 pub fn server_error(error: &redis::ServerError) -> Error {
     let text = format!("{} {}", error.code(), error.details().unwrap_or_default());
-    super::connection::server_error(error.code(), &text)
+    super::failure::server_error(error.code(), &text)
 }

@@ -141,10 +141,9 @@ impl Shared {
         let mut cmd = redis::cmd("ZRANGE");
         cmd.arg(self.keys.due(bucket, group)).arg(0).arg(MOST).arg("WITHSCORES");
         let sent = self.env.now_ms();
-        let mut values = self.slot(bucket).run(&[redis::cmd("TIME"), cmd]).await?.into_iter();
+        let mut values = self.at(bucket).run(&[redis::cmd("TIME"), cmd]).await?.into_iter();
         // By the server's clock, as claiming goes: what was handed back this very millisecond is due.
-        self.compare_clocks(sent, values.next().unwrap_or_default())?;
-        let now = self.now_ms();
+        let now = self.compare_clocks(sent, values.next().unwrap_or_default())?;
         let mut index = DueIndex::default();
         let mut pairs = reply::list(values.next().unwrap_or_default())?.into_iter();
         while let (Some(member), Some(score)) = (pairs.next(), pairs.next()) {
@@ -164,7 +163,7 @@ impl Shared {
         let [stream, retry, failed, due, _] = &self.keys.group(partition, group);
         let mut claim = scripts::call(&scripts::CLAIM, &[stream, retry, failed, due]);
         claim.arg(group).arg(consumer).arg(keys::member(partition)).arg(max);
-        read_claimed(partition, self.slot(bucket).query(claim).await?)
+        read_claimed(partition, self.at(bucket).query(claim).await?)
     }
 }
 

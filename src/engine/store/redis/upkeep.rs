@@ -73,22 +73,37 @@ impl Shared {
             commands.extend([self.note_consumer(consumer, *bucket), set]);
         }
         let sent = self.env.now_ms();
-        let mut values = self.control.run(&commands).await?.into_iter();
-        self.compare_clocks(sent, values.next().unwrap_or_default())?;
-        reply::bytes(values.next().unwrap_or_default())?;
-        let mut held = true;
+        let mut values = self.control.run_each(&commands).await.into_iter();
+        let mut next = || values.next().unwrap_or(Ok(Value::Nil));
+        let (time, presence) = (next(), next());
+        if let Ok(time) = time {
+            self.compare_clocks(sent, time)?;
+        }
+        // In a cluster some servers may be away: what is with others goes on, and what is with them is as it was, until
+        // they, or those who take their place, say something else.
+        let mut away = presence.and_then(reply::bytes).err();
+        let (mut held, mut reached) = (true, buckets.is_empty() && away.is_none());
         for (bucket, granted) in buckets.iter().zip(granted) {
-            let (noted, before) = (values.next().unwrap_or_default(), values.next().unwrap_or_default());
-            reply::int(&noted)?;
-            if let Value::ServerError(error) = &before {
-                return Err(reply::server_error(error));
-            }
-            held &= !granted || before != Value::Nil;
-            if let Some(known) = lock(&self.leases).get_mut(&(*bucket, consumer.to_owned())) {
-                *known = true;
+            match (next(), next()) {
+                (Ok(noted), Ok(before)) => {
+                    reply::int(&noted)?;
+                    if let Value::ServerError(error) = &before {
+                        away = Some(reply::server_error(error));
+                        continue;
+                    }
+                    reached = true;
+                    held &= !granted || before != Value::Nil;
+                    if let Some(known) = lock(&self.leases).get_mut(&(*bucket, consumer.to_owned())) {
+                        *known = true;
+                    }
+                }
+                (Err(error), _) | (_, Err(error)) => away = Some(error),
             }
         }
-        Ok(held)
+        match away {
+            Some(error) if !reached || !self.link.nodes.is_cluster() => Err(error),
+            _ => Ok(held),
+        }
     }
 
     /// See `Store::release`.
@@ -112,7 +127,7 @@ impl Shared {
         let key = self.keys.in_bucket(bucket, "keeper");
         let mut take = scripts::call(&scripts::KEEP, &[&key]);
         take.arg(holder).arg(millis(lease));
-        Ok(reply::int(&self.slot(bucket).query(take).await?)? == 1)
+        Ok(reply::int(&self.at(bucket).query(take).await?)? == 1)
     }
 
     /// See `Store::reap`.
@@ -125,7 +140,7 @@ impl Shared {
             let mut cmd =
                 scripts::call(&scripts::REAP, &[&self.keys.in_bucket(bucket, "consumers"), &self.keys.in_bucket(bucket, "partitions")]);
             cmd.arg(self.keys.base(bucket)).arg(max_crashes).arg(ENTRIES_A_CALL).arg(self.keys.dead_letters(bucket, ""));
-            let mut parts = reply::list(self.slot(bucket).query(cmd).await?)?.into_iter();
+            let mut parts = reply::list(self.at(bucket).query(cmd).await?)?.into_iter();
             let mut next = || parts.next().unwrap_or_default();
             out.consumers += reply::count(&next())?;
             out.taken += reply::count(&next())?;
@@ -157,7 +172,7 @@ impl Shared {
         let mut members = redis::cmd("SMEMBERS");
         members.arg(self.keys.in_bucket(bucket, "partitions"));
         let mut streams = Vec::new();
-        for member in reply::list(self.slot(bucket).query(members).await?)? {
+        for member in reply::list(self.at(bucket).query(members).await?)? {
             streams.extend(keys::parse_member(&reply::text(member)?).map(|partition| self.keys.stream(&partition)));
         }
         let looks: Vec<Cmd> = streams.iter().map(|stream| info("GROUPS", &[stream])).collect();
@@ -184,12 +199,12 @@ impl Shared {
             })
             .collect();
         let mut notes = Vec::new();
-        for (name, alive) in names.iter().zip(self.slot(bucket).run(&looks).await?) {
+        for (name, alive) in names.iter().zip(self.at(bucket).run(&looks).await?) {
             if reply::int(&alive)? == 0 {
                 notes.push(self.note_consumer(name, bucket));
             }
         }
-        self.slot(bucket).run(&notes).await?;
+        self.at(bucket).run(&notes).await?;
         Ok(())
     }
 
@@ -197,7 +212,7 @@ impl Shared {
     async fn look(&self, bucket: Bucket, commands: Vec<Cmd>) -> Result<Vec<Vec<Value>>> {
         let mut out = Vec::with_capacity(commands.len());
         for some in commands.chunks(LOOKS_A_PIPELINE) {
-            for value in self.slot(bucket).run(some).await? {
+            for value in self.at(bucket).run(some).await? {
                 out.push(if matches!(value, Value::ServerError(_)) { Vec::new() } else { reply::list(value)? });
             }
         }
@@ -208,7 +223,7 @@ impl Shared {
     pub async fn move_delayed(&self, bucket: Bucket) -> Result<(u64, Option<u64>)> {
         let mut cmd = scripts::call(&scripts::MOVE_DELAYED, &[&self.keys.in_bucket(bucket, "delayed")]);
         cmd.arg(self.keys.base(bucket)).arg(ENTRIES_A_CALL);
-        let parts = reply::list(self.slot(bucket).query(cmd).await?)?;
+        let parts = reply::list(self.at(bucket).query(cmd).await?)?;
         let [moved, next] = parts.as_slice() else { return Err(reply::unexpected("move_delayed.lua")) };
         Ok((reply::count(moved)?, u64::try_from(reply::int(next)?).ok()))
     }
@@ -259,7 +274,7 @@ impl Shared {
             .arg(text(keeping.keep_ms))
             .arg(u8::from(keeping.without_group))
             .arg(text(length));
-        let mut parts = reply::list(self.slot(bucket).query(cmd).await?)?.into_iter();
+        let mut parts = reply::list(self.at(bucket).query(cmd).await?)?.into_iter();
         let mut next = || parts.next().unwrap_or_default();
         let mut swept = Swept { removed: reply::count(&next())?, more: reply::int(&next())? == 1, expired: Vec::new() };
         for row in reply::list(next())? {

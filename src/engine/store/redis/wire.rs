@@ -7,10 +7,12 @@ use std::time::Duration;
 
 use redis::Cmd;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, timeout_at};
 
-use super::connection::{Target, server_error};
+use super::connection::{Role, Target};
+use super::endpoint::{Duplex, said};
+use super::failure::server_error;
+use super::nodes::Node;
 use super::reply::unexpected;
 use crate::engine::error::Result;
 
@@ -129,7 +131,7 @@ impl Scan {
 
 /// The connection. After an error it is of no more use.
 pub struct Wire {
-    stream: TcpStream,
+    stream: Box<dyn Duplex>,
     buffer: Vec<u8>,
     target: Target,
     /// `CLIENT ID`.
@@ -138,43 +140,52 @@ pub struct Wire {
 
 impl Wire {
     /// Connects, and says who we are.
-    pub async fn connect(target: &Target) -> Result<Self> {
-        timeout(target.connect_timeout, Self::open(target))
-            .await
-            .unwrap_or_else(|_| Err(target.unreachable("no answer within connectTimeoutMs")))
+    pub async fn connect(target: Target, role: Role) -> Result<Self> {
+        target.clone().in_time(Self::open(target, role)).await
     }
 
-    async fn open(target: &Target) -> Result<Self> {
-        let failed = |error: std::io::Error| target.unreachable(&error.kind().to_string());
-        let stream = TcpStream::connect((target.host.as_str(), target.port)).await.map_err(failed)?;
-        stream.set_nodelay(true).map_err(failed)?;
-        let mut wire = Self { stream, buffer: Vec::with_capacity(BUFFER_BYTES), target: target.clone(), id: 0 };
-        if let Some(password) = &target.password {
+    async fn open(target: Target, role: Role) -> Result<Self> {
+        let stream = target.dial().await?;
+        let settings = target.settings.clone();
+        let mut wire = Self { stream, buffer: Vec::with_capacity(BUFFER_BYTES), target, id: 0 };
+        if let Some(password) = &settings.password {
             let mut auth = redis::cmd("AUTH");
-            if let Some(username) = &target.username {
+            if let Some(username) = &settings.username {
                 auth.arg(username);
             }
             auth.arg(password);
             wire.expect_done(&auth).await?;
         }
-        if target.db != 0 {
+        if settings.db != 0 {
             let mut select = redis::cmd("SELECT");
-            select.arg(target.db);
+            select.arg(settings.db);
             wire.expect_done(&select).await?;
         }
         let mut id = redis::cmd("CLIENT");
         id.arg("ID");
-        let wait = target.connect_timeout;
+        let wait = settings.connect_timeout;
         wire.id = match wire.ask(&id, wait).await?.next()? {
             Item::Number(id) => id,
             Item::Error(error) => return Err(explain(error)),
             _ => return Err(unexpected("CLIENT ID")),
         };
+        if role == Role::Master {
+            let mut items = wire.ask(&redis::cmd("ROLE"), wait).await?;
+            items.list()?;
+            if items.text()? != b"master" {
+                return Err(wire.target.unreachable("it is no master, as the Sentinels said"));
+            }
+        }
         Ok(wire)
     }
 
+    /// The server at the other end.
+    pub fn node(&self) -> &Node {
+        &self.target.node
+    }
+
     async fn expect_done(&mut self, command: &Cmd) -> Result<()> {
-        let wait = self.target.connect_timeout;
+        let wait = self.target.settings.connect_timeout;
         match self.ask(command, wait).await?.next()? {
             Item::Error(error) => Err(explain(error)),
             _ => Ok(()),
@@ -189,8 +200,14 @@ impl Wire {
         self.buffer.clear();
         let deadline = Instant::now() + wait;
         let late = |_| self.target.unreachable("no reply in time");
-        let failed = |error: std::io::Error| self.target.unreachable(&error.kind().to_string());
-        timeout_at(deadline, self.stream.write_all(&command.get_packed_command())).await.map_err(late)?.map_err(failed)?;
+        let failed = |error: std::io::Error| self.target.unreachable(&said(&error));
+        let command = command.get_packed_command();
+        let sending = async {
+            self.stream.write_all(&command).await?;
+            // What is encrypted may wait for more to come.
+            self.stream.flush().await
+        };
+        timeout_at(deadline, sending).await.map_err(late)?.map_err(failed)?;
         let mut scan = Scan { at: 0, left: 1 };
         loop {
             let read = timeout_at(deadline, self.stream.read_buf(&mut self.buffer)).await.map_err(late)?.map_err(failed)?;

@@ -8,7 +8,9 @@
 //! effect only if the one before it did, as its note says. When one comes back (its stream is gone), so do those that
 //! follow, and all are sent again once none is on its way. So it is with events that a stream is too full for (`full`).
 
+mod durable;
 mod full;
+mod ledger;
 
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
@@ -22,16 +24,25 @@ use redis::{Cmd, Pipeline, RedisError, Value};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
-use super::super::{Appended, BUCKETS, Bucket, NewEvent, Partition};
-use super::connection::{Connection, Failure, Link};
+use super::super::{Appended, BUCKETS, Bucket, EntryId, NewEvent, Partition, StoreEvent};
+use super::connection::Connection;
+use super::failure::Failure;
 use super::keys::{self, Keys};
 use super::layouts::Layouts;
-use super::{reply, scripts};
+use super::link::Link;
+use super::nodes::Node;
+use super::pooled::Pooled;
+use super::{Durability, reply, scripts};
 use crate::engine::env::lock;
 use crate::engine::error::{Code, Error, Result};
+use ledger::Ledger;
 
 /// Transactions in flight on one connection: enough to keep the server busy while replies travel.
 const IN_FLIGHT_MAX: usize = 4;
+/// The same where each waits for replicas or the disk: the connection waits along.
+pub const WAITS_MAX: u32 = 2;
+/// Time between looks whether the server still knows what it said.
+const AUDIT_EVERY: Duration = Duration::from_secs(5);
 /// Most bytes a transaction, unless a single event is larger: the server does nothing else meanwhile.
 const BATCH_BYTES_MAX: usize = 1024 * 1024;
 /// How long the number of a publisher's last batch is kept, s: longer than any publish waits.
@@ -149,9 +160,28 @@ struct Batch {
     bounds: Vec<Option<u64>>,
     /// Index of each event's reply in the transaction's.
     replies: Vec<usize>,
+    /// The server it is sent to.
+    node: Node,
 }
 
-type Reply = (Batch, Result<Vec<Value>, RedisError>);
+/// What came of a batch.
+struct Reply {
+    batch: Batch,
+    result: Result<Vec<Value>, RedisError>,
+    /// What was said of its replicas and disks, where that was asked.
+    waited: Option<Result<Value, RedisError>>,
+}
+
+/// Why nothing more is sent on a connection.
+enum Useless {
+    /// It is lost, or its server does not serve now: another one is made.
+    Connection(Error),
+    /// What is written is with another server, or on its way there.
+    Elsewhere(Error),
+}
+
+/// For each bucket asked about: the batch it was told to have, and the one that it knows of.
+type Audit = Vec<(Bucket, u64, u64)>;
 
 /// What a writer needs to know.
 pub struct Settings {
@@ -161,6 +191,10 @@ pub struct Settings {
     pub pipeline_size: usize,
     /// How long an event waits for its reply, or for the server to come back.
     pub timeout: Duration,
+    /// What it waits for beyond the server's word.
+    pub durability: Option<Durability>,
+    /// The slot of its bucket; any, where all are with one server.
+    pub slot: u16,
 }
 
 /// What waits in one bucket.
@@ -177,6 +211,8 @@ struct Lane {
     opening: bool,
     /// It has a turn coming.
     listed: bool,
+    /// What the server said it has.
+    ledger: Ledger,
 }
 
 /// Partitions of a bucket that were to be made, and what became of it.
@@ -185,6 +221,7 @@ type Openings = (Bucket, Vec<(Partition, Result<()>)>);
 /// The task that writes for some buckets, on one connection.
 pub struct Writer {
     link: Arc<Link>,
+    pool: Arc<Pooled>,
     keys: Keys,
     settings: Settings,
     makers: Makers,
@@ -201,15 +238,17 @@ pub struct Writer {
     rooms: FuturesUnordered<BoxFuture<'static, full::Rooms>>,
     /// Full streams without anything that could go, and the last event accepted before that was looked at.
     full: HashMap<Partition, u64>,
+    audits: FuturesUnordered<BoxFuture<'static, Result<Audit>>>,
 }
 
 impl Writer {
     /// Starts the task; it ends when the sender is dropped and all is answered.
-    pub fn start(link: Arc<Link>, keys: Keys, settings: Settings, makers: Makers) -> mpsc::UnboundedSender<Request> {
+    pub fn start(link: Arc<Link>, pool: Arc<Pooled>, keys: Keys, settings: Settings, makers: Makers) -> mpsc::UnboundedSender<Request> {
         // Unbounded here: limits.maxPendingPublishes bounds what the publisher lets in.
         let (sender, receiver) = mpsc::unbounded_channel();
         let writer = Self {
             link,
+            pool,
             keys,
             settings,
             makers,
@@ -221,6 +260,7 @@ impl Writer {
             openings: FuturesUnordered::new(),
             rooms: FuturesUnordered::new(),
             full: HashMap::new(),
+            audits: FuturesUnordered::new(),
         };
         tokio::spawn(writer.run(receiver));
         sender
@@ -230,13 +270,19 @@ impl Writer {
         let mut connection: Option<Connection> = None;
         let mut in_flight: FuturesOrdered<BoxFuture<'static, Reply>> = FuturesOrdered::new();
         let mut open = true;
+        let in_flight_max = if self.settings.durability.is_some() { WAITS_MAX as usize } else { IN_FLIGHT_MAX };
+        let mut next_audit = Instant::now() + AUDIT_EVERY;
         loop {
+            // What is on its way there comes back by itself.
+            if in_flight.is_empty() && connection.as_ref().is_some_and(|connection| !self.is_home(connection)) {
+                connection = None;
+            }
             if connection.is_none() && !self.is_idle() {
                 connection = self.reconnect(None, Vec::new(), &mut requests).await;
             }
             if let Some(connection) = &connection {
-                while in_flight.len() < IN_FLIGHT_MAX {
-                    let Some(batch) = self.next_batch() else { break };
+                while in_flight.len() < in_flight_max {
+                    let Some(batch) = self.next_batch(&connection.node) else { break };
                     in_flight.push_back(self.send(connection, batch));
                 }
             }
@@ -255,25 +301,46 @@ impl Writer {
                 },
                 Some(reply) = in_flight.next(), if !in_flight.is_empty() => {
                     let mut lost = Vec::new();
-                    if let Some(error) = self.land(reply, &mut lost) {
+                    if let Some(mut useless) = self.land(reply, &mut lost) {
                         while let Some(reply) = in_flight.next().await {
-                            self.land(reply, &mut lost);
-                        }
-                        if !lost.is_empty() {
-                            self.link.down(&error);
+                            if let Some(Useless::Connection(error)) = self.land(reply, &mut lost) {
+                                useless = Useless::Connection(error);
+                            }
                         }
                         let old = connection.take();
+                        let old = self.give_up(old, &useless, !lost.is_empty()).await;
                         if lost.is_empty() {
-                            self.expire_with(&error, self.link.is_closed());
+                            let (Useless::Connection(error) | Useless::Elsewhere(error)) = &useless;
+                            self.expire_with(error, self.link.is_closed());
                             self.pause(Instant::now() + REFUSED_PAUSE, &lost, &mut requests).await;
                         }
                         connection = self.reconnect(old, lost, &mut requests).await;
                     }
                 },
+                Some(audit) = self.audits.next(), if !self.audits.is_empty() => self.audited(audit),
+                () = tokio::time::sleep_until(next_audit) => {
+                    next_audit = Instant::now() + AUDIT_EVERY;
+                    self.audit();
+                },
                 Some((bucket, results)) = self.openings.next(), if !self.openings.is_empty() => self.opened(bucket, results),
                 Some(rooms) = self.rooms.next(), if !self.rooms.is_empty() => self.room_made(rooms),
             }
         }
+    }
+
+    /// Whether the connection leads to the server that is to be written to.
+    fn is_home(&self, connection: &Connection) -> bool {
+        self.link.nodes.is_fixed() || self.link.nodes.map().owner(self.settings.slot) == Some(&connection.node)
+    }
+
+    /// Sends nothing more on a connection. Answers it if what was sent on it may still take effect.
+    async fn give_up(&mut self, old: Option<Connection>, useless: &Useless, lost: bool) -> Option<Connection> {
+        let old = old?;
+        match useless {
+            Useless::Elsewhere(_) if !lost => return None,
+            Useless::Elsewhere(error) | Useless::Connection(error) => self.pool.forget(&old, lost.then_some(error)).await,
+        }
+        Some(old)
     }
 
     fn lane(&mut self, bucket: Bucket) -> &mut Lane {
@@ -306,7 +373,7 @@ impl Writer {
     }
 
     /// The next batch of the bucket whose turn it is. A bucket with a stream still to be made steps back until it is.
-    fn next_batch(&mut self) -> Option<Batch> {
+    fn next_batch(&mut self, node: &Node) -> Option<Batch> {
         loop {
             let bucket = self.ready.pop_front()?;
             let lane = &mut self.lanes[usize::from(bucket.0)];
@@ -357,7 +424,16 @@ impl Writer {
             lane.number += 1;
             let number = lane.number;
             self.list(bucket);
-            return Some(Batch { bucket, number, items, behind, partitions: Vec::new(), bounds: Vec::new(), replies: Vec::new() });
+            return Some(Batch {
+                bucket,
+                number,
+                items,
+                behind,
+                partitions: Vec::new(),
+                bounds: Vec::new(),
+                replies: Vec::new(),
+                node: node.clone(),
+            });
         }
     }
 
@@ -470,18 +546,36 @@ impl Writer {
         }
         let keys: Vec<&str> = std::iter::once(&producer).chain(&streams).map(String::as_str).collect();
         let mut mark = scripts::eval(&scripts::MARK, &keys);
-        mark.arg(batch.number).arg(PRODUCER_TTL_S).arg(optional(batch.behind)).arg(plain);
+        let before =
+            batch.behind.map_or_else(|| format!("={}", self.lanes[usize::from(batch.bucket.0)].ledger.answered), |n| n.to_string());
+        mark.arg(batch.number).arg(PRODUCER_TTL_S).arg(before).arg(plain);
         if batch.bounds.iter().any(Option::is_some) {
             mark.arg(batch.bounds.iter().map(|bound| optional(*bound)).collect::<Vec<_>>());
         }
         pipeline.add_command(mark);
-        let mut connection = connection.inner.clone();
-        let link = self.link.clone();
+        let (mut sending, mut waiting, node) = (connection.inner.clone(), connection.inner.clone(), connection.node.clone());
+        let (link, slot) = (self.link.clone(), self.settings.slot);
+        let wait = self.settings.durability.map(durable::wait);
         // Unconstrained: were it put off by the scheduler, a later batch could overtake it.
         Box::pin(tokio::task::unconstrained(async move {
             let _places = link.occupy(pipeline.len());
-            let result = connection.send_packed_commands(&pipeline, pipeline.len() + 1, 1).await;
-            (batch, result)
+            let send = async {
+                let sent = sending.send_packed_commands(&pipeline, pipeline.len() + 1, 1);
+                match &wait {
+                    None => (sent.await, None),
+                    Some(wait) => {
+                        let (result, waited) = futures_util::future::join(sent, waiting.send_packed_command(wait)).await;
+                        (result, Some(waited))
+                    }
+                }
+            };
+            let (result, waited) = tokio::select! {
+                biased;
+                done = send => done,
+                // One that hangs is not waited for when another has taken its place.
+                () = link.nodes.left(slot, &node) => (Err(std::io::Error::from(std::io::ErrorKind::ConnectionAborted).into()), None),
+            };
+            Reply { batch, result, waited }
         }))
     }
 
@@ -524,25 +618,45 @@ impl Writer {
         }
     }
 
-    /// Takes in what came of a batch: answers its events, or puts them back, or adds it to the lost. Answers an error
-    /// after which the connection is of no use.
-    fn land(&mut self, (batch, result): Reply, lost: &mut Vec<Batch>) -> Option<Error> {
+    /// Takes in what came of a batch: answers its events, or puts them back, or adds it to the lost. Answers why nothing
+    /// more is sent on the connection, if so.
+    fn land(&mut self, Reply { batch, result, waited }: Reply, lost: &mut Vec<Batch>) -> Option<Useless> {
         let bucket = batch.bucket;
+        let target = self.link.target(&batch.node);
         self.lane(bucket).in_flight -= 1;
-        let replies = match result.map(|values| values.into_iter().next()) {
+        let mut replies = match result.map(|values| values.into_iter().next()) {
             Ok(Some(Value::ServerError(error))) => Err(Failure::said(&error)),
             Ok(replies) => reply::list(replies.unwrap_or(Value::Okay)).map_err(Failure::Refused),
-            Err(error) => Err(Failure::of(error, &self.link.target)),
+            Err(error) => Err(Failure::of(error, &target)),
         };
+        let mut shortfall = None;
+        match (waited, self.settings.durability) {
+            (Some(Ok(answer)), Some(durability)) => shortfall = durable::shortfall(durability, &answer),
+            // It is stored, but how safely, nobody said: that is asked again with the note.
+            (Some(Err(error)), _) if replies.is_ok() => replies = Err(Failure::Lost(target.explain(&error))),
+            _ => {}
+        }
         let mut useless = None;
         let mark = replies.as_ref().ok().and_then(|replies| match replies.last() {
-            Some(Value::BulkString(mark)) => Some(mark.clone()),
+            Some(Value::BulkString(mark)) => Some(String::from_utf8_lossy(mark).into_owned()),
             _ => None,
         });
-        self.lane(bucket).broken |= mark.as_deref() != Some(b"");
+        // What the server does not know of any more, and what became of this batch.
+        let mark = mark.map(|mark| match mark.strip_prefix('!') {
+            Some(rest) => {
+                let (noted, rest) = rest.split_once(' ').unwrap_or((rest, ""));
+                self.lost(bucket, noted.parse().unwrap_or(0));
+                if rest.is_empty() { String::new() } else { format!(" {rest}") }
+            }
+            None => mark,
+        });
+        self.lane(bucket).broken |= mark.as_deref() != Some("");
         match replies {
-            Ok(_) if mark.as_deref() == Some(b"behind") => self.put_back(bucket, batch.items),
-            Ok(replies) => self.answer(batch, replies, &String::from_utf8_lossy(&mark.unwrap_or_default())),
+            Ok(_) if mark.as_deref() == Some("behind") => self.put_back(bucket, batch.items),
+            Ok(replies) => {
+                self.link.up(&batch.node);
+                self.answer(batch, replies, &mark.unwrap_or_default(), shortfall.as_ref());
+            }
             Err(Failure::Refused(error)) => {
                 for item in batch.items {
                     self.noted_ttl.remove(&item.event.partition);
@@ -551,11 +665,18 @@ impl Writer {
             }
             Err(Failure::Later(error)) => {
                 self.put_back(bucket, batch.items);
-                useless = Some(error);
+                useless = Some(Useless::Connection(error));
+            }
+            Err(Failure::Elsewhere(error, moved)) => {
+                if let Some(moved) = moved {
+                    self.link.nodes.moved(&moved, &batch.node);
+                }
+                self.put_back(bucket, batch.items);
+                useless = Some(Useless::Elsewhere(error));
             }
             Err(Failure::Lost(error)) => {
                 lost.push(batch);
-                useless = Some(error);
+                useless = Some(Useless::Connection(error));
             }
         }
         self.list(bucket);
@@ -563,24 +684,32 @@ impl Writer {
     }
 
     /// Answers the events of a batch that the server has executed; puts back those whose stream is gone, or full.
-    fn answer(&mut self, batch: Batch, mut values: Vec<Value>, mark: &str) {
-        self.link.up();
+    fn answer(&mut self, batch: Batch, mut values: Vec<Value>, mark: &str, shortfall: Option<&Error>) {
         let (mut again, mut refused) = (Vec::new(), Vec::new());
         let taken_out = full::taken_out(&batch, &full::Refusals::read(mark.split(' ')));
+        // How many entries each partition got, and the last of them.
+        let mut written: Vec<(u64, Option<EntryId>)> = vec![(0, None); batch.partitions.len()];
+        let mut last_at = 0;
+        let done = |appended| shortfall.map_or(Ok(appended), |error| Err(error.clone()));
         for (i, (item, at)) in batch.items.into_iter().zip(batch.replies).enumerate() {
             match values.get_mut(at).map(std::mem::take) {
                 Some(Value::BulkString(_)) if taken_out.contains(&i) => refused.push(item),
                 Some(Value::BulkString(id)) => {
-                    if let Some(told) = &item.event.entry
-                        && let Ok(id) = reply::entry_id(&Value::BulkString(id))
-                    {
+                    if batch.partitions.get(last_at) != Some(&item.event.partition) {
+                        last_at = batch.partitions.iter().position(|partition| *partition == item.event.partition).unwrap_or(0);
+                    }
+                    let id = reply::entry_id(&Value::BulkString(id)).ok();
+                    if let (Some(told), Some(id)) = (&item.event.entry, id) {
                         let _ = told.set(id);
                     }
-                    item.finish(Ok(Appended::Stored));
+                    if let Some(written) = written.get_mut(last_at) {
+                        *written = (written.0 + 1, id);
+                    }
+                    item.finish(done(Appended::Stored));
                 }
                 Some(Value::Nil) => again.push(item),
                 Some(Value::Array(parts)) => match script_reply(parts) {
-                    Ok(Scripted::Done(appended)) => item.finish(Ok(appended)),
+                    Ok(Scripted::Done(appended)) => item.finish(done(appended)),
                     Ok(Scripted::Missing) => again.push(item),
                     Ok(Scripted::Full) => refused.push(item),
                     Err(error) => item.finish(Err(error)),
@@ -588,6 +717,11 @@ impl Writer {
                 Some(Value::ServerError(error)) => item.finish(Err(reply::server_error(&error))),
                 _ => item.finish(Err(reply::unexpected("XADD"))),
             }
+        }
+        let ledger = &mut self.lane(batch.bucket).ledger;
+        ledger.answered = ledger.answered.max(batch.number);
+        for (partition, (events, last)) in batch.partitions.iter().zip(written).filter(|(_, (events, _))| *events > 0) {
+            ledger.note(batch.number, partition, events, last);
         }
         if !again.is_empty() {
             self.close_streams(&again);
@@ -603,7 +737,7 @@ impl Writer {
             self.noted_ttl.remove(&item.event.partition);
         }
         self.requeue(bucket, items);
-        let late = self.link.target.unreachable("the event could not be written in time");
+        let late = self.link.unreachable("the event could not be written in time");
         self.expire_with(&late, self.link.is_closed());
     }
 
@@ -661,12 +795,12 @@ impl Writer {
     }
 
     async fn try_reconnect(&mut self, old: Option<&Connection>, lost: &mut Vec<Batch>) -> Result<Connection> {
-        let mut connection = self.link.connect(self.link.target.command_timeout).await?;
+        let mut connection = self.pool.get_for(self.settings.slot).await?;
         let mut commands = Vec::new();
-        if let Some(old) = old {
-            // After this nothing sent on the old connection can take effect: it is closed, or was.
-            commands.push(old.kill());
-        }
+        // After this nothing sent on the old connection can take effect: it is closed, or was. Where the server is another
+        // one, what the old one may still do does not count: it serves these keys no longer, or forgets what it did.
+        let kill = old.filter(|old| old.node == connection.node);
+        commands.extend(kill.map(Connection::kill));
         let get = |key: String| {
             let mut cmd = redis::cmd("GET");
             cmd.arg(key);
@@ -677,14 +811,37 @@ impl Writer {
             let keyed = batch.items.iter().filter_map(|item| item.event.idempotency.as_ref().map(|i| (&item.event.partition, &i.key)));
             commands.extend(keyed.map(|(partition, key)| get(self.keys.idempotency(partition, key))));
         }
+        let durability = self.settings.durability.filter(|_| !lost.is_empty());
+        if let (Some(durability), Some(batch)) = (durability, lost.first()) {
+            // Something has to be written here that comes after what was: the wait is for that.
+            let mut touch = redis::cmd("EXPIRE");
+            touch.arg(self.producer_key(batch.bucket)).arg(PRODUCER_TTL_S);
+            commands.extend([touch, durable::wait(durability)]);
+        }
         let mut values = Vec::new();
         if !commands.is_empty() {
-            values = self.link.send(&mut connection, &commands).await.map_err(|e| self.link.target.explain(&e))?;
+            let node = connection.node.clone();
+            let sent = tokio::select! {
+                sent = self.link.send(&mut connection, &commands) => sent,
+                () = self.link.nodes.left(self.settings.slot, &node) => Err(std::io::Error::from(std::io::ErrorKind::ConnectionAborted).into()),
+            };
+            values = match sent {
+                Ok(values) => values,
+                Err(error) => {
+                    let error = self.link.target(&connection.node).explain(&error);
+                    self.pool.forget(&connection, Some(&error)).await;
+                    return Err(error);
+                }
+            };
         }
+        let shortfall = durability.and_then(|durability| durable::shortfall(durability, &values.pop().unwrap_or_default()));
         if let Some(Value::ServerError(error)) = values.iter().find(|value| matches!(value, Value::ServerError(_))) {
+            if error.code() == "MOVED" {
+                self.link.nodes.moved(error.details().unwrap_or_default(), &connection.node);
+            }
             return Err(reply::server_error(error));
         }
-        let mut values = values.into_iter().skip(usize::from(old.is_some()));
+        let mut values = values.into_iter().skip(usize::from(kill.is_some()));
         let mut next = || values.next().filter(|value| *value != Value::Nil).map(reply::text).transpose();
         let mut found = Vec::with_capacity(lost.len());
         for batch in lost.iter() {
@@ -700,15 +857,25 @@ impl Writer {
             found.push((done, missing, refusals, keys));
         }
         for (batch, (done, missing, refusals, keys)) in lost.drain(..).zip(found) {
-            self.recover(batch, done, &missing, &refusals, keys);
+            self.recover(batch, done, &missing, &refusals, keys, shortfall.as_ref());
         }
         Ok(connection)
     }
 
     /// Answers the events of a lost batch if it was executed; puts them back otherwise. `missing`: streams that were not
     /// there; `refusals`: how many events of others were refused; `keys`: what the idempotency keys of its events are now.
-    fn recover(&mut self, batch: Batch, done: bool, missing: &[usize], refusals: &full::Refusals, keys: Vec<Option<String>>) {
+    fn recover(
+        &mut self,
+        batch: Batch,
+        is_done: bool,
+        missing: &[usize],
+        refusals: &full::Refusals,
+        keys: Vec<Option<String>>,
+        shortfall: Option<&Error>,
+    ) {
         let (mut again, mut refused) = (Vec::new(), Vec::new());
+        let done = |appended| shortfall.map_or(Ok(appended), |error| Err(error.clone()));
+        let mut written = vec![0; batch.partitions.len()];
         let mut out = full::taken_out(&batch, refusals);
         out.extend(full::scripted_out(&batch, refusals, &keys));
         let mut keys = keys.into_iter();
@@ -716,19 +883,89 @@ impl Writer {
             let first = if item.event.idempotency.is_some() { keys.next().flatten() } else { None };
             let was_missing = missing.iter().any(|at| batch.partitions.get(*at) == Some(&item.event.partition));
             match first {
-                _ if !done => again.push(item),
+                _ if !is_done => again.push(item),
                 _ if out.contains(&i) => refused.push(item),
                 _ if was_missing => {
                     self.close_streams(std::slice::from_ref(&item));
                     again.push(item);
                 }
-                Some(first) if *first != *item.event.id => item.finish(Ok(Appended::Duplicate(first))),
+                Some(first) if *first != *item.event.id => item.finish(done(Appended::Duplicate(first))),
                 // Also when its window is over: sent again it would be written again.
-                _ => item.finish(Ok(Appended::Stored)),
+                _ => {
+                    if let Some(at) = batch.partitions.iter().position(|partition| *partition == item.event.partition) {
+                        written[at] += 1;
+                    }
+                    item.finish(done(Appended::Stored));
+                }
+            }
+        }
+        if is_done {
+            let ledger = &mut self.lane(batch.bucket).ledger;
+            ledger.answered = ledger.answered.max(batch.number);
+            for (partition, events) in batch.partitions.iter().zip(written).filter(|(_, events)| *events > 0) {
+                ledger.note(batch.number, partition, events, None);
             }
         }
         self.put_back(batch.bucket, again);
         self.refused(batch.bucket, &batch.partitions, &batch.bounds, refused);
+    }
+
+    /// Asks whether the server still knows of what it said it has: one that took another's place may not.
+    fn audit(&mut self) {
+        if !self.audits.is_empty() {
+            return;
+        }
+        let mut asked = Vec::new();
+        for bucket in Bucket::all() {
+            let ledger = &mut self.lane(bucket).ledger;
+            if ledger.is_open() {
+                asked.push((bucket, ledger.answered));
+            }
+        }
+        if asked.is_empty() {
+            return;
+        }
+        let commands: Vec<Cmd> = asked
+            .iter()
+            .map(|(bucket, _)| {
+                let mut get = redis::cmd("GET");
+                get.arg(self.producer_key(*bucket));
+                get
+            })
+            .collect();
+        let pool = self.pool.clone();
+        // A task of its own, as for streams that are made.
+        let task = tokio::spawn(async move {
+            let mut known = Vec::with_capacity(asked.len());
+            for ((bucket, answered), note) in asked.into_iter().zip(pool.run(&commands).await?) {
+                let note = if note == Value::Nil { String::new() } else { reply::text(note)? };
+                known.push((bucket, answered, note.split(' ').next().and_then(|number| number.parse().ok()).unwrap_or(0)));
+            }
+            Ok(known)
+        });
+        self.audits.push(Box::pin(async move { task.await.unwrap_or_else(|_| Err(Error::internal("an audit ended early"))) }));
+    }
+
+    fn audited(&mut self, audit: Result<Audit>) {
+        match audit {
+            Ok(known) => {
+                for (bucket, answered, noted) in known {
+                    // Of what was written meanwhile, its own reply told.
+                    if noted < answered && self.lane(bucket).ledger.answered == answered {
+                        self.lost(bucket, noted);
+                    }
+                }
+            }
+            Err(error) => tracing::debug!(%error, "whether what was written is still there could not be asked"),
+        }
+    }
+
+    /// The server knows of the batches up to `noted` only.
+    fn lost(&mut self, bucket: Bucket, noted: u64) {
+        let losses = self.lane(bucket).ledger.lost_after(noted);
+        if !losses.is_empty() {
+            self.link.tell(StoreEvent::DataLoss(losses));
+        }
     }
 
     /// Refuses events whose time is over.

@@ -4,9 +4,10 @@
 -- back of that one: what it added is taken out again, before anybody could see it; and so is what is beyond the number of
 -- entries a stream may have. A stream that is not there now was not there for any event of the batch: none of them makes it.
 -- KEYS 1 note on the publisher's last batch  2… streams of the batch
--- ARGV 1 number  2 seconds to keep it  3 number of the batch before, '' = none is on its way  4… how many plain entries
---      the batch has for each stream, then, where one of them is bounded, how many entries each may have ('' = any number)
--- Reply: '' | 'behind' (nothing was done) | for each stream that was not whole ' <place>' (it was not there) or
+-- ARGV 1 number  2 seconds to keep it  3 number of the batch before, '=<number>' = none is on its way, and that one was the
+--      last one answered  4… how many plain entries the batch has for each stream, then, where one of them is bounded, how many entries each may have ('' = any number)
+-- Reply: '!<number>' first where the last one noted is before the last one answered (this server has lost some), 0 = none;
+--      then '' | 'behind' (nothing was done) | for each stream that was not whole ' <place>' (it was not there) or
 --      ' <place>=<plain entries taken out again>+<others refused>'
 local streams = #KEYS - 1
 local bounded = #ARGV > streams + 3
@@ -17,7 +18,12 @@ local function take_out(key, count)
     if string.sub(entry[1], 1, 20) ~= '18446744073709551615' then redis.call('XDEL', key, entry[1]) end
   end
 end
-if ARGV[3] ~= '' and redis.call('GET', KEYS[1]) ~= ARGV[3] then
+local note = redis.call('GET', KEYS[1])
+local lost = ''
+if string.sub(ARGV[3], 1, 1) == '=' then
+  local noted = tonumber(string.match(note or '0', '^%d+'))
+  if noted < tonumber(string.sub(ARGV[3], 2)) then lost = '!' .. noted end
+elseif note ~= ARGV[3] then
   for i = 2, #KEYS do
     local count = tonumber(ARGV[i + 2])
     if count > 0 and is_there(KEYS[i]) then take_out(KEYS[i], count) end
@@ -39,4 +45,4 @@ for i = 2, #KEYS do
 end
 if bounded then redis.call('DEL', KEYS[1] .. ':full') end
 redis.call('SET', KEYS[1], ARGV[1] .. broken, 'EX', ARGV[2])
-return broken
+return lost .. broken

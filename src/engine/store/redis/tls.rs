@@ -1,0 +1,159 @@
+//! Encryption: what is trusted, and who we say we are. Ring is the cryptography: it builds everywhere that Rust does.
+
+use std::sync::Arc;
+
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+use tokio_rustls::rustls::client::WebPkiServerVerifier;
+use tokio_rustls::rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use tokio_rustls::rustls::crypto::{CryptoProvider, ring};
+use tokio_rustls::rustls::pki_types::pem::PemObject;
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use tokio_rustls::rustls::{ClientConfig, DigitallySignedStruct, Error as TlsError, RootCertStore, SignatureScheme};
+
+use super::endpoint::{Unreachable, said};
+use crate::engine::error::{Error, Result};
+
+/// What the configuration says, certificates and key as PEM text.
+#[derive(Clone, Default)]
+pub struct TlsOptions {
+    /// Trusted instead of what the system trusts.
+    pub ca: Option<String>,
+    /// Certificate of this client.
+    pub cert: Option<String>,
+    /// Its private key; never shown.
+    pub key: Option<String>,
+    /// Name that the server's certificate must bear; the host unless given.
+    pub server_name: Option<String>,
+    /// Whether a certificate that cannot be verified ends the connection.
+    pub reject_unauthorized: bool,
+}
+
+/// Encrypts connections.
+#[derive(Clone)]
+pub struct Tls {
+    connector: TlsConnector,
+    name: Option<ServerName<'static>>,
+}
+
+impl Tls {
+    /// `ERR_CONFIG` where a certificate or key cannot be used.
+    pub fn new(options: &TlsOptions) -> Result<Self> {
+        let provider = Arc::new(ring::default_provider());
+        let builder = ClientConfig::builder_with_provider(provider.clone())
+            .with_safe_default_protocol_versions()
+            .map_err(|error| Error::internal(format!("TLS cannot be set up: {error}")))?;
+        let verifier: Arc<dyn ServerCertVerifier> = if options.reject_unauthorized {
+            let roots = Arc::new(trusted(options.ca.as_deref())?);
+            WebPkiServerVerifier::builder_with_provider(roots, provider)
+                .build()
+                .map_err(|error| wrong("ca", format!("cannot be used: {error}")))?
+        } else {
+            Arc::new(Unverified(provider))
+        };
+        let builder = builder.dangerous().with_custom_certificate_verifier(verifier);
+        let config = match (&options.cert, &options.key) {
+            (Some(cert), Some(key)) => {
+                let key = PrivateKeyDer::from_pem_slice(key.as_bytes())
+                    .map_err(|_| wrong("key", "holds no private key that can be read; give it as PEM text, not encrypted"))?;
+                builder
+                    .with_client_auth_cert(certificates("cert", cert)?, key)
+                    .map_err(|error| wrong("key", format!("cannot be used with the certificate: {error}")))?
+            }
+            _ => builder.with_no_client_auth(),
+        };
+        let name = options
+            .server_name
+            .as_ref()
+            .map(|name| ServerName::try_from(name.clone()).map_err(|_| wrong("serverName", "is no name that a certificate can bear")));
+        Ok(Self { connector: TlsConnector::from(Arc::new(config)), name: name.transpose()? })
+    }
+
+    /// Shakes hands with the server on `host`.
+    pub async fn wrap<S: AsyncRead + AsyncWrite + Unpin>(&self, host: &str, stream: S) -> Result<TlsStream<S>, Unreachable> {
+        let name = match &self.name {
+            Some(name) => name.clone(),
+            None => ServerName::try_from(host.to_owned()).map_err(|_| format!("{host:?} is no name that a certificate can bear"))?,
+        };
+        self.connector.connect(name, stream).await.map_err(|error| {
+            match error.get_ref().and_then(|inner| inner.downcast_ref::<TlsError>()) {
+                Some(TlsError::InvalidCertificate(problem)) => format!(
+                    "its certificate is refused ({problem}); give its CA as redis.tls.ca, its name as redis.tls.serverName, \
+                     or trust whatever answers by redis.tls.rejectUnauthorized: false"
+                ),
+                Some(TlsError::InvalidMessage(_)) => "what answers there does not speak TLS".to_owned(),
+                Some(problem) => format!("the TLS handshake failed: {problem}"),
+                None => format!("the TLS handshake failed: {}", said(&error)),
+            }
+        })
+    }
+}
+
+fn wrong(key: &str, problem: impl Into<String>) -> Error {
+    Error::config(&format!("redis.tls.{key}"), problem.into())
+}
+
+fn certificates(key: &str, pem: &str) -> Result<Vec<CertificateDer<'static>>> {
+    let read: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem.as_bytes()).collect();
+    match read {
+        Ok(certificates) if !certificates.is_empty() => Ok(certificates),
+        _ => Err(wrong(key, "holds no certificate that can be read; give it as PEM text")),
+    }
+}
+
+/// The given CA, or what the system trusts.
+fn trusted(ca: Option<&str>) -> Result<RootCertStore> {
+    let mut roots = RootCertStore::empty();
+    if let Some(pem) = ca {
+        for certificate in certificates("ca", pem)? {
+            roots.add(certificate).map_err(|error| wrong("ca", format!("holds a certificate that cannot be used: {error}")))?;
+        }
+        return Ok(roots);
+    }
+    let found = rustls_native_certs::load_native_certs();
+    roots.add_parsable_certificates(found.certs);
+    if roots.is_empty() {
+        return Err(wrong("ca", "is missing, and this system trusts no certificates of its own (install ca-certificates)"));
+    }
+    Ok(roots)
+}
+
+/// Takes any certificate (`rejectUnauthorized: false`). Who answers still has to hold its key.
+#[derive(Debug)]
+struct Unverified(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for Unverified {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, TlsError> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, TlsError> {
+        tokio_rustls::rustls::crypto::verify_tls12_signature(message, cert, signed, &self.0.signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, TlsError> {
+        tokio_rustls::rustls::crypto::verify_tls13_signature(message, cert, signed, &self.0.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}

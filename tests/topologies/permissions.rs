@@ -1,0 +1,173 @@
+//! The user of docs/reliability.md: a bus lives its whole life with no more permissions than are written there.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use ossa::engine::consume::Verdict;
+use ossa::engine::store::redis::RedisStoreConfig;
+use ossa::engine::store::{DeadLetterQuery, Partition};
+use serde_json::json;
+
+use crate::reach::{bus, by_sentinels, in_cluster, open};
+use crate::support::cluster::{Cluster, Shape};
+use crate::support::events::partition;
+use crate::support::harness::{TestBus, failed, ms};
+use crate::support::redis_store::config;
+use crate::support::sentinel::{self, Watched};
+use crate::support::server::Server;
+use crate::support::wait::until;
+
+on_every_server!(
+    a_bus_needs_no_more_than_is_written_on_a_single_server,
+    a_bus_needs_no_more_than_is_written_in_a_cluster,
+    a_bus_needs_no_more_than_is_written_behind_sentinels,
+    publishes_that_wait_for_replicas_need_no_more_than_is_written,
+);
+
+const DOCUMENT: &str = include_str!("../../docs/reliability.md");
+/// What the keys of the document begin with.
+const PREFIX: &str = "ossa:eventbus";
+const USER: &str = "ossa";
+const PASSWORD: &str = "password";
+
+/// The `ACL SETUSER` of the document, and every further line of rules in its section on permissions, such as those that a
+/// cluster needs.
+fn rules() -> Vec<String> {
+    let section = DOCUMENT.split("### Permissions").nth(1).expect("the document has the section");
+    let section = section.split("\n#").next().expect("the first part is there");
+    let blocks: Vec<&str> = section.split("```").skip(1).step_by(2).collect();
+    assert!(blocks[0].trim().starts_with("ACL SETUSER ossa on >password"), "{}", blocks[0]);
+    let words = blocks.iter().flat_map(|block| block.split_whitespace());
+    // Later blocks may repeat the beginning, or hold the rules alone.
+    let mut seen = BTreeSet::new();
+    let rules = words.filter(|word| !matches!(*word, "ACL" | "SETUSER" | "ossa")).filter(|word| seen.insert(*word));
+    rules.map(str::to_owned).collect()
+}
+
+/// Makes the user.
+async fn set_user(server: &Server) {
+    let rules = rules();
+    let command: Vec<&str> = ["ACL", "SETUSER", USER].into_iter().chain(rules.iter().map(String::as_str)).collect();
+    server.text(&command).await;
+    server.text(&["ACL", "LOG", "RESET"]).await;
+}
+
+/// The user was refused nothing but what the document says does no harm.
+async fn was_refused_nothing(server: &Server) {
+    let log = server.ask(&["ACL", "LOG"]).await.expect("answered");
+    let log = format!("{log:?}");
+    let refusals = log.matches("object").count();
+    assert_eq!(refusals, log.matches("\"client|setinfo\"").count(), "{log}");
+}
+
+fn as_user(config: RedisStoreConfig) -> RedisStoreConfig {
+    RedisStoreConfig { username: Some(USER.into()), password: Some(PASSWORD.into()), key_prefix: PREFIX.into(), ..config }
+}
+
+/// All that a bus does in its life.
+async fn lives(config: RedisStoreConfig) {
+    let bus = bus(config.clone()).await;
+    let id = bus.subscribe("life.*", json!({ "group": "g", "retry": { "maxAttempts": 1, "initialDelay": 10 } })).await;
+    bus.publish_many("life.one", 3).await;
+    let calls = bus.host.next_many(3).await;
+    bus.done(&calls[0]);
+    bus.settle(&calls[1], Verdict::HandBack);
+    bus.settle(&calls[2], failed("boom"));
+    for again in bus.host.next_many(2).await {
+        bus.settle(&again, failed("boom"));
+    }
+    // The one that was handed back has its retry still before it.
+    let last = bus.host.next().await;
+    bus.settle(&last, failed("boom"));
+    until("the dead letters are there", async || bus.dead_letters().await.len() == 2).await;
+
+    bus.publish_with("life.one", "delayed", &json!({ "delayMs": 20 })).await;
+    bus.publish_with("life.two", "keyed", &json!({ "idempotencyKey": "k" })).await;
+    bus.publish_with("life.two", "keyed", &json!({ "idempotencyKey": "k" })).await;
+    bus.publish_with("life.two", "urgent", &json!({ "priority": "critical" })).await;
+    bus.all_done(&bus.host.next_many(3).await);
+    bus.publish_with("life.two", "now", &json!({ "transient": true })).await;
+
+    let everything = DeadLetterQuery { group: Some("g".into()), ..DeadLetterQuery::default() };
+    assert_eq!(bus.store.count_dead_letters(&everything).await.expect("counted"), 2);
+    assert_eq!(bus.store.redrive(&everything).await.expect("put back"), 2);
+    for redriven in bus.host.next_many(3).await {
+        bus.done(&redriven);
+    }
+    assert_eq!(bus.store.purge(&everything).await.expect("purged"), 0);
+    ordered(&bus).await;
+    until("all is settled", async || bus.in_flight() == 0).await;
+    bus.bus.unsubscribe(id, ms(1000)).await.expect("unsubscribed");
+    assert!(bus.partition("life.one").await.length > 0);
+    bus.disconnect(ms(1000)).await;
+    looks_after(config).await;
+}
+
+/// One partition at a time, one event a key at a time.
+async fn ordered(bus: &TestBus) {
+    bus.subscribe("line", json!({ "group": "o", "ordered": true })).await;
+    for text in ["1", "2"] {
+        bus.publish_with("line", text, &json!({ "partitionKey": "k" })).await;
+    }
+    for text in ["1", "2"] {
+        let call = bus.host.next().await;
+        assert_eq!(crate::support::harness::data(&call), text);
+        bus.done(&call);
+    }
+}
+
+/// What processes do beside their events.
+async fn looks_after(config: RedisStoreConfig) {
+    let store = open(config).await;
+    let at: Partition = partition("life.one");
+    // Another may look after it still: to be allowed to ask is enough.
+    store.look_after(at.bucket(), "keeper", Duration::from_secs(5)).await.expect("asked");
+    store.reap(at.bucket(), 3).await.expect("reaped");
+    store.move_delayed(at.bucket()).await.expect("moved");
+    store.sweep(&at, &crate::support::events::keeping()).await.expect("swept");
+    store.end_groups().await.expect("ended");
+    assert!(store.delete_group("life.*", "g").await.expect("deleted"));
+    assert!(store.status().await.connected);
+    store.close(Duration::from_secs(2)).await;
+}
+
+mod cases {
+    use super::*;
+
+    pub async fn a_bus_needs_no_more_than_is_written_on_a_single_server(program: &str) {
+        let server = Server::start(program).await;
+        set_user(&server).await;
+        lives(as_user(config(&server))).await;
+        was_refused_nothing(&server).await;
+    }
+
+    pub async fn a_bus_needs_no_more_than_is_written_in_a_cluster(program: &str) {
+        let cluster = Cluster::start(program, Shape::default()).await;
+        for node in cluster.nodes() {
+            set_user(node).await;
+        }
+        lives(as_user(in_cluster(&cluster.ports()))).await;
+        for node in cluster.nodes() {
+            was_refused_nothing(node).await;
+        }
+    }
+
+    pub async fn a_bus_needs_no_more_than_is_written_behind_sentinels(program: &str) {
+        let watched = Watched::start(program, &sentinel::Shape::default()).await;
+        for server in &watched.servers {
+            set_user(server).await;
+        }
+        lives(as_user(by_sentinels(&watched.sentinel_ports(), None))).await;
+        for server in &watched.servers {
+            was_refused_nothing(server).await;
+        }
+    }
+
+    pub async fn publishes_that_wait_for_replicas_need_no_more_than_is_written(program: &str) {
+        let watched = Watched::start(program, &sentinel::Shape::default()).await;
+        set_user(&watched.servers[0]).await;
+        let durability = Some(crate::reach::replicated(1, 2000));
+        lives(RedisStoreConfig { durability, ..as_user(config(&watched.servers[0])) }).await;
+        was_refused_nothing(&watched.servers[0]).await;
+    }
+}
