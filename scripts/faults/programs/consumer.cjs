@@ -26,9 +26,14 @@ const { task, record, pause, surely, openBus } = require('./worker.cjs');
     if (failed) throw new Error('as planned');
   };
   for (const { group, pattern, ordered = false } of task.subscriptions.map((index) => subscriptions[index])) {
-    if (over) return;
     const options = { group, ordered, retry, maxUnacknowledged: 40, consumerTimeout: 20_000 };
-    await surely(`subscribe ${group} ${pattern}`, () => bus.subscribe(pattern, handle, options));
+    try {
+      await surely(`subscribe ${group} ${pattern}`, () => bus.subscribe(pattern, handle, options));
+    } catch (error) {
+      // It was told to end meanwhile.
+      if (over) return;
+      throw error;
+    }
   }
   record({ e: 'ready' });
 })();
