@@ -275,7 +275,8 @@ function whyTwice(run, first, next) {
         fault.kind === 'stopConsumer' &&
         fault.target === handling.p &&
         fault.to - fault.from >= leaseLeastMs &&
-        meets(fault, handling.start, handling.done + settleMs)
+        // What it had fetched before, it begins with when it goes on.
+        meets({ from: fault.from, to: fault.to + recoverMs }, handling.start, handling.done + settleMs)
       )
         return 'stopped';
   const proxied = run.processes.get(first.p).proxied;
