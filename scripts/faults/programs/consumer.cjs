@@ -12,6 +12,7 @@ const { task, record, pause, surely, openBus } = require('./worker.cjs');
     await bus.disconnect({ drainTimeoutMs: 3_000 });
     record({ e: 'closed' });
   });
+  record({ e: 'begun' });
   bus = await openBus();
   // Where Redis forgot the stream, its first event may have decided how many partitions it has now.
   await surely('createStream', () => bus.createStream(keyedStream.name, keyedStream.config)).catch(() => {});
