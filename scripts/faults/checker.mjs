@@ -204,7 +204,10 @@ function checkLost({ run, violated, groupsOf }) {
         }
       }
   }
-  for (const { type, id, group } of run.expired) violated('expired', `${type} ${id} expired for ${group}, long before its ttl`);
+  for (const { type, id, group } of run.expired) {
+    const k = [...run.events.values()].find((event) => event.ids.has(id))?.k;
+    violated('expired', `${k ?? id} (${type}) expired for group ${group}, long before its ttl`, { k });
+  }
   return { lostByRedis, announced };
 }
 
