@@ -204,7 +204,10 @@ function checkLost({ run, violated, groupsOf }) {
         }
       }
   }
-  for (const { type, id, group } of run.expired) violated('expired', `${type} ${id} expired for ${group}, long before its ttl`);
+  for (const { type, id, group } of run.expired) {
+    const k = [...run.events.values()].find((event) => event.ids.has(id))?.k;
+    violated('expired', `${k ?? id} (${type}) expired for group ${group}, long before its ttl`, { k });
+  }
   return { lostByRedis, announced };
 }
 
@@ -275,7 +278,8 @@ function whyTwice(run, first, next) {
         fault.kind === 'stopConsumer' &&
         fault.target === handling.p &&
         fault.to - fault.from >= leaseLeastMs &&
-        meets(fault, handling.start, handling.done + settleMs)
+        // What it had fetched before, it begins with when it goes on.
+        meets({ from: fault.from, to: fault.to + recoverMs }, handling.start, handling.done + settleMs)
       )
         return 'stopped';
   const proxied = run.processes.get(first.p).proxied;

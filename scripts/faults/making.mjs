@@ -84,6 +84,21 @@ const makers = {
         .with((client) => repeatedly(times, everyMs, () => client.call('CLIENT', 'KILL', 'TYPE', type, 'SKIPME', 'yes'))),
     ),
   flushAll: (world) => world.log.during({ kind: 'flushAll', forgets: true }, () => world.topology.node.call('FLUSHALL')),
+  // While no consumer looks. Where the clock was ahead before, the new streams begin before the end of the old ones.
+  async flushUnseen(world, { aheadMs, forMs }) {
+    if (aheadMs) await jump(world, world.topology.node.clock, { kind: 'serverClock', jumpMs: aheadMs, forMs: 1_000 });
+    const stopped = alive(world.consumers);
+    await Promise.all([
+      ...stopped.map(({ name, signal }) =>
+        world.log.during({ kind: 'stopConsumer', target: name, forMs }, async () => {
+          signal('SIGSTOP');
+          await pause(forMs);
+          signal('SIGCONT');
+        }),
+      ),
+      makers.flushAll(world),
+    ]);
+  },
   scriptFlush: (world, { node: index, times, everyMs }) =>
     world.log.during({ kind: 'scriptFlush', times }, () =>
       world.topology.nodeAt(index).with((client) => repeatedly(times, everyMs, () => client.call('SCRIPT', 'FLUSH'))),

@@ -37,6 +37,8 @@ export async function startNode({ clock, port, args = [] } = {}) {
       args: [...settings, ...args, ...(more.args ?? [])],
     });
   let server = await start({ port });
+  /** The last one that was killed on purpose. */
+  let killed;
 
   const node = {
     port: server.port,
@@ -62,7 +64,12 @@ export async function startNode({ clock, port, args = [] } = {}) {
     },
     call: (...command) => node.with((client) => client.call(...command)),
     log: () => server.log(),
-    kill: () => server.kill(),
+    kill() {
+      killed = server;
+      return server.kill();
+    },
+    /** What it said, if it ended by itself. */
+    crash: () => (server.exited && killed !== server ? server.log() : undefined),
     signal: (signal) => server.signal(signal),
     async start(more) {
       server = await start({ ...more, port: node.port });

@@ -18,6 +18,7 @@ const kinds = {
     stopServer: [1, (c) => ({ forMs: c.chance(0.2) ? c.between(...beyondLease) : c.between(200, 5000) })],
     killClients: [3, (c) => ({ type: c.pick(['normal', 'pubsub']), times: c.between(1, 5), everyMs: c.between(20, 300) })],
     flushAll: [0.5, () => ({})],
+    flushUnseen: [0.3, (c) => ({ aheadMs: c.pick([0, 5_000]), forMs: c.between(5_500, 7_500) })],
     scriptFlush: [1, (c) => ({ times: c.between(1, 20), everyMs: c.between(1, 50) })],
     full: [1, (c) => ({ forMs: c.between(500, 3500) })],
     readOnly: [1, (c) => ({ forMs: c.between(500, 3500) })],

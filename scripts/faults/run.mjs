@@ -27,7 +27,9 @@ export async function carryOut(plan, { clocks }) {
   try {
     await world.begin();
     const began = now();
-    await Promise.all(Object.values(plan.lanes).map((lane) => makeAll(world, lane, began + plan.seconds * 1000)));
+    // All of them come to their end, so that none makes anything new while the world is torn down.
+    const ends = await Promise.allSettled(Object.values(plan.lanes).map((lane) => makeAll(world, lane, began + plan.seconds * 1000)));
+    for (const { reason } of ends) if (reason) throw reason;
     const left = await world.comeToRest();
     const held = joined(await world.topology.onMasters((client) => inventory(client, prefix)));
     await Promise.all(world.consumers.filter(({ ended }) => !ended).map((worker) => worker.close(closeTimeoutMs)));
@@ -44,6 +46,10 @@ export async function carryOut(plan, { clocks }) {
       ordered: workload.subscriptions.filter(({ ordered }) => ordered).map(({ group }) => group),
     });
     return { ...verdict, folder };
+  } catch (error) {
+    // Whatever it was that failed, a server that ended by itself is the reason.
+    const crashes = world.topology.nodes.map((node) => node.crash()).filter(Boolean);
+    throw crashes.length > 0 ? new Error(`a redis-server crashed:\n${crashes.join('\n')}`) : error;
   } finally {
     await world.tearDown();
   }

@@ -16,6 +16,7 @@ async function singleTopology({ clocks, folder }) {
   const proxy = await startProxy(node.port);
   return {
     node,
+    nodes: [node],
     proxy,
     nodeAt: () => node,
     /** A single server that comes back has its data: it is what it was. */
@@ -35,6 +36,7 @@ async function singleTopology({ clocks, folder }) {
 function clusterTopology(cluster) {
   return {
     cluster,
+    nodes: cluster.nodes,
     nodeAt: (index) => cluster.nodes[index],
     isMaster: cluster.isMaster,
     ready: cluster.ready,

@@ -1,6 +1,6 @@
 /** The Node.js processes of a run: publishers and consumers, each with a file of records. */
 import { spawn } from 'node:child_process';
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync, readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { root } from '../lib/paths.mjs';
 import { deathGuard, waitFor } from '../lib/servers.mjs';
@@ -41,8 +41,9 @@ export async function startWorker(role, name, { folder, task, clock }) {
     child.kill('SIGKILL');
     await worker.exit;
   };
-  /** By SIGTERM; whether it ended by itself in time. */
+  /** By SIGTERM, once it listens for that; whether it ended by itself in time. */
   worker.close = async (timeoutMs) => {
+    await waitFor(() => worker.ended !== null || sizeOf(records) > 0, timeoutMs);
     worker.closed ??= now();
     child.kill('SIGTERM');
     const inTime = await waitFor(() => worker.ended !== null, timeoutMs);
@@ -55,6 +56,8 @@ export async function startWorker(role, name, { folder, task, clock }) {
   worker.ready = () => waitFor(() => worker.ended !== null || readRecords(records).some(({ e }) => e === 'ready'), 30_000);
   return worker;
 }
+
+const sizeOf = (file) => statSync(file, { throwIfNoEntry: false })?.size ?? 0;
 
 /** A file's lines; what a process that was killed had begun to write is left out. */
 export function readRecords(file) {

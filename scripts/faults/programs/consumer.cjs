@@ -12,6 +12,7 @@ const { task, record, pause, surely, openBus } = require('./worker.cjs');
     await bus.disconnect({ drainTimeoutMs: 3_000 });
     record({ e: 'closed' });
   });
+  record({ e: 'begun' });
   bus = await openBus();
   // Where Redis forgot the stream, its first event may have decided how many partitions it has now.
   await surely('createStream', () => bus.createStream(keyedStream.name, keyedStream.config)).catch(() => {});
@@ -26,9 +27,14 @@ const { task, record, pause, surely, openBus } = require('./worker.cjs');
     if (failed) throw new Error('as planned');
   };
   for (const { group, pattern, ordered = false } of task.subscriptions.map((index) => subscriptions[index])) {
-    if (over) return;
     const options = { group, ordered, retry, maxUnacknowledged: 40, consumerTimeout: 20_000 };
-    await surely(`subscribe ${group} ${pattern}`, () => bus.subscribe(pattern, handle, options));
+    try {
+      await surely(`subscribe ${group} ${pattern}`, () => bus.subscribe(pattern, handle, options));
+    } catch (error) {
+      // It was told to end meanwhile.
+      if (over) return;
+      throw error;
+    }
   }
   record({ e: 'ready' });
 })();

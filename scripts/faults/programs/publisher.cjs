@@ -21,6 +21,7 @@ const repeatsMax = 50;
   process.once('SIGTERM', () => {
     over = true;
   });
+  record({ e: 'begun' });
   const bus = await openBus();
   record({ e: 'ready' });
 
