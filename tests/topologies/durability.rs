@@ -144,7 +144,7 @@ async fn the_disk_is_waited_for_where_the_server_can() {
         let mut server = Server::start_with(&program, DURABLE).await;
         if !can_wait_for_its_disk(&server).await {
             let error = refusal(to_disk(&server)).await;
-            assert_eq!(error.code, Code::UnsupportedServer, "{error}");
+            assert_eq!(error.code, Code::InvalidConfig, "{error}");
             assert!(error.message.contains("fsync") && error.message.contains("7.2"), "{error}");
             continue;
         }

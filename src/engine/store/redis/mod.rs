@@ -189,13 +189,21 @@ impl Shared {
             if let Some(error) = self.link.target(node).unsupported(&info) {
                 return Err(error);
             }
+            let Some(durability) = durability else { continue };
             let version = connection::version(&info);
-            if durability.is_some_and(|durability| durability.fsync) && connection::parsed(version) < FSYNC_MIN {
-                let message = format!(
-                    "durability.fsync needs WAITAOF, which the server at {node} does not have: it is version {version}, 7.2 or newer is needed; \
-                     use durability.waitReplicas, or `appendfsync always` on the server"
+            if durability.fsync && connection::parsed(version) < FSYNC_MIN {
+                let problem = format!(
+                    "needs WAITAOF, which the server at {node} does not have: it is version {version}, 7.2 or newer is needed; use \
+                     durability.waitReplicas, or `appendfsync always` on the server"
                 );
-                return Err(Error::new(Code::UnsupportedServer, message).with("version", version));
+                return Err(Error::config("durability.fsync", problem).with("version", version));
+            }
+            // Whether the user may is to be found out now, not with the first event.
+            let probe = [writer::durable::probe(durability)];
+            if let Some(Value::ServerError(error)) = self.control.run_on(node, &probe).await?.first()
+                && error.code() == "NOPERM"
+            {
+                return Err(reply::server_error(error));
             }
         }
         Ok(())

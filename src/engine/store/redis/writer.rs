@@ -8,7 +8,7 @@
 //! effect only if the one before it did, as its note says. When one comes back (its stream is gone), so do those that
 //! follow, and all are sent again once none is on its way. So it is with events that a stream is too full for (`full`).
 
-mod durable;
+pub mod durable;
 mod full;
 mod ledger;
 

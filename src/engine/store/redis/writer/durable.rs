@@ -10,14 +10,23 @@ use crate::engine::error::{Code, Error};
 /// Has the server answer once what was sent before is as safe as asked, or the time for that is over.
 pub fn wait(durability: Durability) -> Cmd {
     let timeout = u64::try_from(durability.wait_timeout.as_millis()).unwrap_or(u64::MAX);
-    let mut cmd;
-    if durability.fsync {
-        cmd = redis::cmd("WAITAOF");
-        cmd.arg(1).arg(durability.wait_replicas).arg(timeout);
-    } else {
-        cmd = redis::cmd("WAIT");
-        cmd.arg(durability.wait_replicas).arg(timeout);
-    }
+    if durability.fsync { wait_aof(1, durability.wait_replicas, timeout) } else { wait_replicas(durability.wait_replicas, timeout) }
+}
+
+/// The same command, asking for nothing: answered at once.
+pub fn probe(durability: Durability) -> Cmd {
+    if durability.fsync { wait_aof(0, 0, 1) } else { wait_replicas(0, 1) }
+}
+
+fn wait_replicas(replicas: u32, timeout_ms: u64) -> Cmd {
+    let mut cmd = redis::cmd("WAIT");
+    cmd.arg(replicas).arg(timeout_ms);
+    cmd
+}
+
+fn wait_aof(local: u32, replicas: u32, timeout_ms: u64) -> Cmd {
+    let mut cmd = redis::cmd("WAITAOF");
+    cmd.arg(local).arg(replicas).arg(timeout_ms);
     cmd
 }
 
