@@ -1,13 +1,13 @@
 /** Servers of a test's own: redis-servers that it may stop and start, and a pretended one. */
 import { type ChildProcess, spawn } from 'node:child_process';
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { type AddressInfo, createServer, type Server, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
-import Redis from 'ioredis';
+import Redis, { type RedisOptions } from 'ioredis';
 import { until } from './wait';
 
-const BINARY = process.env['OSSA_REDIS_SERVER'] ?? 'redis-server';
+export const BINARY = process.env['OSSA_REDIS_SERVER'] ?? 'redis-server';
 
 /**
  * The shell ends the server when its input ends: at stop(), or with the test process, however that ends. It ends with the
@@ -18,24 +18,42 @@ const GUARD = 'exec 3<&0; "$@" >/dev/null 2>&1 3<&- & server=$!; (cat <&3 >/dev/
 /** Below the range from which systems give ports to outgoing connections: a server that is started again finds its port free. */
 const PORTS = { first: 20_000, count: 12_000 };
 
+/** How a server is started, beside its port and folder. */
+export interface Setup {
+  password?: string;
+  /** Files in its folder, which is its working directory too: arguments may name them as they are. */
+  files?: Record<string, string>;
+  /** The one of the files that is its configuration; it may rewrite it. */
+  configFile?: string;
+}
+
+/** Arguments, or what chooses them for each try: ports among them may have been taken meanwhile. */
+type Arguments = string[] | (() => Promise<string[]>);
+
 /** A redis-server of a test's own. */
 export class TestServer {
   readonly #folder = mkdtempSync(join(tmpdir(), 'ossa-test-redis-'));
   #guard: ChildProcess | undefined;
+  #processId: number | undefined;
 
   private constructor(
     private at: number,
-    private readonly args: string[],
-    private readonly password: string | undefined,
-  ) {}
+    private args: string[],
+    private readonly setup: Setup,
+  ) {
+    for (const [name, text] of Object.entries(setup.files ?? {})) writeFileSync(this.path(name), text);
+  }
 
   /** Starts one; resolves when it answers. */
-  static async start(args: string[] = [], { password }: { password?: string } = {}): Promise<TestServer> {
-    const server = new TestServer(await freePort(), password === undefined ? args : [...args, '--requirepass', password], password);
+  static async start(args: Arguments = [], setup: Setup = {}): Promise<TestServer> {
+    const password = setup.password === undefined ? [] : ['--requirepass', setup.password];
+    const choose = async () => [...(typeof args === 'function' ? await args() : args), ...password];
+    const server = new TestServer(await freePort(), await choose(), setup);
     // Between finding a port and taking it somebody else may: then another one is tried.
     for (let attempt = 1; !(await server.#run()); attempt++) {
       if (attempt === 5) throw new Error(`${BINARY} did not start on any of ${attempt} free ports`);
       server.at = await freePort();
+      server.args = await choose();
     }
     return server;
   }
@@ -48,6 +66,35 @@ export class TestServer {
     return `redis://127.0.0.1:${this.port}`;
   }
 
+  /** A file in its folder. */
+  path(name: string): string {
+    return join(this.#folder, name);
+  }
+
+  /** The port that an argument names. */
+  portOf(argument: string): number {
+    return Number(this.args[this.args.indexOf(argument) + 1]);
+  }
+
+  get isRunning(): boolean {
+    return this.#guard !== undefined;
+  }
+
+  /** Stops it where it is: connections stay open, nothing is answered. */
+  pause(): void {
+    process.kill(this.#running(), 'SIGSTOP');
+  }
+
+  /** Lets it go on. */
+  resume(): void {
+    process.kill(this.#running(), 'SIGCONT');
+  }
+
+  #running(): number {
+    if (this.#processId === undefined || !this.isRunning) throw new Error('the server does not run');
+    return this.#processId;
+  }
+
   /** Starts it again, on the same port. */
   async start(): Promise<void> {
     if (!(await this.#run())) throw new Error(`${BINARY} did not start again on port ${this.port}`);
@@ -55,7 +102,9 @@ export class TestServer {
 
   /** Whether it answers; false: it ended instead. */
   async #run(): Promise<boolean> {
-    const settings = ['--port', String(this.port), '--bind', '127.0.0.1', '--dir', this.#folder, '--save', '', '--appendonly', 'no'];
+    const { configFile } = this.setup;
+    const settings = configFile === undefined ? [] : [this.path(configFile)];
+    settings.push('--port', String(this.port), '--bind', '127.0.0.1', '--dir', this.#folder, '--save', '', '--appendonly', 'no');
     const guard = spawn('sh', ['-c', GUARD, 'sh', BINARY, ...settings, ...this.args], { stdio: ['pipe', 'ignore', 'ignore'] });
     this.#guard = guard;
     let ended = false;
@@ -65,13 +114,16 @@ export class TestServer {
     });
     const client = this.client();
     // Another server that has the port is not this one: its folder is another.
+    // A sentinel does not tell its folder, but its file.
+    const told = () => (configFile === undefined ? client.config('GET', 'dir') : client.info('server'));
     const answers = () =>
-      client.config('GET', 'dir').then(
+      told().then(
         (reply) => String(reply).includes(basename(this.#folder)),
         () => false,
       );
     try {
       await until(async () => ended || (await answers()));
+      if (!ended) this.#processId = Number(/process_id:(\d+)/.exec(await client.info('server'))?.[1]);
     } finally {
       client.disconnect();
     }
@@ -95,15 +147,27 @@ export class TestServer {
     rmSync(this.#folder, { recursive: true, force: true });
   }
 
+  /** One command on a connection of its own, whatever state the server is in. */
+  async call(command: string, ...args: Array<string | number>): Promise<any> {
+    // Asked whether it is ready, a replica without its master would be waited for.
+    const client = connectTo(this.url, this.setup.password, { enableReadyCheck: false });
+    try {
+      return await client.call(command, ...args);
+    } finally {
+      client.disconnect();
+    }
+  }
+
   /** A connection beside the package's. */
   client(): Redis {
-    return connectTo(this.url, this.password);
+    return connectTo(this.url, this.setup.password);
   }
 }
 
 /** A connection beside the package's; it says nothing of its own. */
-export function connectTo(url: string, password?: string): Redis {
-  const client = new Redis(url, { ...(password === undefined ? {} : { password }), maxRetriesPerRequest: 1, retryStrategy: () => 50 });
+export function connectTo(url: string, password?: string, options: RedisOptions = {}): Redis {
+  const login = password === undefined ? {} : { password };
+  const client = new Redis(url, { ...login, maxRetriesPerRequest: 1, retryStrategy: () => 50, ...options });
   client.on('error', () => undefined);
   return client;
 }

@@ -4,7 +4,9 @@ import { type DeepPartial, type EventBusConfig, type OSSAError, type OSSAErrorCo
 
 /** The stores that the tests run on. */
 export const stores = ['memory', 'redis'] as const;
-export type StoreKind = (typeof stores)[number];
+/** The same with the Redis Cluster of this run, for tests of what a cluster might do otherwise. */
+export const storesWithCluster = [...stores, 'cluster'] as const;
+export type StoreKind = (typeof storesWithCluster)[number];
 
 type Config = DeepPartial<EventBusConfig>;
 
@@ -13,6 +15,15 @@ export function redisUrl(): string {
   const url = process.env['OSSA_TEST_REDIS'];
   if (url === undefined) throw new Error('OSSA_TEST_REDIS is not set: run the tests by `npm test`, or as CONTRIBUTING.md says');
   return url;
+}
+
+/** The nodes of the cluster that belongs to this run of the tests; shared, so tests must leave them alone. */
+export function clusterNodes(): Array<{ host: string; port: number }> {
+  const nodes = process.env['OSSA_TEST_CLUSTER'];
+  if (nodes === undefined) throw new Error('OSSA_TEST_CLUSTER is not set: run the tests by `npm test`, or as CONTRIBUTING.md says');
+  return nodes
+    .split(',')
+    .map((node) => ({ host: node.slice(0, node.lastIndexOf(':')), port: Number(node.slice(node.lastIndexOf(':') + 1)) }));
 }
 
 /** One test's view of a store. */
@@ -29,8 +40,14 @@ export class World {
   config(over: Config = {}): Config {
     const write = (level: string) => (message: string) => void this.logs.push(`${level} ${message}`);
     const logger = { debug: write('debug'), info: write('info'), warn: write('warn'), error: write('error') };
-    const url = this.kind === 'memory' ? `memory://${this.prefix.replaceAll(':', '-')}` : redisUrl();
-    return { logger, ...over, redis: { url, keyPrefix: this.prefix, ...over.redis } };
+    return { logger, ...over, redis: { ...this.#address(over.redis), keyPrefix: this.prefix, ...over.redis } };
+  }
+
+  /** Where the store is, unless the test says so itself. */
+  #address(given: Config['redis'] = {}): Config['redis'] {
+    if (given.url !== undefined || given.host !== undefined || given.cluster !== undefined || given.sentinel !== undefined) return {};
+    if (this.kind === 'memory') return { url: `memory://${this.prefix.replaceAll(':', '-')}` };
+    return this.kind === 'cluster' ? { cluster: { nodes: clusterNodes() } } : { url: redisUrl() };
   }
 
   /** A bus that is not connected. */

@@ -17,6 +17,9 @@ use super::error::{Error, Result};
 /// Version of the packed form.
 pub const META_VERSION: u8 = 1;
 
+/// Longest part of an error that says why metadata cannot be read.
+const ERROR_CHARS_MAX: usize = 200;
+
 /// `EventPriority`, the most urgent first.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -231,7 +234,11 @@ pub struct Asked {
 impl<'a> MetaView<'a> {
     /// Reads packed metadata; the error says why the entry is not an event of this bus.
     pub fn read(meta: &'a [u8]) -> Result<Self> {
-        let view: Self = serde_json::from_slice(meta).map_err(|e| Error::argument("meta", format!("not the metadata of an event: {e}")))?;
+        let view: Self = serde_json::from_slice(meta).map_err(|error| {
+            // It may repeat a text of any length that somebody wrote; the error is kept with the dead letter.
+            let why: String = error.to_string().chars().take(ERROR_CHARS_MAX).collect();
+            Error::argument("meta", format!("not the metadata of an event: {why}"))
+        })?;
         if view.v != META_VERSION {
             return Err(Error::argument("meta", format!("version {} is not known; this process reads {META_VERSION}", view.v)));
         }
@@ -306,6 +313,12 @@ mod tests {
         assert_eq!((view.ttl_ms(), view.ttl_given()), (Some(3_600_000), false));
         let text = pack(&NewMeta { ttl: 0.0, ttl_given: true, ..plain() });
         assert_eq!(MetaView::read(text.as_bytes()).unwrap().ttl_ms(), None);
+    }
+
+    #[test]
+    fn an_error_repeats_no_long_text_of_others() {
+        let text = format!("\"{}\"", "x".repeat(1_000_000));
+        assert!(MetaView::read(text.as_bytes()).unwrap_err().message.len() < 300);
     }
 
     #[test]

@@ -94,6 +94,9 @@ fn check_repeats(ledger: &mut Ledger, group: &'static str, n: usize, bucket: Buc
 
 /// Why the second call was made though the first one succeeded.
 fn reason(ledger: &Ledger, course: &Course, first: &Call, second: &Call, bucket: Bucket) -> Option<&'static str> {
+    if first.life == second.life && first.subscription != second.subscription {
+        return Some("its group had two subscriptions there, one of them about to close");
+    }
     let life = &ledger.lives[first.life];
     let before = |at: u64| at <= second.taken_ms;
     if life.crashed_ms.is_some_and(before) {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use futures_util::FutureExt;
 use ossa::engine::event::MetaView;
+use ossa::engine::host::Delivery;
 use ossa::engine::name;
 use ossa::engine::store::memory::MemoryStore;
 use ossa::engine::store::{Body, Bucket, Disposal, Entry, EntryId, Held, Partition, Settled, Store, Swept};
@@ -33,6 +34,8 @@ pub enum End {
 pub struct Call {
     /// Where it ran.
     pub life: Life,
+    /// Whose handler it was, of that life.
+    pub subscription: u32,
     /// The consumer that held the entry.
     pub consumer: Arc<str>,
     /// When the store gave the entry out for it, ms.
@@ -77,6 +80,14 @@ struct LeaseFacts {
     lost: bool,
 }
 
+/// An entry given out to a consumer.
+#[derive(Clone, Debug)]
+struct Taken {
+    consumer: Arc<str>,
+    deliveries: u32,
+    at_ms: u64,
+}
+
 /// Where an event is.
 #[derive(Clone, Debug)]
 pub struct Place {
@@ -114,8 +125,8 @@ pub struct Ledger {
     /// Entries of a partition and key in order, for ordered groups.
     lines: BTreeMap<(Partition, String), Vec<(EntryId, usize)>>,
     leases: BTreeMap<(Arc<str>, Bucket), LeaseFacts>,
-    /// Entries given out: by life, group and entry, consumer, deliveries, and when.
-    taken: BTreeMap<(Life, String, Partition, EntryId), (Arc<str>, u32, u64)>,
+    /// Entries given out: by life, group and entry.
+    taken: BTreeMap<(Life, String, Partition, EntryId), Taken>,
     /// The latest time the store had.
     store_ms_max: u64,
 }
@@ -227,7 +238,7 @@ impl Ledger {
         let consumer: Arc<str> = consumer.into();
         for entry in entries {
             let at = (life, group.to_owned(), entry.partition.clone(), entry.id);
-            self.taken.insert(at, (consumer.clone(), entry.deliveries, now));
+            self.taken.insert(at, Taken { consumer: consumer.clone(), deliveries: entry.deliveries, at_ms: now });
         }
     }
 
@@ -371,10 +382,14 @@ impl Ledger {
     }
 
     /// A handler is called. Answers the event's number and the place of the call.
-    pub fn called(&mut self, life: Life, group: &'static str, partition: &Partition, id: EntryId, attempt: u32) -> Option<(usize, usize)> {
+    pub fn called(&mut self, life: Life, group: &'static str, delivery: &Delivery) -> Option<(usize, usize)> {
+        let Delivery { partition, subscription, attempt, .. } = delivery;
+        let (id, subscription, attempt) = (delivery.id, *subscription, *attempt);
         let n = self.entries.get(&(partition.clone(), id))?.n;
         self.note(format!("{}: {group}: handler of event {n}, attempt {attempt}", self.name(life)));
-        let Some((consumer, deliveries, taken_ms)) = self.taken.get(&(life, group.to_owned(), partition.clone(), id)).cloned() else {
+        let Some(Taken { consumer, deliveries, at_ms: taken_ms }) =
+            self.taken.get(&(life, group.to_owned(), partition.clone(), id)).cloned()
+        else {
             self.violated(format!("{group}: event {n} came to a handler of a process that the store did not give it to"));
             return None;
         };
@@ -388,7 +403,7 @@ impl Ledger {
         self.count("handlers called");
         let course = self.course(group, n);
         let ended = course.end;
-        course.calls.push(Call { life, consumer, taken_ms, timed_out_ms: None, ended_ms: None, succeeded_ms: None });
+        course.calls.push(Call { life, subscription, consumer, taken_ms, timed_out_ms: None, ended_ms: None, succeeded_ms: None });
         let index = course.calls.len() - 1;
         if ended == Some(End::DeadLettered) && index == 0 {
             self.violated(format!("{group}: event {n} is a dead letter, and came to a handler for the first time"));
@@ -439,6 +454,8 @@ impl Ledger {
                 return;
             }
         }
-        found.into_iter().for_each(|what| self.violated(what));
+        for what in found {
+            self.violated(what);
+        }
     }
 }

@@ -17,8 +17,8 @@ use ossa::engine::store::memory::MemoryStore;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 use serde_json::json;
+use tokio::sync::Notify;
 use tokio::sync::mpsc::UnboundedSender;
-use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::ledger::{Ledger, Life};
@@ -60,6 +60,20 @@ impl Subscriptions {
     }
 }
 
+/// What a life begins with.
+pub struct Start {
+    /// Its slot.
+    pub slot: usize,
+    /// Groups it subscribes to.
+    pub groups: Vec<usize>,
+    /// What it runs on.
+    pub machine: Arc<SimMachine>,
+    /// Its connection to the store.
+    pub store: Arc<MemoryStore>,
+    /// Of its ids, handlers and faults.
+    pub seed: u64,
+}
+
 /// The program of its user.
 pub struct App {
     machine: Arc<SimMachine>,
@@ -73,7 +87,9 @@ pub struct App {
     publishing: Mutex<BTreeMap<Token, usize>>,
     silent_since: Mutex<Option<Instant>>,
     /// All is well: handlers succeed.
-    healed: watch::Sender<bool>,
+    healed: AtomicBool,
+    /// Told then. Not a `watch`, which wakes in an order of chance.
+    heals: Notify,
     /// Told when a handler kills its process.
     killed: UnboundedSender<Life>,
 }
@@ -96,7 +112,7 @@ impl App {
         let random = &mut *lock(&self.random);
         let time = ms(if random.random_range(0..10) == 0 { random.random_range(0..400) } else { random.random_range(0..20) });
         let plain = |verdict| Behaviour { time, verdict, late: None };
-        if *self.healed.borrow() || random.random_range(0..100) >= self.plan.trouble {
+        if self.healed.load(Ordering::Relaxed) || random.random_range(0..100) >= self.plan.trouble {
             return plain(Verdict::Done);
         }
         match random.random_range(0..20) {
@@ -139,18 +155,16 @@ impl App {
 
     /// A handler takes its time, no longer than until all is well.
     async fn pass(&self, time: Duration) {
-        if *self.healed.borrow() {
+        if self.healed.load(Ordering::Relaxed) {
             return tokio::time::sleep(time).await;
         }
-        let mut healed = self.healed.subscribe();
-        let well = async { drop(healed.wait_for(|healed| *healed).await) };
-        let _ = tokio::time::timeout(time, well).await;
+        let _ = tokio::time::timeout(time, self.heals.notified()).await;
     }
 
     /// A handler runs.
     fn run(self: &Arc<Self>, delivery: Delivery) {
         let group = self.group(delivery.subscription).clone();
-        let called = lock(&self.ledger).called(self.life, group.name, &delivery.partition, delivery.id, delivery.attempt);
+        let called = lock(&self.ledger).called(self.life, group.name, &delivery);
         let poison = called.is_some_and(|(n, _)| self.plan.events[n].poison);
         let behaviour = self.behaviour(&group);
         let app = self.clone();
@@ -189,7 +203,8 @@ impl App {
 
     /// From now on handlers succeed.
     pub fn heal(&self) {
-        self.healed.send_replace(true);
+        self.healed.store(true, Ordering::Relaxed);
+        self.heals.notify_waiters();
         self.be_silent(false);
     }
 }
@@ -260,16 +275,8 @@ impl Host for Ears {
 
 impl Process {
     /// A new life. It connects and subscribes to these groups by itself.
-    pub fn start(
-        slot: usize,
-        groups: Vec<usize>,
-        plan: &Arc<Plan>,
-        ledger: &Arc<Mutex<Ledger>>,
-        machine: Arc<SimMachine>,
-        store: Arc<MemoryStore>,
-        seed: u64,
-        killed: UnboundedSender<Life>,
-    ) -> Self {
+    pub fn start(at: Start, plan: &Arc<Plan>, ledger: &Arc<Mutex<Ledger>>, killed: UnboundedSender<Life>) -> Self {
+        let Start { slot, groups, machine, store, seed } = at;
         let life = lock(ledger).begins(slot);
         let env = Env::on(machine.clone(), seed);
         let way = Way::new(machine.clone(), ledger.clone(), life, SmallRng::seed_from_u64(seed ^ 1));
@@ -283,7 +290,8 @@ impl Process {
             bus: OnceLock::new(),
             publishing: Mutex::default(),
             silent_since: Mutex::default(),
-            healed: watch::channel(false).0,
+            healed: AtomicBool::new(false),
+            heals: Notify::new(),
             killed,
         });
         let mut config = plan.config.clone();

@@ -16,7 +16,7 @@ use crate::checker;
 use crate::ledger::{Ledger, Life};
 use crate::machine::{Clock, SimMachine, ms};
 use crate::plan::{Action, PROCESSES, Plan, Weather};
-use crate::process::Process;
+use crate::process::{Process, Start};
 
 /// What came of a schedule.
 pub struct Report {
@@ -181,7 +181,7 @@ impl World {
         let store = MemoryStore::named(&self.store_name, "sim", self.server_env.clone());
         let seed = self.random.next_u64();
         let groups = self.plan.members[slot].clone();
-        let process = Process::start(slot, groups, &self.plan, &self.ledger, machine, store, seed, self.killed.0.clone());
+        let process = Process::start(Start { slot, groups, machine, store, seed }, &self.plan, &self.ledger, self.killed.0.clone());
         if self.healed {
             process.app.heal();
         }
@@ -264,7 +264,7 @@ impl World {
     fn later(&mut self, later: Later) {
         let calm = Weather { latency_ms_max: 3, slow: 10, ..Weather::default() };
         match later {
-            Later::Start(slot) => return self.start(slot),
+            Later::Start(slot) => self.start(slot),
             Later::Thaw(life) => {
                 self.note(&format!("life {life} goes on"));
                 if let Some(process) = self.of_life(life) {

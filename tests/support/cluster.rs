@@ -62,6 +62,8 @@ impl Cluster {
             let mut setup = Setup::of(&["--cluster-enabled", "yes", "--appendonly", "no", "--repl-diskless-sync-delay", "0"])
                 .with("--cluster-port", &[&free_port().to_string()])
                 .with("--cluster-node-timeout", &[&shape.node_timeout_ms.to_string()])
+                // Replicas are shown once something was replicated: a ping will do.
+                .with("--repl-ping-replica-period", &["1"])
                 // A replica is a candidate at once, however long its master has been away.
                 .with("--cluster-replica-validity-factor", &["0"]);
             setup.options.extend(shape.options.iter().cloned());

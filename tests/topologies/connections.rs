@@ -3,22 +3,25 @@
 use std::collections::BTreeSet;
 use std::time::Instant;
 
-use ossa::engine::store::BUCKETS;
-use ossa::engine::store::redis::RedisStoreConfig;
+use ossa::engine::store::redis::{Location, RedisStoreConfig};
+use ossa::engine::store::{BUCKETS, Partition, ReadFrom};
 use serde_json::json;
 
-use crate::load::{Load, failure};
+use crate::load::{Load, failure, stored};
 use crate::reach::{bus, carries_an_event, in_cluster, one_a_bucket, open, refusal};
 use crate::support::cluster::{Cluster, Shape};
-use crate::support::events::{event, publish};
+use crate::support::events::{event, prepare, publish, reader};
 use crate::support::harness::{handle_all, ms};
 use crate::support::wait::until;
 
 on_every_server!(
     one_node_is_enough_to_know_all_and_may_go_then,
     a_bus_makes_no_more_connections_than_promised,
+    a_closed_store_keeps_no_connection,
     status_lists_every_node_with_its_state,
     a_single_server_is_no_cluster_and_says_so,
+    a_read_waits_longer_than_a_command_may_take,
+    reading_from_replicas_loses_nothing_and_works_without_them,
 );
 
 /// Connections of clients to all nodes that are up, without that which asks.
@@ -68,12 +71,8 @@ mod cases {
         const GROUPS: usize = 2;
         let cluster = Cluster::start(program, Shape::default()).await;
         let config = RedisStoreConfig { pool_size: 4, ..in_cluster(&cluster.ports()) };
-        let publisher = open(config.clone()).await;
-        let parts = one_a_bucket(&publisher, "counted").await;
-        publisher.close(ms(2000)).await;
-        until("only the cluster is there", async || connections(&cluster).await == 0).await;
-
         let bus = bus(config.clone()).await;
+        let parts = one_a_bucket(&bus.store, "counted").await;
         for group in 0..GROUPS {
             bus.subscribe("counted.*", json!({ "group": format!("g{group}") })).await;
         }
@@ -90,7 +89,17 @@ mod cases {
         assert!(most > 0 && most <= bound, "{most} connections, promised are {bound}");
         load.end().await;
         bus.disconnect(ms(2000)).await;
+    }
+
+    pub async fn a_closed_store_keeps_no_connection(program: &str) {
+        let cluster = Cluster::start(program, Shape { replicas: 0, ..Shape::default() }).await;
+        let store = open(in_cluster(&cluster.ports())).await;
+        carries_an_event(&store, "closed").await;
+        assert!(connections(&cluster).await > 0);
+        store.close(ms(2000)).await;
+        // The store itself is still there, as it is where a program keeps a bus that it disconnected.
         until("all are closed", async || connections(&cluster).await == 0).await;
+        drop(store);
     }
 
     pub async fn status_lists_every_node_with_its_state(program: &str) {
@@ -117,6 +126,43 @@ mod cases {
     pub async fn a_single_server_is_no_cluster_and_says_so(program: &str) {
         let server = crate::support::server::Server::start(program).await;
         let error = refusal(in_cluster(&[server.port()])).await;
-        assert!(error.message.contains("cluster") && error.message.contains(&server.port().to_string()), "{error}");
+        assert!(error.message.contains("Cluster") && error.message.contains(&server.port().to_string()), "{error}");
+    }
+
+    pub async fn a_read_waits_longer_than_a_command_may_take(program: &str) {
+        let server = crate::support::server::Server::start(program).await;
+        let config = RedisStoreConfig { command_timeout: ms(200), ..crate::support::redis_store::config(&server) };
+        let store = open(config).await;
+        let at = Partition::new("patient", 0);
+        prepare(&store, &at, "g", "c").await;
+        let mut reader = reader(&store, "g");
+        let start = Instant::now();
+        let read = reader.read("c", &[ReadFrom::new(at.clone())], 10, Some(ms(1200))).await;
+        assert!(read.expect("nothing came, and nothing failed").is_empty());
+        assert!(start.elapsed() >= ms(1150), "{:?}", start.elapsed());
+        carries_an_event(&store, "patient.still").await;
+    }
+
+    pub async fn reading_from_replicas_loses_nothing_and_works_without_them(program: &str) {
+        let mut cluster = Cluster::start(program, Shape::default()).await;
+        let mut config = in_cluster(&cluster.ports());
+        let Location::Cluster { read_from_replicas, .. } = &mut config.location else { unreachable!("it is a cluster") };
+        *read_from_replicas = true;
+        let store = open(config).await;
+        let parts = one_a_bucket(&store, "replicas").await;
+        for at in &parts {
+            publish(&store, vec![event(at, "e")]).await;
+        }
+        for at in &parts {
+            // They may lag behind.
+            until("a replica has it", async || stored(&store, at).await == ["e"]).await;
+        }
+        for replica in 3..6 {
+            cluster.kill(replica).await;
+        }
+        for at in &parts {
+            assert_eq!(stored(&store, at).await, ["e"]);
+        }
+        carries_an_event(&store, "replicas.none").await;
     }
 }

@@ -113,11 +113,12 @@ impl Pooled {
         if !self.link.nodes.is_cluster() {
             return if commands.is_empty() { Ok(Vec::new()) } else { self.run_at(0, commands).await };
         }
-        self.run_each(commands).await.into_iter().collect()
+        self.run_each(commands, Duration::MAX).await.into_iter().collect()
     }
 
-    /// The same, where a server that cannot be reached is an error of its own commands alone.
-    pub async fn run_each(&self, commands: &[Cmd]) -> Vec<Result<Value>> {
+    /// The same, where a server that cannot be reached is an error of its own commands alone, and so is one that does not
+    /// answer within `patience`.
+    pub async fn run_each(&self, commands: &[Cmd], patience: Duration) -> Vec<Result<Value>> {
         let slots: Vec<Option<u16>> = commands.iter().map(hash_slot::of_command).collect();
         // What has no key goes along with what has.
         let anywhere = slots.iter().flatten().next().copied().unwrap_or(0);
@@ -132,12 +133,16 @@ impl Pooled {
                     Err(error) => out[i] = Err(error),
                 }
             }
-            let sent = join_all(groups.values().map(|(slot, indexes)| async move {
-                if indexes.len() == commands.len() {
-                    return self.run_at(*slot, commands).await;
-                }
-                let some: Vec<Cmd> = indexes.iter().map(|i| commands[*i].clone()).collect();
-                self.run_at(*slot, &some).await
+            let sent = join_all(groups.iter().map(|(node, (slot, indexes))| async move {
+                let some: Vec<Cmd>;
+                let commands = if indexes.len() == commands.len() {
+                    commands
+                } else {
+                    some = indexes.iter().map(|i| commands[*i].clone()).collect();
+                    &some
+                };
+                let late = |_| Err(self.link.target(node).unreachable("no reply in time"));
+                tokio::time::timeout(patience, self.run_at(*slot, commands)).await.unwrap_or_else(late)
             }))
             .await;
             let mut is_moving = false;

@@ -99,27 +99,29 @@ impl RedisReader {
     /// One read of every server that is to be asked now. Answers what they gave.
     async fn read_lanes(&mut self, all: &BTreeMap<u16, Vec<ReadFrom>>, ask: Ask<'_>) -> Vec<Entry> {
         let now = Instant::now();
-        self.lanes.retain(|slot, _| all.contains_key(slot));
         for slot in all.keys() {
             self.lanes.entry(*slot).or_default();
         }
         // Where none can be read whoever asks pauses; while others are read, one that failed is left out for a while, and
         // tried again in time however long the others have nothing.
         let rests = |lane: &Lane| lane.retry_at.is_some_and(|at| at > now);
-        let some_work = !self.lanes.values().all(rests);
+        let asked = self.lanes.iter().filter(|(slot, _)| all.contains_key(slot)).map(|(_, lane)| lane);
+        let (mut some_work, mut first_retry) = (false, None::<Instant>);
+        for lane in asked {
+            some_work |= !rests(lane);
+            first_retry = lane.retry_at.filter(|at| *at > now && first_retry.is_none_or(|first| *at < first)).or(first_retry);
+        }
         let mut ask = ask;
-        if let Some(first) = self.lanes.values().filter_map(|lane| lane.retry_at).filter(|at| some_work && *at > now).min() {
+        if let Some(first) = first_retry.filter(|_| some_work) {
             ask.wait = ask.wait.map(|wait| wait.min(first - now));
         }
         let (link, keys, name, shared) = (&self.link, &self.keys, &self.group, &self.shared);
         let mut reads: FuturesUnordered<_> = self
             .lanes
             .iter_mut()
-            .filter(|(_, lane)| !(some_work && rests(lane)))
-            .map(|(slot, lane)| async move {
-                let share = all.get(slot).map_or(&[][..], Vec::as_slice);
-                (lane_read(link, keys, name, shared, (*slot, lane), share, ask).await, lane)
-            })
+            .filter_map(|(slot, lane)| all.get(slot).map(|share| (slot, lane, share)))
+            .filter(|(_, lane, _)| !(some_work && rests(lane)))
+            .map(|(slot, lane, share)| async move { (lane_read(link, keys, name, shared, (*slot, lane), share, ask).await, lane) })
             .collect();
         let mut out = Vec::new();
         let mut ending = false;

@@ -73,7 +73,9 @@ impl Shared {
             commands.extend([self.note_consumer(consumer, *bucket), set]);
         }
         let sent = self.env.now_ms();
-        let mut values = self.control.run_each(&commands).await.into_iter();
+        // One server that hangs must not keep the leases with the others from being renewed in time.
+        let patience = if self.link.nodes.is_cluster() { lease / 4 } else { Duration::MAX };
+        let mut values = self.control.run_each(&commands, patience).await.into_iter();
         let mut next = || values.next().unwrap_or(Ok(Value::Nil));
         let (time, presence) = (next(), next());
         if let Ok(time) = time {

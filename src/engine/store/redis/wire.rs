@@ -228,7 +228,54 @@ pub fn explain(error: &str) -> crate::engine::error::Error {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    /// Whole replies, broken ones, and what is none.
+    fn reply() -> impl Strategy<Value = Vec<u8>> {
+        let length = prop_oneof![(-2_i64..6).prop_map(|n| n.to_string()), any::<i64>().prop_map(|n| n.to_string()), "[0-9-]{0,20}"];
+        let head = (proptest::sample::select(b"+-:$*_!".as_slice()), length).prop_map(|(kind, length)| {
+            let mut out = vec![kind];
+            out.extend(length.into_bytes());
+            out.extend(b"\r\n");
+            out
+        });
+        let text = proptest::collection::vec(any::<u8>(), 0..6).prop_map(|text| {
+            let mut out = format!("${}\r\n", text.len()).into_bytes();
+            out.extend(text);
+            out.extend(b"\r\n");
+            out
+        });
+        let part = prop_oneof![head, text, proptest::collection::vec(any::<u8>(), 0..6), Just(b"*2\r\n".to_vec())];
+        proptest::collection::vec(part, 0..8).prop_map(|parts| parts.concat())
+    }
+
+    proptest! {
+        #![proptest_config(proptest::test_runner::Config { failure_persistence: None, ..proptest::test_runner::Config::default() })]
+
+        #[test]
+        fn any_bytes_are_a_reply_or_an_error_however_they_arrive(bytes in reply(), step in 1..5_usize) {
+            let whole = Scan { at: 0, left: 1 }.is_complete(&bytes);
+            let mut scan = Scan { at: 0, left: 1 };
+            let ends = (0..bytes.len()).step_by(step).chain([bytes.len()]);
+            let found = ends.map(|end| scan.is_complete(&bytes[..end])).find(|found| !matches!(found, Ok(false))).unwrap_or(Ok(false));
+            prop_assert_eq!(whole.as_ref().ok(), found.as_ref().ok());
+            if let Ok(true) = found {
+                // All of its values are there.
+                let mut items = Items { bytes: &bytes, at: 0 };
+                let mut left = 1_usize;
+                while left > 0 {
+                    left -= 1;
+                    match items.next() {
+                        Ok(Item::List(count)) => left += count,
+                        Ok(_) => {}
+                        Err(_) => break,
+                    }
+                }
+            }
+        }
+    }
 
     fn complete_at(bytes: &[u8]) -> Option<usize> {
         let mut scan = Scan { at: 0, left: 1 };
