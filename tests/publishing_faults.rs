@@ -418,7 +418,11 @@ async fn consume(store: Arc<dyn Store>, parts: [Partition; 3], last: &str) -> Ha
             Err(ReadError::NotOwner) => unreachable!("the group is not an ordered one"),
             Err(ReadError::NoGroup) => {
                 for at in &parts {
-                    store.restore_group(at, GROUP, seen.get(at).copied().unwrap_or_default()).await.expect("restored");
+                    {
+                        let last = seen.get(at).copied().unwrap_or_default();
+                        store.restore_group(at, GROUP, last, last).await
+                    }
+                    .expect("restored");
                     store.join(&spec(GROUP, &at.event_type), StartFrom::Beginning, "reader").await.expect("joined");
                 }
             }
@@ -486,12 +490,12 @@ async fn streams_deleted_and_the_reply_that_says_so_lost() {
             assert_eq!(succeeded(&first), 3);
             server.command(&[b"FLUSHALL"]).await;
             // Others make one of the streams again before the events come.
-            direct.restore_group(&parts[0], GROUP, EntryId::default()).await.expect("made");
+            direct.restore_group(&parts[0], GROUP, EntryId::default(), EntryId::default()).await.expect("made");
             proxy.arm(Some(Cut { way: Way::Down, after: 1 + n * 12, late: None }));
             let published = publish(&store, events(&parts, 120)).await;
             assert_eq!(succeeded(&published), 120);
             for at in &parts {
-                direct.restore_group(at, GROUP, EntryId::default()).await.expect("made");
+                direct.restore_group(at, GROUP, EntryId::default(), EntryId::default()).await.expect("made");
             }
             check(&direct, &published, &format!("gone {n}")).await;
         }

@@ -89,7 +89,7 @@ async function storedIds(bus: RedisEventBus, eventTypes: string[]): Promise<stri
 }
 
 const connected = (redis: RedisConfig, over: DeepPartial<EventBusConfig> = {}) => world.bus({ ...over, redis });
-const refused = (redis: RedisConfig, code: 'ERR_CONNECTION' | 'ERR_AUTH' | 'ERR_UNSUPPORTED_SERVER', over = {}) =>
+const refused = (redis: RedisConfig, code: 'ERR_CONNECTION' | 'ERR_AUTH' | 'ERR_INVALID_CONFIG', over = {}) =>
   refusal(code, () => world.make({ ...over, redis }).connect());
 
 /** Enough of them for every master to have some. */
@@ -300,7 +300,7 @@ describe('durability', () => {
       console.log('This server has WAITAOF: skipped.');
       return;
     }
-    const error = await refused({ url: server.url }, 'ERR_UNSUPPORTED_SERVER', { durability: { fsync: true } });
+    const error = await refused({ url: server.url }, 'ERR_INVALID_CONFIG', { durability: { fsync: true } });
     expect(error.message).toContain('fsync');
   });
 });

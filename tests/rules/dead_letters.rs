@@ -231,7 +231,7 @@ pub async fn letters_of_every_partition_of_a_type_are_found(world: &World) {
     let parts: Vec<_> = (0..4).map(|index| ossa::engine::store::Partition::new("dead.parted", index)).collect();
     for at in &parts {
         store.open_partition(at).await.expect("opened");
-        store.restore_group(at, "g", EntryId::default()).await.expect("made");
+        store.restore_group(at, "g", EntryId::default(), EntryId::default()).await.expect("made");
         bury(store, at, "g", "c", &at.to_string(), 1).await;
     }
     assert_eq!(dead_letters(store, &of_type(&parts[0]), 10).await.len(), 4);

@@ -5,7 +5,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use ossa::engine::error::Code;
 use ossa::engine::event::Priority;
-use ossa::engine::store::{EntryId, GroupSpec, Partition, Partitioning, ReadError, ReadFrom, StartFrom, StoreEvent, StreamLayout};
+use ossa::engine::store::{
+    EntryId, GroupSpec, Partition, Partitioning, ReadError, ReadFrom, Restored, StartFrom, StoreEvent, StreamLayout,
+};
 
 use crate::support::events::{
     LONG, acknowledge, event, event_ids, events, group_state, inspect, partition, publish, reader, spec, take, take_one,
@@ -271,20 +273,28 @@ pub async fn a_lost_group_comes_back_after_what_it_had(world: &World) {
     store.join(&spec("reader", "restored.here"), StartFrom::Beginning, "c").await.expect("joined");
     publish(store, events(&at, "e", 4)).await;
     let entries = take(store, &at, "reader", "c", 10).await;
-    assert!(store.restore_group(&at, "lost", entries[1].id).await.expect("restored"));
-    assert!(!store.restore_group(&at, "lost", EntryId::default()).await.expect("it is there"));
+    let (after, seen) = (entries[1].id, entries[3].id);
+    assert_eq!(store.restore_group(&at, "lost", after, seen).await.expect("restored"), Restored::Continued);
+    let none = EntryId::default();
+    assert_eq!(store.restore_group(&at, "lost", none, none).await.expect("it is there"), Restored::There);
     assert_eq!(event_ids(&take(store, &at, "lost", "c", 10).await), ["e-2", "e-3"]);
 }
 
 pub async fn a_lost_group_of_a_new_stream_comes_back_at_the_beginning(world: &World) {
     let (store, at) = (&world.store, partition("restored.new"));
     let once = EntryId { ms: store.now_ms() + 60_000, seq: 0 };
-    assert!(store.restore_group(&at, "lost", once).await.expect("restored"));
+    assert_eq!(store.restore_group(&at, "lost", once, once).await.expect("restored"), Restored::Anew);
     publish(store, events(&at, "e", 2)).await;
     assert_eq!(event_ids(&take(store, &at, "lost", "c", 10).await), ["e-0", "e-1"]);
     // Entries came before it was noticed.
-    assert!(store.restore_group(&at, "late", once).await.expect("restored"));
-    assert_eq!(event_ids(&take(store, &at, "late", "c", 10).await), ["e-0", "e-1"]);
+    assert_eq!(store.restore_group(&at, "late", once, once).await.expect("restored"), Restored::Anew);
+    let late = take(store, &at, "late", "c", 10).await;
+    assert_eq!(event_ids(&late), ["e-0", "e-1"]);
+    // The place where it was has been passed, as where a clock was set back: it is another stream for all that.
+    let between = EntryId { seq: late[0].id.seq + 1_000_000, ..late[0].id };
+    publish(store, events(&at, "f", 1)).await;
+    assert_eq!(store.restore_group(&at, "passed", between, between).await.expect("restored"), Restored::Anew);
+    assert_eq!(event_ids(&take(store, &at, "passed", "c", 10).await), ["e-0", "e-1", "f-0"]);
     assert!(store.topology().await.expect("topology").types.contains(&"restored.new".to_owned()));
     let (pending, lag, ..) = group_state(store, &at, "late").await;
     assert_eq!((pending, lag.unwrap_or(0)), (2, 0));

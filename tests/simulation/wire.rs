@@ -13,8 +13,8 @@ use ossa::engine::error::{Code, Error, Result};
 use ossa::engine::store::memory::MemoryStore;
 use ossa::engine::store::{
     Appended, Bucket, DeadLetterQuery, Decision, Disposal, Due, DueIndex, Entry, EntryId, Exclusive, GroupSpec, Held, Inbox, Keeping, Kept,
-    NewEvent, Noted, Ownership, Parked, Partition, PartitionState, ReadError, ReadFrom, Reader, Reaped, Search, Searched, Settled,
-    Standing, StartFrom, Store, StoreEvent, StoreStatus, StoredDeadLetter, StreamLayout, Swept, Topology, Transient, Waker,
+    NewEvent, Noted, Ownership, Parked, Partition, PartitionState, ReadError, ReadFrom, Reader, Reaped, Restored, Search, Searched,
+    Settled, Standing, StartFrom, Store, StoreEvent, StoreStatus, StoredDeadLetter, StreamLayout, Swept, Topology, Transient, Waker,
 };
 use rand::Rng;
 use rand::rngs::SmallRng;
@@ -239,8 +239,8 @@ impl Store for Wire {
         self.way.around("end_groups", self.inner.end_groups()).await
     }
 
-    async fn restore_group(&self, partition: &Partition, group: &str, after: EntryId) -> Result<bool> {
-        self.way.around("restore_group", self.inner.restore_group(partition, group, after)).await
+    async fn restore_group(&self, partition: &Partition, group: &str, after: EntryId, seen: EntryId) -> Result<Restored> {
+        self.way.around("restore_group", self.inner.restore_group(partition, group, after, seen)).await
     }
 
     fn append(&self, bucket: Bucket, events: Vec<NewEvent>) -> BoxFuture<'static, Vec<Result<Appended>>> {

@@ -9,8 +9,8 @@ use futures_util::future::BoxFuture;
 use ossa::engine::error::{Code, Error, Result};
 use ossa::engine::store::{
     Appended, Bucket, DeadLetterQuery, Decision, Disposal, Due, DueIndex, Entry, EntryId, Exclusive, GroupSpec, Held, Inbox, Keeping, Kept,
-    NewEvent, Noted, Ownership, Parked, Partition, PartitionState, ReadError, ReadFrom, Reader, Reaped, Search, Searched, Settled,
-    Standing, StartFrom, Store, StoreEvent, StoreStatus, StoredDeadLetter, StreamLayout, Swept, Topology, Transient, Waker,
+    NewEvent, Noted, Ownership, Parked, Partition, PartitionState, ReadError, ReadFrom, Reader, Reaped, Restored, Search, Searched,
+    Settled, Standing, StartFrom, Store, StoreEvent, StoreStatus, StoredDeadLetter, StreamLayout, Swept, Topology, Transient, Waker,
 };
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
@@ -229,8 +229,8 @@ impl Store for Faulty {
         self.faults.around("end_groups", self.inner.end_groups()).await
     }
 
-    async fn restore_group(&self, partition: &Partition, group: &str, after: EntryId) -> Result<bool> {
-        self.faults.around("restore_group", self.inner.restore_group(partition, group, after)).await
+    async fn restore_group(&self, partition: &Partition, group: &str, after: EntryId, seen: EntryId) -> Result<Restored> {
+        self.faults.around("restore_group", self.inner.restore_group(partition, group, after, seen)).await
     }
 
     fn append(&self, bucket: Bucket, events: Vec<NewEvent>) -> BoxFuture<'static, Vec<Result<Appended>>> {

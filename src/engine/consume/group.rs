@@ -90,6 +90,8 @@ pub struct Reading {
     pub due: bool,
     /// Highest entry seen.
     pub last_seen: EntryId,
+    /// The group was there when it was read last.
+    pub was_there: bool,
     /// Indexes of the subscriptions that match, highest priority first.
     pub(super) subs: Vec<usize>,
 }

@@ -229,6 +229,17 @@ pub enum ReadError {
     Store(Error),
 }
 
+/// What [`Store::restore_group`] did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Restored {
+    /// Nothing: the group is there.
+    There,
+    /// It goes on in the stream that it had read.
+    Continued,
+    /// It begins anew: nothing shows that the stream is the one that it had read.
+    Anew,
+}
+
 /// Entries whose retry is due, now pending under the consumer.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Due {
@@ -618,9 +629,9 @@ pub trait Store: Exclusive + Send + Sync + 'static {
     /// subscriptions removed.
     async fn end_groups(&self) -> Result<Vec<GroupSpec>>;
 
-    /// Makes the group again where it is missing: after `after` where the stream has entries up to there, else
-    /// from the beginning. Answers whether it had been missing.
-    async fn restore_group(&self, partition: &Partition, group: &str, after: EntryId) -> Result<bool>;
+    /// Makes the group again where it is missing: after `after` where the stream is the one that had the entry `seen`,
+    /// else from the beginning.
+    async fn restore_group(&self, partition: &Partition, group: &str, after: EntryId, seen: EntryId) -> Result<Restored>;
 
     /// Writes events of one bucket, in order; calls for one bucket take effect in the order of the calls (the
     /// call, not the polling of the future, decides). Exactly once over lost connections. One result an event.

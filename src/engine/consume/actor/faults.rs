@@ -15,7 +15,7 @@ use crate::engine::consume::group::{Comparison, GroupId, GroupName};
 use crate::engine::consume::held::Key;
 use crate::engine::consume::ordered::Line;
 use crate::engine::host::{Kind, Lifecycle};
-use crate::engine::store::{Disposal, EntryId, GroupSpec, Held, Partition, StartFrom};
+use crate::engine::store::{Disposal, EntryId, GroupSpec, Held, Partition, Restored, StartFrom};
 
 /// Partitions whose pending entries are asked for at once.
 const COMPARED_AT_ONCE: usize = 100;
@@ -28,21 +28,22 @@ impl Actor {
         group.comparison.running = true;
         let specs: Vec<GroupSpec> = group.subs.iter().map(|sub| sub.spec(&id.name)).collect();
         // All of them: joining makes what is missing, too, but from the beginning.
-        let work: Vec<(Partition, EntryId, EntryId)> = group
+        let work: Vec<(Partition, EntryId, EntryId, bool)> = group
             .partitions
             .iter()
             .map(|(partition, reading)| {
                 let lowest = held.get(partition).and_then(|ids| ids.iter().min());
-                (partition.clone(), lowest.map_or(reading.last_seen, |id| id.previous()), reading.last_seen)
+                (partition.clone(), lowest.map_or(reading.last_seen, |id| id.previous()), reading.last_seen, reading.was_there)
             })
             .collect();
         let (store, consumer, host, id) = (self.store.clone(), self.consumer.clone(), self.host.clone(), id.clone());
         self.work.push(Box::pin(async move {
-            for (partition, after, last_seen) in work {
-                match store.restore_group(&partition, &id.name, after).await {
-                    Ok(true) if last_seen != EntryId::default() => {
+            for (partition, after, last_seen, was_there) in work {
+                match store.restore_group(&partition, &id.name, after, last_seen).await {
+                    // It was there, and is gone with the stream, or with part of it.
+                    Ok(restored @ (Restored::Anew | Restored::Continued)) if was_there => {
                         let state = store.inspect(&partition).await.ok().flatten().unwrap_or_default();
-                        if state.first.is_none_or(|first| first > after) {
+                        if restored == Restored::Anew || state.first.is_none_or(|first| first > after) {
                             let about = json!({
                                 "eventType": &*partition.event_type, "group": &**id.name, "after": after.to_string(),
                                 "lastSeen": last_seen.to_string(), "firstLeft": state.first.map(|id| id.to_string()),

@@ -51,6 +51,7 @@ impl Actor {
                 for partition in &asked.partitions {
                     if let Some(reading) = group.partitions.get_mut(partition) {
                         reading.backlog = found.get(partition).is_some_and(|n| *n >= asked.count);
+                        reading.was_there = true;
                     }
                 }
                 for (partition, count) in found {

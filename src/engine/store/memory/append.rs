@@ -75,9 +75,15 @@ pub(super) struct Bound {
 
 impl Stream {
     /// Adds the event, now or when it is due, unless its idempotency key was seen. `ERR_STREAM_FULL`: see [`Bound`].
-    /// `keys` are those of all lanes of its partition.
-    pub(super) fn append(&mut self, event: NewEvent, keys: &mut IdempotencyKeys, bound: Bound, now_ms: u64) -> Result<Appended> {
-        if let Some(key) = &event.idempotency
+    /// `keys` are those of all lanes of its partition, for an event that has one.
+    pub(super) fn append(
+        &mut self,
+        event: NewEvent,
+        mut keys: Option<&mut IdempotencyKeys>,
+        bound: Bound,
+        now_ms: u64,
+    ) -> Result<Appended> {
+        if let (Some(key), Some(keys)) = (&event.idempotency, &mut keys)
             && let Some(first) = keys.first(key, now_ms)
         {
             return Ok(Appended::Duplicate(first));
@@ -92,7 +98,7 @@ impl Stream {
                 return Err(StreamLayout::full(&event.partition, length_max));
             }
         }
-        if let Some(key) = &event.idempotency {
+        if let (Some(key), Some(keys)) = (&event.idempotency, &mut keys) {
             keys.remember(key, &event.id, now_ms);
         }
         if let Some(delay_ms) = delay_ms {

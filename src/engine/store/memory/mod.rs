@@ -34,8 +34,8 @@ use self::shared::{Listener, Name, Session, Shared};
 use self::state::State;
 use super::{
     Appended, Body, Bucket, DeadLetterQuery, Decision, Disposal, Due, DueIndex, EntryId, GroupSpec, Held, Inbox, Keeping, Kept, NewEvent,
-    Noted, Partition, PartitionState, Reader, Reaped, Search, Searched, Settled, Standing, StartFrom, Store, StoreEvent, StoreStatus,
-    StoredDeadLetter, StreamLayout, Swept, Topology, Transient, Waker,
+    Noted, Partition, PartitionState, Reader, Reaped, Restored, Search, Searched, Settled, Standing, StartFrom, Store, StoreEvent,
+    StoreStatus, StoredDeadLetter, StreamLayout, Swept, Topology, Transient, Waker,
 };
 use crate::engine::env::{Env, lock};
 use crate::engine::error::{Error, Result};
@@ -222,8 +222,8 @@ impl Store for MemoryStore {
         })
     }
 
-    async fn restore_group(&self, partition: &Partition, group: &str, after: EntryId) -> Result<bool> {
-        self.with(|state, _| state.restore_group(partition, group, after))
+    async fn restore_group(&self, partition: &Partition, group: &str, after: EntryId, seen: EntryId) -> Result<Restored> {
+        self.with(|state, _| state.restore_group(partition, group, after, seen))
     }
 
     fn append(&self, bucket: Bucket, events: Vec<NewEvent>) -> BoxFuture<'static, Vec<Result<Appended>>> {

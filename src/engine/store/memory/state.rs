@@ -6,7 +6,9 @@ use std::sync::{Arc, Weak};
 
 use tokio::sync::Notify;
 
-use super::super::{Appended, Bucket, EntryId, GroupSpec, NewEvent, Partition, PartitionState, StartFrom, StreamLayout, Topology};
+use super::super::{
+    Appended, Bucket, EntryId, GroupSpec, NewEvent, Partition, PartitionState, Restored, StartFrom, StreamLayout, Topology,
+};
 use super::append::{Bound, IdempotencyKeys};
 use super::asking::Messages;
 use super::dead_letters::DeadLetters;
@@ -212,10 +214,15 @@ impl State {
     }
 
     /// See [`Store::restore_group`](super::super::Store::restore_group).
-    pub(super) fn restore_group(&mut self, at: &Partition, group: &str, after: EntryId) -> bool {
+    pub(super) fn restore_group(&mut self, at: &Partition, group: &str, after: EntryId, seen: EntryId) -> Restored {
         let stream = self.bucket_mut(at.bucket()).streams.entry(at.clone()).or_default();
-        let start = if stream.entries.last_id() >= after { after } else { EntryId::default() };
-        stream.add_group(group, start)
+        // Entries go from the front only: where the one seen is gone, the beginning is as good.
+        let is_same = stream.entries.get(seen).is_some();
+        match stream.add_group(group, if is_same { after } else { EntryId::default() }) {
+            false => Restored::There,
+            true if is_same => Restored::Continued,
+            true => Restored::Anew,
+        }
     }
 
     /// See [`Store::append`](super::super::Store::append). The flag: a partition became known.
@@ -239,7 +246,9 @@ impl State {
                 without_group: layout.is_some_and(|layout| layout.keep_count.is_some() || layout.keep_ms.is_some()),
             };
             let BucketState { streams, idempotency, .. } = self.bucket_mut(bucket);
-            let keys = idempotency.entry(at.clone().in_lane(Priority::Normal)).or_default();
+            // Of all lanes together, and only for an event that has a key.
+            let has_key = event.idempotency.is_some();
+            let keys = has_key.then(|| idempotency.entry(at.clone().in_lane(Priority::Normal)).or_default());
             let appended = streams.entry(at.clone()).or_default().append(event, keys, bound, now_ms)?;
             grown.insert(at);
             Ok(appended)

@@ -2,6 +2,7 @@
 
 use async_trait::async_trait;
 use redis::Value;
+use tokio::time::Instant;
 
 use super::super::{Due, EntryId, Exclusive, GroupSpec, Ownership, Parked, Partition};
 use super::{RedisStore, Shared, keys, reply, scripts};
@@ -39,7 +40,7 @@ impl Shared {
         let pooled = self.at(partition.bucket());
         let mut waiting = redis::cmd("ZRANGE");
         waiting.arg(self.keys.retry(partition, group)).arg(0).arg(-1).arg("WITHSCORES");
-        let sent = self.env.now_ms();
+        let sent = Instant::now();
         let mut values = pooled.run(&[redis::cmd("TIME"), waiting]).await?.into_iter();
         let now = self.compare_clocks(sent, values.next().unwrap_or_default())?;
         let mut ids: Vec<(EntryId, u64)> = Vec::new();

@@ -10,7 +10,7 @@ use redis::{Cmd, Value};
 use serde::Deserialize;
 use tokio::time::Instant;
 
-use super::super::{Bucket, EntryId, GroupSpec, Partition, StartFrom, Topology};
+use super::super::{Bucket, EntryId, GroupSpec, Partition, Restored, StartFrom, Topology};
 use super::{Shared, keys, reply, scripts};
 use crate::engine::error::{Code, Error, Result};
 use crate::engine::name;
@@ -293,7 +293,7 @@ impl Shared {
     }
 
     /// See `Store::restore_group`.
-    pub async fn restore_group(&self, partition: &Partition, group: &str, after: EntryId) -> Result<bool> {
+    pub async fn restore_group(&self, partition: &Partition, group: &str, after: EntryId, seen: EntryId) -> Result<Restored> {
         self.control.run(&self.note(partition)).await?;
         let bucket = partition.bucket();
         let keys = [
@@ -303,8 +303,13 @@ impl Shared {
             self.keys.failed(partition, group),
         ];
         let mut restore = scripts::call(&scripts::RESTORE, &keys.each_ref().map(String::as_str));
-        restore.arg(keys::member(partition)).arg(group).arg(after.to_string());
-        Ok(reply::int(&self.at(bucket).query(restore).await?)? == 1)
+        restore.arg(keys::member(partition)).arg(group).arg(after.to_string()).arg(seen.to_string());
+        match reply::int(&self.at(bucket).query(restore).await?)? {
+            0 => Ok(Restored::There),
+            1 => Ok(Restored::Anew),
+            2 => Ok(Restored::Continued),
+            _ => Err(reply::unexpected("restore.lua")),
+        }
     }
 }
 

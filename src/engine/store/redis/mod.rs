@@ -34,17 +34,18 @@ mod writer;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::future::BoxFuture;
 use redis::Value;
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
 
 use super::{
     Appended, Bucket, DeadLetterQuery, Decision, Disposal, Due, DueIndex, EntryId, GroupSpec, Held, Inbox, Keeping, Kept, NewEvent, Noted,
-    Partition, PartitionState, Reader, Reaped, Search, Searched, Settled, Standing, StartFrom, Store, StoreEvent, StoreStatus,
+    Partition, PartitionState, Reader, Reaped, Restored, Search, Searched, Settled, Standing, StartFrom, Store, StoreEvent, StoreStatus,
     StoredDeadLetter, StreamLayout, Swept, Topology, Transient, Waker,
 };
 use crate::engine::env::{Env, lock};
@@ -140,8 +141,9 @@ struct Shared {
     /// Where what need not be current is read, if not where it is written.
     replicas: Option<Pooled>,
     places: usize,
-    /// Server time less ours, ms.
-    clock_offset_ms: AtomicI64,
+    /// When the server's clock was read last, and what it said, ms: from there on time is counted by a clock that nobody
+    /// sets.
+    server_time: std::sync::Mutex<Option<(Instant, u64)>>,
     leases: std::sync::Mutex<upkeep::Leases>,
     layouts: Arc<layouts::Layouts>,
     reaps: upkeep::Reaps,
@@ -160,14 +162,16 @@ impl Shared {
     }
 
     fn now_ms(&self) -> u64 {
-        self.env.now_ms().saturating_add_signed(self.clock_offset_ms.load(Ordering::Relaxed))
+        match *lock(&self.server_time) {
+            Some((at, ms)) => ms.saturating_add(u64::try_from(at.elapsed().as_millis()).unwrap_or(u64::MAX)),
+            None => self.env.now_ms(),
+        }
     }
 
     /// Takes the server's clock from a reply to TIME sent at `sent`. Answers its time, ms.
-    fn compare_clocks(&self, sent_ms: u64, time: Value) -> Result<u64> {
+    fn compare_clocks(&self, sent: Instant, time: Value) -> Result<u64> {
         let server = reply::time_ms(time)?;
-        let ours = u64::midpoint(sent_ms, self.env.now_ms());
-        self.clock_offset_ms.store(server.cast_signed().wrapping_sub(ours.cast_signed()), Ordering::Relaxed);
+        *lock(&self.server_time) = Some((sent + sent.elapsed() / 2, server));
         Ok(server)
     }
 
@@ -211,13 +215,13 @@ impl Shared {
 
     /// Waits until the cluster serves all slots, as long as connecting may take.
     async fn wait_until_ready(&self) -> Result<()> {
-        let deadline = tokio::time::Instant::now() + self.link.settings.connect_timeout;
+        let deadline = Instant::now() + self.link.settings.connect_timeout;
         loop {
             let looked = self.link.nodes.refresh(&self.link.nodes.map()).await;
             if self.link.nodes.is_ready() {
                 return Ok(());
             }
-            if tokio::time::Instant::now() >= deadline {
+            if Instant::now() >= deadline {
                 looked?;
                 let message = "the Redis Cluster does not serve all slots (CLUSTER INFO says why); \
                                with redis.cluster.options.enableReadyCheck: false that is not waited for";
@@ -302,7 +306,7 @@ impl RedisStore {
             replicas: from_replicas.then(|| Pooled::of_replicas(link.clone(), timeout)),
             keys: Keys::new(&config.key_prefix, config.dead_letter_pattern.as_deref()),
             link,
-            clock_offset_ms: AtomicI64::new(0),
+            server_time: std::sync::Mutex::default(),
             leases: std::sync::Mutex::default(),
             layouts: Arc::default(),
             reaps: upkeep::Reaps::default(),
@@ -364,7 +368,7 @@ impl Store for RedisStore {
         if matches!(self.settings.location, Location::Cluster { enable_ready_check: true, .. }) {
             shared.wait_until_ready().await?;
         }
-        let sent = shared.env.now_ms();
+        let sent = Instant::now();
         let time = shared.control.query(redis::cmd("TIME")).await?;
         shared.compare_clocks(sent, time)?;
         shared.check_servers(self.settings.durability).await?;
@@ -444,8 +448,8 @@ impl Store for RedisStore {
         self.shared.end_groups().await
     }
 
-    async fn restore_group(&self, partition: &Partition, group: &str, after: EntryId) -> Result<bool> {
-        self.shared.restore_group(partition, group, after).await
+    async fn restore_group(&self, partition: &Partition, group: &str, after: EntryId, seen: EntryId) -> Result<Restored> {
+        self.shared.restore_group(partition, group, after, seen).await
     }
 
     fn append(&self, bucket: Bucket, events: Vec<NewEvent>) -> BoxFuture<'static, Vec<Result<Appended>>> {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use redis::{Cmd, Value};
+use tokio::time::Instant;
 
 use super::super::{Bucket, Disposal, Due, DueIndex, Held, Partition, Settled};
 use super::{Shared, keys, reply, scripts};
@@ -140,7 +141,7 @@ impl Shared {
         const MOST: usize = 1000;
         let mut cmd = redis::cmd("ZRANGE");
         cmd.arg(self.keys.due(bucket, group)).arg(0).arg(MOST).arg("WITHSCORES");
-        let sent = self.env.now_ms();
+        let sent = Instant::now();
         let mut values = self.at(bucket).run(&[redis::cmd("TIME"), cmd]).await?.into_iter();
         // By the server's clock, as claiming goes: what was handed back this very millisecond is due.
         let now = self.compare_clocks(sent, values.next().unwrap_or_default())?;

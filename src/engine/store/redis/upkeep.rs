@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use redis::{Cmd, Value};
+use tokio::time::Instant;
 
 use super::super::{BUCKETS, Bucket, Crashed, Expired, Keeping, Partition, Reaped, StreamLayout, Swept};
 use super::{Shared, keys, reply, scripts};
@@ -72,7 +73,7 @@ impl Shared {
             }
             commands.extend([self.note_consumer(consumer, *bucket), set]);
         }
-        let sent = self.env.now_ms();
+        let sent = Instant::now();
         // One server that hangs must not keep the leases with the others from being renewed in time.
         let patience = if self.link.nodes.is_cluster() { lease / 4 } else { Duration::MAX };
         let mut values = self.control.run_each(&commands, patience).await.into_iter();

@@ -136,11 +136,14 @@ struct Pending {
     deadline: Instant,
     ticket: Arc<Ticket>,
     index: usize,
+    /// It was sent to a server that forgot what it did: it may have been stored, and even handled.
+    doubtful: bool,
 }
 
 impl Pending {
     fn finish(self, result: Result<Appended>) {
-        self.ticket.fill(self.index, result);
+        let doubtful = self.doubtful;
+        self.ticket.fill(self.index, result.map_err(|error| if doubtful { error.with("maybeStored", true) } else { error }));
     }
 
     fn bytes(&self) -> usize {
@@ -178,6 +181,20 @@ enum Useless {
     Connection(Error),
     /// What is written is with another server, or on its way there.
     Elsewhere(Error),
+}
+
+/// What became of a lost batch, as far as the server knows.
+struct Fate {
+    /// It was executed.
+    done: bool,
+    /// The server does not know, as it lost what came before, too.
+    forgot: bool,
+    /// Streams that were not there.
+    missing: Vec<usize>,
+    /// How many events of others were refused.
+    refusals: full::Refusals,
+    /// How much less safe it is than asked.
+    shortfall: Option<Error>,
 }
 
 /// For each bucket asked about: the batch it was told to have, and the one that it knows of.
@@ -367,7 +384,7 @@ impl Writer {
         for (index, event) in request.events.into_iter().enumerate() {
             self.accepted += 1;
             let order = self.accepted;
-            self.lane(request.bucket).queue.push_back(Pending { event, order, deadline, ticket: ticket.clone(), index });
+            self.lane(request.bucket).queue.push_back(Pending { event, order, deadline, ticket: ticket.clone(), index, doubtful: false });
         }
         self.list(request.bucket);
     }
@@ -709,7 +726,12 @@ impl Writer {
                 }
                 Some(Value::Nil) => again.push(item),
                 Some(Value::Array(parts)) => match script_reply(parts) {
-                    Ok(Scripted::Done(appended)) => item.finish(done(appended)),
+                    Ok(Scripted::Done(appended)) => {
+                        if let Some(at) = batch.partitions.iter().position(|partition| *partition == item.event.partition) {
+                            written[at].0 += 1;
+                        }
+                        item.finish(done(appended));
+                    }
                     Ok(Scripted::Missing) => again.push(item),
                     Ok(Scripted::Full) => refused.push(item),
                     Err(error) => item.finish(Err(error)),
@@ -854,27 +876,23 @@ impl Writer {
             let missing: Vec<usize> = broken.iter().filter_map(|index| index.parse().ok()).collect();
             let refusals = full::Refusals::read(broken);
             let keys = batch.items.iter().filter(|item| item.event.idempotency.is_some()).map(|_| next()).collect::<Result<Vec<_>>>()?;
-            found.push((done, missing, refusals, keys));
+            // A note that is behind what was answered says nothing of this batch: the server lost it.
+            let forgot = !done && noted.unwrap_or(0) < self.lanes[usize::from(batch.bucket.0)].ledger.answered;
+            found.push((done, forgot, missing, refusals, keys));
         }
-        for (batch, (done, missing, refusals, keys)) in lost.drain(..).zip(found) {
-            self.recover(batch, done, &missing, &refusals, keys, shortfall.as_ref());
+        for (batch, (done, forgot, missing, refusals, keys)) in lost.drain(..).zip(found) {
+            let fate = Fate { done, forgot, missing, refusals, shortfall: shortfall.clone() };
+            self.recover(batch, &fate, keys);
         }
         Ok(connection)
     }
 
-    /// Answers the events of a lost batch if it was executed; puts them back otherwise. `missing`: streams that were not
-    /// there; `refusals`: how many events of others were refused; `keys`: what the idempotency keys of its events are now.
-    fn recover(
-        &mut self,
-        batch: Batch,
-        is_done: bool,
-        missing: &[usize],
-        refusals: &full::Refusals,
-        keys: Vec<Option<String>>,
-        shortfall: Option<&Error>,
-    ) {
+    /// Answers the events of a lost batch if it was executed; puts them back otherwise. `keys`: what the idempotency keys of
+    /// its events are now.
+    fn recover(&mut self, batch: Batch, fate: &Fate, keys: Vec<Option<String>>) {
+        let Fate { done: is_done, forgot, missing, refusals, shortfall } = fate;
         let (mut again, mut refused) = (Vec::new(), Vec::new());
-        let done = |appended| shortfall.map_or(Ok(appended), |error| Err(error.clone()));
+        let done = |appended| shortfall.as_ref().map_or(Ok(appended), |error| Err(error.clone()));
         let mut written = vec![0; batch.partitions.len()];
         let mut out = full::taken_out(&batch, refusals);
         out.extend(full::scripted_out(&batch, refusals, &keys));
@@ -883,7 +901,7 @@ impl Writer {
             let first = if item.event.idempotency.is_some() { keys.next().flatten() } else { None };
             let was_missing = missing.iter().any(|at| batch.partitions.get(*at) == Some(&item.event.partition));
             match first {
-                _ if !is_done => again.push(item),
+                _ if !*is_done => again.push(Pending { doubtful: item.doubtful || *forgot, ..item }),
                 _ if out.contains(&i) => refused.push(item),
                 _ if was_missing => {
                     self.close_streams(std::slice::from_ref(&item));
@@ -899,7 +917,7 @@ impl Writer {
                 }
             }
         }
-        if is_done {
+        if *is_done {
             let ledger = &mut self.lane(batch.bucket).ledger;
             ledger.answered = ledger.answered.max(batch.number);
             for (partition, events) in batch.partitions.iter().zip(written).filter(|(_, events)| *events > 0) {
