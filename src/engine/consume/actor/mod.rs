@@ -201,6 +201,8 @@ pub struct Actor {
     unread: Vec<Unread>,
     stopping: Option<(Instant, oneshot::Sender<()>)>,
     stalled: bool,
+    /// Whether the types are being read.
+    types_read: partitions::TypesRead,
     /// The lease of a new name is not there yet: nothing is taken under it.
     leasing: bool,
     /// Groups opened so far.
@@ -258,6 +260,7 @@ impl Actor {
             unread: Vec::new(),
             stopping: None,
             stalled: false,
+            types_read: partitions::TypesRead::default(),
             leasing: false,
             serial: 0,
             confirms,

@@ -1,6 +1,7 @@
 //! Which partitions are read: types come and go while subscriptions stay.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::time::Instant;
 
@@ -11,16 +12,45 @@ use crate::engine::error::Result;
 use crate::engine::name;
 use crate::engine::store::{Partition, Store};
 
+/// Pause before what was announced during a look at the types is looked at: many types may come at once.
+const TYPES_PAUSE: Duration = Duration::from_millis(20);
+
+/// Whether the types there are, are being read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum TypesRead {
+    #[default]
+    No,
+    Once,
+    /// And once more then.
+    Again,
+}
+
 impl Actor {
     pub(super) fn read_types(&mut self) {
         if self.stopping.is_some() || self.stalled || self.groups.is_empty() {
             return;
         }
+        // One look at a time: what is announced meanwhile, one more look finds all together.
+        if self.types_read != TypesRead::No {
+            self.types_read = TypesRead::Again;
+            return;
+        }
+        self.look_at_types(Duration::ZERO);
+    }
+
+    fn look_at_types(&mut self, pause: Duration) {
+        self.types_read = TypesRead::Once;
         let store = self.store.clone();
-        self.work.push(Box::pin(async move { Done::Types(store.topology().await.map(|topology| topology.partitions)) }));
+        self.work.push(Box::pin(async move {
+            tokio::time::sleep(pause).await;
+            Done::Types(store.topology().await.map(|topology| topology.partitions))
+        }));
     }
 
     pub(super) fn types(&mut self, result: Result<Vec<Partition>>) {
+        if std::mem::take(&mut self.types_read) == TypesRead::Again && self.stopping.is_none() {
+            self.look_at_types(TYPES_PAUSE);
+        }
         // Not reached: the regular look, and the reconnection, make up for it.
         let Ok(known) = result else { return };
         for (name, group) in &self.groups {

@@ -42,7 +42,7 @@ impl Shared {
         }
         self.channels.heard.send_modify(|heard| heard.refused = None);
         self.channels.wanted.send_replace(buckets.clone());
-        if !self.link.is_connected() {
+        if !self.link.is_connected() && !self.link.nodes.is_cluster() {
             // It is heard when the server is back: nobody has to wait for that.
             return Err(self.link.unreachable("the connection is lost"));
         }

@@ -2,6 +2,7 @@
 
 use std::fmt::{self, Display, Formatter};
 
+use futures_util::future::select_ok;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
@@ -61,7 +62,13 @@ pub type Unreachable = String;
 pub async fn dial(endpoint: &Endpoint, tls: Option<&Tls>) -> Result<Box<dyn Duplex>, Unreachable> {
     match endpoint {
         Endpoint::Tcp { host, port } => {
-            let stream = TcpStream::connect((host.as_str(), *port)).await.map_err(|error| said(&error))?;
+            let addresses = tokio::net::lookup_host((host.as_str(), *port)).await.map_err(|error| said(&error))?;
+            // All at once: one that swallows what is sent to it must not keep the others from being tried.
+            let attempts: Vec<_> = addresses.map(|address| Box::pin(TcpStream::connect(address))).collect();
+            if attempts.is_empty() {
+                return Err("the name has no address".to_owned());
+            }
+            let (stream, _) = select_ok(attempts).await.map_err(|error| said(&error))?;
             stream.set_nodelay(true).map_err(|error| said(&error))?;
             match tls {
                 Some(tls) => Ok(Box::new(tls.wrap(host, stream).await?)),

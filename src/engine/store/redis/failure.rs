@@ -23,6 +23,11 @@ pub fn server_error(code: &str, text: &str) -> Error {
             error.retryable = true;
             error
         }
+        _ if is_on_its_way(text) => {
+            let mut error = Error::new(Code::Redis, format!("Redis moves what this needs to another server: {text}"));
+            error.retryable = true;
+            error
+        }
         _ => Error::new(Code::Redis, format!("Redis answered: {text}")),
     };
     let error = error.with("reply", code);
@@ -31,6 +36,11 @@ pub fn server_error(code: &str, text: &str) -> Error {
         Some(to) => error.with("moved", to),
         None => error,
     }
+}
+
+/// Whether a script ended because one of its keys is on its way to another server.
+pub fn is_on_its_way(text: &str) -> bool {
+    text.contains("non local key")
 }
 
 /// Whether the fate of a command that failed so is unknown: the connection is of no more use.

@@ -40,6 +40,11 @@ pub fn of_command(command: &Cmd) -> Option<u16> {
     Some(of_key(key))
 }
 
+/// Whether it runs a script.
+pub fn is_script(command: &Cmd) -> bool {
+    matches!(command.args_iter().next(), Some(Arg::Simple(b"EVAL" | b"EVALSHA")))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -122,9 +122,13 @@ impl Inbox for RedisInbox {
             Err(error) => {
                 // Whatever it was: a read that failed half-way must not be mixed up with the next.
                 if let Some(wire) = self.wire.take() {
-                    match error.details.get("moved").and_then(|to| to.as_str()) {
-                        Some(to) => self.link.nodes.moved(to, wire.node()),
-                        None => self.link.down(wire.node(), &error),
+                    let detail = |name: &str| error.details.get(name).and_then(|value| value.as_str());
+                    match (detail("moved"), detail("reply")) {
+                        (Some(to), _) => self.link.nodes.moved(to, wire.node()),
+                        // It is on its way to another server: nothing is wrong with this one.
+                        (None, Some("ASK" | "TRYAGAIN" | "UNBLOCKED")) => {}
+                        _ if self.link.nodes.map().owner(self.slot) != Some(wire.node()) => {}
+                        _ => self.link.down(wire.node(), &error),
                     }
                 }
                 Err(error)

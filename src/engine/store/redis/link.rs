@@ -156,19 +156,19 @@ impl Link {
     pub async fn connect_wire(&self, slot: u16) -> Result<Wire> {
         let role = self.role();
         let node = self.nodes.owner(slot).await?;
-        self.heard(&node, Wire::connect(self.target(&node), role)).await
+        self.heard(&node, Wire::connect(self.target(&node), role), true).await
     }
 
     /// A new connection to the server, with the news told.
     pub async fn connect(&self, node: &Node, reply_timeout: Duration, role: Role) -> Result<Connection> {
         let target = self.target(node);
-        self.heard(node, target.connect(reply_timeout, role)).await
+        self.heard(node, target.connect(reply_timeout, role), role != Role::Replica).await
     }
 
     /// A new connection that hears what is announced.
     pub async fn subscriber(&self, node: &Node) -> Result<redis::aio::PubSub> {
         let target = self.target(node);
-        self.heard(node, target.subscriber()).await
+        self.heard(node, target.subscriber(), true).await
     }
 
     /// What a server must be that was named as the one to ask.
@@ -176,13 +176,15 @@ impl Link {
         if self.nodes.is_named_by_others() { Role::Master } else { Role::Any }
     }
 
-    async fn heard<T>(&self, node: &Node, connecting: impl Future<Output = Result<T>>) -> Result<T> {
+    /// `counts`: the server is needed; a replica that is away is no news.
+    async fn heard<T>(&self, node: &Node, connecting: impl Future<Output = Result<T>>, counts: bool) -> Result<T> {
         if self.is_closed() {
             return Err(Error::closed("the connection to Redis"));
         }
         let map = self.nodes.map();
         let made = connecting.await;
         match &made {
+            _ if !counts => {}
             Ok(_) => self.up(node),
             Err(error) => {
                 self.down(node, error);

@@ -187,8 +187,18 @@ impl Shared {
         let mut info = redis::cmd("INFO");
         info.arg("server");
         let map = self.link.nodes.map();
+        let (mut answered, mut away) = (false, None);
         for node in map.masters() {
-            let replies = self.control.run_on(node, std::slice::from_ref(&info)).await?;
+            let replies = match self.control.run_on(node, std::slice::from_ref(&info)).await {
+                Ok(replies) => replies,
+                // In a cluster one may be away: who takes its place is as the others are.
+                Err(error) if error.code == Code::Connection && map.masters().count() > 1 => {
+                    away = Some(error);
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
+            answered = true;
             let info = reply::text(replies.into_iter().next().unwrap_or_default())?;
             if let Some(error) = self.link.target(node).unsupported(&info) {
                 return Err(error);
@@ -210,7 +220,7 @@ impl Shared {
                 return Err(reply::server_error(error));
             }
         }
-        Ok(())
+        if answered { Ok(()) } else { away.map_or(Ok(()), Err) }
     }
 
     /// Waits until the cluster serves all slots, as long as connecting may take.
@@ -340,10 +350,12 @@ impl RedisStore {
                 Box::pin(async move { shared.make_room(&partition, length_max, count).await })
             })
         };
-        let wait = self.settings.durability.map_or(Duration::ZERO, |durability| durability.wait_timeout);
-        let reply_timeout = self.settings.command_timeout + wait * writer::WAITS_MAX;
-        let pool: Vec<_> = (0..self.writer_count).map(|_| Arc::new(Pooled::new(shared.link.clone(), reply_timeout))).collect();
         let buckets = if shared.link.nodes.is_cluster() { usize::from(super::BUCKETS) } else { self.writer_count };
+        // Waits queue behind one another on a connection.
+        let waits = u32::try_from(buckets.div_ceil(self.writer_count)).unwrap_or(u32::MAX).saturating_mul(writer::WAITS_MAX);
+        let wait = self.settings.durability.map_or(Duration::ZERO, |durability| durability.wait_timeout);
+        let reply_timeout = self.settings.command_timeout + wait.saturating_mul(waits);
+        let pool: Vec<_> = (0..self.writer_count).map(|_| Arc::new(Pooled::new(shared.link.clone(), reply_timeout))).collect();
         let writers = Bucket::all().take(buckets).map(|bucket| {
             let settings = writer::Settings {
                 instance: shared.env.hex(16),

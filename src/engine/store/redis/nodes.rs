@@ -9,9 +9,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use redis::{Cmd, Pipeline, Value};
 use tokio::sync::{Mutex, watch};
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until};
 
 use super::connection::{Connection, Settings, Target};
 use super::endpoint::Endpoint;
@@ -26,8 +28,10 @@ pub type Node = Arc<Endpoint>;
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Shortest time between looks for a reason.
 const LOOK_PAUSE: Duration = Duration::from_millis(100);
-/// How long one node is waited for: others know as much.
-const ASK_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long an answer is waited for: others know as much.
+const ASK_TIMEOUT: Duration = Duration::from_secs(2);
+/// Nodes asked together.
+const ASKED_AT_ONCE: usize = 8;
 /// Nodes remembered, so that a cluster is found again whose first nodes are gone.
 const SEEN_MAX: usize = 1_000;
 
@@ -232,8 +236,10 @@ impl Nodes {
         if self.is_fixed() {
             return Ok(());
         }
+        let came = Instant::now();
         let mut look = self.look.lock().await;
-        if !Arc::ptr_eq(&self.map(), known) {
+        // Somebody else looked meanwhile, or found another map.
+        if !Arc::ptr_eq(&self.map(), known) || look.last.is_some_and(|last| last > came) {
             return Ok(());
         }
         if let Some(last) = look.last {
@@ -255,12 +261,17 @@ impl Nodes {
     }
 
     fn learn(&self, look: &mut Look, found: Map) {
-        for node in found.nodes() {
-            if matches!(self.how, How::Cluster) && !look.seen.contains(node) {
-                look.seen.push_back(node.clone());
+        if self.is_cluster() {
+            // Those that are part of it now come first, and those that are long gone go.
+            let answered = look.asked.as_ref().map(|connection| connection.node.clone());
+            let mut seen: VecDeque<Node> = VecDeque::with_capacity(look.seen.len());
+            for node in answered.iter().chain(found.nodes()).chain(&look.seen) {
+                if !seen.contains(node) && seen.len() < SEEN_MAX {
+                    seen.push_back(node.clone());
+                }
             }
+            look.seen = seen;
         }
-        look.seen.truncate(SEEN_MAX);
         self.map.send_if_modified(|map| {
             let is_new = **map != found;
             if is_new {
@@ -306,27 +317,34 @@ impl Nodes {
                 Err(error) => tracing::debug!(%error, "a node does not say any more which server serves what"),
             }
         }
-        for node in look.seen.clone() {
-            let asked = timeout(ASK_TIMEOUT, async {
-                let connection = self.asking(&node).open(ASK_TIMEOUT).await?;
-                self.ask(&connection).await.map(|answer| (connection, answer))
-            });
-            let target = self.asking(&node);
-            match asked.await.unwrap_or_else(|_| Err(target.unreachable("no answer in time"))) {
-                Ok((connection, answer)) if answer.is_sound => {
-                    look.asked = Some(connection);
-                    look.seen.retain(|other| *other != node);
-                    look.seen.push_front(node);
-                    return Ok(answer);
-                }
-                Ok((_, answer)) => better(answer),
-                Err(error) => {
-                    tracing::debug!(%error, "a node does not say which server serves what");
-                    errors.push((node, error));
+        let seen: Vec<Node> = look.seen.iter().cloned().collect();
+        for some in seen.chunks(ASKED_AT_ONCE) {
+            // Together: one that hangs is not waited for when another knows.
+            let mut asked: FuturesUnordered<_> = some.iter().map(|node| async move { (node, self.ask_anew(node).await) }).collect();
+            while let Some((node, said)) = asked.next().await {
+                match said {
+                    Ok((connection, answer)) if answer.is_sound => {
+                        look.asked = Some(connection);
+                        look.seen.retain(|other| other != node);
+                        look.seen.push_front(node.clone());
+                        return Ok(answer);
+                    }
+                    Ok((_, answer)) => better(answer),
+                    Err(error) => {
+                        tracing::debug!(%error, "a node does not say which server serves what");
+                        errors.push((node.clone(), error));
+                    }
                 }
             }
         }
         best.ok_or_else(|| self.nobody(errors))
+    }
+
+    async fn ask_anew(&self, node: &Node) -> Result<(Connection, Answer)> {
+        let target = self.asking(node);
+        let connection = target.in_time(target.open(ASK_TIMEOUT)).await?;
+        let answer = self.ask(&connection).await?;
+        Ok((connection, answer))
     }
 
     /// What to tell where none of those asked said which server serves what.
@@ -507,12 +525,13 @@ fn read_slots(ranges: Vec<Value>, by: &Node) -> Result<Map> {
             let (Some(named), Some(port)) = (node.next(), node.next()) else { return Err(wrong()) };
             let named = if named == Value::Nil { String::new() } else { reply::text(named)? };
             let port = u16::try_from(reply::count(&port)?).map_err(|_| wrong())?;
-            nodes.extend(host(&named, by).map(|host| Arc::new(Endpoint::tcp(host, port))));
+            nodes.push(host(&named, by).map(|host| Arc::new(Endpoint::tcp(host, port))));
         }
         let mut nodes = nodes.into_iter();
         let (Ok(first), Ok(last)) = (usize::try_from(first), usize::try_from(last)) else { return Err(wrong()) };
-        if let Some(master) = nodes.next() {
-            map.give(first..=last.min(usize::from(SLOTS) - 1), master, nodes.collect());
+        // A master whose place is not known cannot be asked, and its replicas do not stand in for it.
+        if let Some(Some(master)) = nodes.next() {
+            map.give(first..=last.min(usize::from(SLOTS) - 1), master, nodes.flatten().collect());
         }
     }
     Ok(map)
@@ -575,6 +594,7 @@ mod tests {
         assert!(map.is_complete());
         assert!(!read_slots(vec![range(0, 99, &[("a", 1)])], &by).unwrap().is_complete());
         assert!(read_slots(vec![Value::Int(1)], &by).is_err());
+        assert_eq!(read_slots(vec![range(0, 5, &[("?", 1), ("b", 2)])], &by).unwrap().owner(0), None, "a replica is no master");
         assert!(read_slots(vec![range(0, i64::MAX, &[("a", 1)])], &by).is_ok());
     }
 

@@ -8,9 +8,10 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use redis::{Cmd, RedisError, Value};
 use tokio::sync::Mutex;
+use tokio::time::Instant;
 
 use super::connection::{Connection, Role};
-use super::failure::{Failure, is_lost};
+use super::failure::{Failure, is_lost, is_on_its_way};
 use super::link::Link;
 use super::nodes::{Node, parse_moved};
 use super::{hash_slot, reply, scripts};
@@ -22,8 +23,18 @@ const REDIRECTIONS_MAX: usize = 10;
 /// Pause before a command is sent again whose keys are between two servers.
 const MOVING_PAUSE: Duration = Duration::from_millis(50);
 
+/// A replica that could not be asked is not asked again for so long: its master is.
+const REPLICA_RESTS: Duration = Duration::from_secs(10);
+
 /// A connection to one server, where there is one.
-type Held = Arc<Mutex<Option<Connection>>>;
+#[derive(Default)]
+struct Known {
+    connection: Option<Connection>,
+    /// When the last attempt to connect failed, and why: whoever waited for it need not try again.
+    failed: Option<(Instant, Error)>,
+}
+
+type Held = Arc<Mutex<Known>>;
 
 /// One place of the pool.
 pub struct Pooled {
@@ -31,18 +42,20 @@ pub struct Pooled {
     reply_timeout: Duration,
     role: Role,
     held: std::sync::Mutex<HashMap<Node, Held>>,
+    /// Replicas that could not be asked, and when.
+    resting: std::sync::Mutex<HashMap<Node, Instant>>,
 }
 
 impl Pooled {
     /// An empty place, whose replies are awaited for so long.
     pub fn new(link: Arc<Link>, reply_timeout: Duration) -> Self {
         let role = link.role();
-        Self { link, reply_timeout, role, held: std::sync::Mutex::default() }
+        Self { link, reply_timeout, role, held: std::sync::Mutex::default(), resting: std::sync::Mutex::default() }
     }
 
     /// An empty place that asks replicas, where there are any.
     pub fn of_replicas(link: Arc<Link>, reply_timeout: Duration) -> Self {
-        Self { link, reply_timeout, role: Role::Replica, held: std::sync::Mutex::default() }
+        Self { link, reply_timeout, role: Role::Replica, held: std::sync::Mutex::default(), resting: std::sync::Mutex::default() }
     }
 
     fn held(&self, node: &Node) -> Held {
@@ -60,29 +73,49 @@ impl Pooled {
 
     /// The connection to the server, made if there is none.
     pub async fn get(&self, node: &Node) -> Result<Connection> {
-        let held = self.held(node);
+        let (held, came) = (self.held(node), Instant::now());
         let mut state = held.lock().await;
-        if let Some(connection) = &*state {
+        if let Some(connection) = &state.connection {
             return Ok(connection.clone());
         }
-        let mut connection = self.link.connect(node, self.reply_timeout, self.role).await?;
-        load_scripts(&self.link, &mut connection).await?;
-        *state = Some(connection.clone());
-        Ok(connection)
+        if let Some((_, error)) = state.failed.as_ref().filter(|(at, _)| *at > came) {
+            return Err(error.clone());
+        }
+        let made = async {
+            let mut connection = self.link.connect(node, self.reply_timeout, self.role).await?;
+            load_scripts(&self.link, &mut connection).await?;
+            Ok(connection)
+        };
+        match made.await {
+            Ok(connection) => {
+                *state = Known { connection: Some(connection.clone()), failed: None };
+                Ok(connection)
+            }
+            Err(error) => {
+                state.failed = Some((Instant::now(), Error::clone(&error)));
+                Err(error)
+            }
+        }
     }
 
     /// The connection to the server of the slot.
     pub async fn get_for(&self, slot: u16) -> Result<Connection> {
-        let node = self.link.nodes.owner(slot).await?;
-        self.get(&node).await
+        loop {
+            let node = self.link.nodes.owner(slot).await?;
+            tokio::select! {
+                made = self.get(&node) => return made,
+                // It may hang, when another has taken its place.
+                () = self.link.nodes.left(slot, &node) => {}
+            }
+        }
     }
 
     /// Forgets the connection; a newer one stays. `error`: how it was lost, if it was.
     pub async fn forget(&self, connection: &Connection, error: Option<&Error>) {
         let held = self.held(&connection.node);
         let mut state = held.lock().await;
-        if state.as_ref().is_some_and(|known| known.is(connection)) {
-            *state = None;
+        if state.connection.as_ref().is_some_and(|known| known.is(connection)) {
+            state.connection = None;
             if let Some(error) = error {
                 self.link.down(&connection.node, error);
             }
@@ -98,7 +131,9 @@ impl Pooled {
     async fn node(&self, slot: u16) -> Result<Node> {
         if self.role == Role::Replica {
             let map = self.link.nodes.map();
-            let replicas = map.replicas(slot);
+            let mut resting = lock(&self.resting);
+            resting.retain(|_, since| since.elapsed() < REPLICA_RESTS);
+            let replicas: Vec<&Node> = map.replicas(slot).iter().filter(|node| !resting.contains_key(*node)).collect();
             if !replicas.is_empty() {
                 return Ok(replicas[rand::random_range(0..replicas.len())].clone());
             }
@@ -151,11 +186,13 @@ impl Pooled {
                     Ok(replies) => {
                         for (i, reply) in indexes.iter().zip(replies) {
                             let reply = self.follow(&commands[*i], reply, node).await;
-                            if let Value::ServerError(error) = &reply
-                                && matches!(error.code(), "MOVED" | "TRYAGAIN")
-                            {
-                                is_moving |= error.code() == "TRYAGAIN";
-                                left.push(*i);
+                            if let Value::ServerError(error) = &reply {
+                                let waits =
+                                    matches!(error.code(), "TRYAGAIN" | "ASK") || is_on_its_way(error.details().unwrap_or_default());
+                                if waits || error.code() == "MOVED" {
+                                    is_moving |= waits;
+                                    left.push(*i);
+                                }
                             }
                             out[*i] = Ok(reply);
                         }
@@ -182,7 +219,8 @@ impl Pooled {
                 self.link.nodes.moved(details, by);
                 reply
             }
-            "ASK" => {
+            // A script may use keys that it does not name, and would take those still at the other server for missing.
+            "ASK" if !hash_slot::is_script(command) => {
                 let Some((_, node)) = parse_moved(details, by) else { return reply };
                 let asked = async {
                     let mut connection = self.get(&node).await.ok()?;
@@ -204,14 +242,23 @@ impl Pooled {
         loop {
             let map = self.link.nodes.map();
             let node = self.node(slot).await?;
-            let mut connection = match self.get(&node).await {
+            let made = tokio::select! {
+                made = self.get(&node) => made,
+                () = self.left(slot, &node) => continue,
+            };
+            let mut connection = match made {
                 Ok(connection) => connection,
                 // Another may have taken its place meanwhile: connecting has looked.
                 Err(_) if !tried && self.role != Role::Replica && self.link.nodes.map().owner(slot) != Some(&node) => {
                     tried = true;
                     continue;
                 }
-                Err(error) => return Err(error),
+                Err(error) => {
+                    if self.role == Role::Replica {
+                        lock(&self.resting).insert(node, Instant::now());
+                    }
+                    return Err(error);
+                }
             };
             let sent = tokio::select! {
                 sent = self.link.send(&mut connection, commands) => sent,
@@ -231,7 +278,9 @@ impl Pooled {
                 Err(error) => {
                     let explained = self.link.target(&node).explain(&error);
                     if is_lost(&error) {
-                        self.forget(&connection, Some(&explained)).await;
+                        // Where another took its place nothing need be wrong with it.
+                        let is_home = self.role == Role::Replica || self.link.nodes.map().owner(slot) == Some(&node);
+                        self.forget(&connection, is_home.then_some(&explained)).await;
                         // A timeout is not repeated: the caller has waited as long as it was ready to.
                         if !tried && !error.is_timeout() {
                             tried = true;

@@ -3,13 +3,14 @@
 
 mod lane;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::StreamExt;
+use futures_util::future::{BoxFuture, join_all};
 use futures_util::stream::FuturesUnordered;
 use redis::{Cmd, Value};
 use tokio::time::Instant;
@@ -27,18 +28,39 @@ use lane::LaneRead;
 /// First and longest pause before a server that could not be read from is tried again, while others are read.
 const RETRY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
 
+/// How long a server is waited for that is to end a read.
+const WAKE_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long servers are waited for that are late when others have answered: they go on, and are heard at the next read.
+const LATE_MAX: Duration = Duration::from_millis(100);
+
 /// Reads new entries for one group.
 pub struct RedisReader {
-    link: Arc<Link>,
-    keys: Keys,
-    group: String,
-    /// By slot of a bucket; a single one where all are with one server.
+    place: Arc<Place>,
+    /// By slot of a bucket; a single one where all are with one server. Those that read are not here, but in `reading`.
     lanes: BTreeMap<u16, Lane>,
-    shared: Arc<Shared>,
+    reading: FuturesUnordered<BoxFuture<'static, LaneEnded>>,
+    /// Slots of those.
+    busy: BTreeSet<u16>,
     /// A failure of one server that is not told yet: what others gave came first.
     failed: Option<ReadError>,
     /// The last read found something: there may be more.
     is_hot: bool,
+}
+
+/// What all reads of a group need.
+struct Place {
+    link: Arc<Link>,
+    keys: Keys,
+    group: String,
+    shared: Arc<Shared>,
+}
+
+/// A read of one server that ended.
+struct LaneEnded {
+    slot: u16,
+    lane: Lane,
+    consumer: Arc<str>,
+    result: Result<Vec<Entry>, ReadError>,
 }
 
 /// A connection, and when to try for another.
@@ -75,9 +97,9 @@ struct Shared {
 struct RedisWaker(Arc<Shared>);
 
 /// What one read asks for.
-#[derive(Clone, Copy)]
-struct Ask<'a> {
-    consumer: &'a str,
+#[derive(Clone)]
+struct Ask {
+    consumer: Arc<str>,
     count: usize,
     wait: Option<Duration>,
 }
@@ -86,51 +108,52 @@ impl RedisReader {
     /// A reader that connects at its first read; `control` is where its waker speaks to the server.
     pub fn open(link: Arc<Link>, keys: Keys, group: &str, control: Arc<Pooled>) -> (Box<dyn Reader>, Arc<dyn Waker>) {
         let shared = Arc::new(Shared { control, blocked: std::sync::Mutex::default(), wanted: AtomicBool::new(false) });
-        let reader =
-            Self { link, keys, group: group.to_owned(), lanes: BTreeMap::new(), shared: shared.clone(), failed: None, is_hot: false };
+        let reader = Self {
+            place: Arc::new(Place { link, keys, group: group.to_owned(), shared: shared.clone() }),
+            lanes: BTreeMap::new(),
+            reading: FuturesUnordered::new(),
+            busy: BTreeSet::new(),
+            failed: None,
+            is_hot: false,
+        };
         (Box::new(reader), Arc::new(RedisWaker(shared)))
+    }
+
+    fn is_cluster(&self) -> bool {
+        self.place.link.nodes.is_cluster()
     }
 
     /// The slot whose server is asked for the bucket.
     fn slot(&self, bucket: Bucket) -> u16 {
-        if self.link.nodes.is_cluster() { Keys::slot(bucket) } else { 0 }
+        if self.is_cluster() { Keys::slot(bucket) } else { 0 }
     }
 
-    /// One read of every server that is to be asked now. Answers what they gave.
-    async fn read_lanes(&mut self, all: &BTreeMap<u16, Vec<ReadFrom>>, ask: Ask<'_>) -> Vec<Entry> {
-        let now = Instant::now();
-        for slot in all.keys() {
-            self.lanes.entry(*slot).or_default();
-        }
-        // Where none can be read whoever asks pauses; while others are read, one that failed is left out for a while, and
-        // tried again in time however long the others have nothing.
-        let rests = |lane: &Lane| lane.retry_at.is_some_and(|at| at > now);
-        let asked = self.lanes.iter().filter(|(slot, _)| all.contains_key(slot)).map(|(_, lane)| lane);
-        let (mut some_work, mut first_retry) = (false, None::<Instant>);
-        for lane in asked {
-            some_work |= !rests(lane);
-            first_retry = lane.retry_at.filter(|at| *at > now && first_retry.is_none_or(|first| *at < first)).or(first_retry);
-        }
-        let mut ask = ask;
-        if let Some(first) = first_retry.filter(|_| some_work) {
-            ask.wait = ask.wait.map(|wait| wait.min(first - now));
-        }
-        let (link, keys, name, shared) = (&self.link, &self.keys, &self.group, &self.shared);
-        let mut reads: FuturesUnordered<_> = self
-            .lanes
-            .iter_mut()
-            .filter_map(|(slot, lane)| all.get(slot).map(|share| (slot, lane, share)))
-            .filter(|(_, lane, _)| !(some_work && rests(lane)))
-            .map(|(slot, lane, share)| async move { (lane_read(link, keys, name, shared, (*slot, lane), share, ask).await, lane) })
-            .collect();
+    /// One read of every server that is to be asked now. Answers what they gave, and what others gave late.
+    async fn read_lanes(&mut self, shares: &BTreeMap<u16, Vec<ReadFrom>>, ask: &Ask) -> Vec<Entry> {
+        let wait = self.begin(shares, ask);
+        // A server that hangs holds up nobody but itself: there is a time when the others are heard without it.
+        let mut end = self.is_cluster().then(|| Instant::now() + wait.unwrap_or_default() + LATE_MAX);
         let mut out = Vec::new();
         let mut ending = false;
-        while let Some((result, lane)) = reads.next().await {
+        while !self.reading.is_empty() {
+            let next = self.reading.next();
+            let ended = match end {
+                Some(end) => match tokio::time::timeout_at(end, next).await {
+                    Ok(ended) => ended,
+                    Err(_) => break,
+                },
+                None => next.await,
+            };
+            let Some(LaneEnded { slot, mut lane, consumer, result }) = ended else { break };
+            self.busy.remove(&slot);
             let ends = !matches!(&result, Ok(entries) if entries.is_empty());
             match result {
                 Ok(mut entries) => {
                     lane.worked();
-                    out.append(&mut entries);
+                    // What was read under a name that was given up since goes where all goes that was its.
+                    if consumer == ask.consumer {
+                        out.append(&mut entries);
+                    }
                 }
                 Err(error) => {
                     match &error {
@@ -141,29 +164,51 @@ impl RedisReader {
                     self.failed = Some(error);
                 }
             }
+            self.lanes.insert(slot, lane);
             // There is something to tell: the others need not wait any longer.
-            if ends && !ending && !reads.is_empty() {
+            if ends && !ending && !self.reading.is_empty() {
                 ending = true;
-                wake(&self.shared);
+                wake(&self.place.shared);
+                end = end.map(|end| end.min(Instant::now() + LATE_MAX));
             }
         }
         out
     }
+
+    /// Begins to read from all servers that are not late, nor rest after a failure. Answers how long they wait.
+    fn begin(&mut self, shares: &BTreeMap<u16, Vec<ReadFrom>>, ask: &Ask) -> Option<Duration> {
+        let now = Instant::now();
+        let idle: Vec<u16> = shares.keys().filter(|slot| !self.busy.contains(slot)).copied().collect();
+        // Where none can be read whoever asks pauses; while others are read, one that failed is left out for a while, and
+        // tried again in time however long the others have nothing.
+        let retry_at = |slot: &u16| self.lanes.get(slot).and_then(|lane| lane.retry_at).filter(|at| *at > now);
+        let some_work = !self.busy.is_empty() || idle.iter().any(|slot| retry_at(slot).is_none());
+        let first_retry = idle.iter().filter_map(retry_at).min().filter(|_| some_work);
+        let wait = ask.wait.map(|wait| first_retry.map_or(wait, |first| wait.min(first - now)));
+        let begun: Vec<u16> = idle.into_iter().filter(|slot| !some_work || retry_at(slot).is_none()).collect();
+        for slot in begun {
+            let mut lane = self.lanes.remove(&slot).unwrap_or_default();
+            let share = shares.get(&slot).cloned().unwrap_or_default();
+            let (place, ask) = (self.place.clone(), Ask { wait, ..ask.clone() });
+            self.busy.insert(slot);
+            self.reading.push(Box::pin(async move {
+                let result = lane_read(&place, slot, &mut lane, &share, &ask).await;
+                LaneEnded { slot, lane, consumer: ask.consumer, result }
+            }));
+        }
+        wait
+    }
 }
 
 /// Reads from one server.
-async fn lane_read(
-    link: &Arc<Link>,
-    keys: &Keys,
-    group: &str,
-    shared: &Arc<Shared>,
-    (slot, lane): (u16, &mut Lane),
-    from: &[ReadFrom],
-    ask: Ask<'_>,
-) -> Result<Vec<Entry>, ReadError> {
+async fn lane_read(place: &Place, slot: u16, lane: &mut Lane, from: &[ReadFrom], ask: &Ask) -> Result<Vec<Entry>, ReadError> {
+    let Place { link, keys, group, shared } = place;
     let wire = match &mut lane.wire {
         Some(wire) => wire,
-        none => none.insert(link.connect_wire(slot).await.map_err(ReadError::Store)?),
+        none => none.insert(tokio::select! {
+            made = link.connect_wire(slot) => made.map_err(ReadError::Store)?,
+            () = link.closed() => return Err(ReadError::Store(Error::closed("the store"))),
+        }),
     };
     let node = wire.node().clone();
     // Noted before it is asked whether somebody wants the read to end: whoever does, looks in the opposite order.
@@ -174,7 +219,7 @@ async fn lane_read(
             wait = None;
         }
     }
-    let read = LaneRead { link, keys, group, consumer: ask.consumer, from, count: ask.count, wire };
+    let read = LaneRead { link, keys, group, consumer: &ask.consumer, from, count: ask.count, wire };
     let result = tokio::select! {
         result = read.run(wait) => result,
         // The connection is thrown away with what the read may still bring; the end of the lease gives it back.
@@ -182,6 +227,8 @@ async fn lane_read(
         () = link.nodes.left(slot, &node) => Err(ReadError::Store(link.target(&node).unreachable("another took its place"))),
     };
     lock(&shared.blocked).remove(&slot);
+    // Where another took its place nothing need be wrong with it.
+    let is_home = link.nodes.map().owner(slot) == Some(&node);
     match &result {
         Ok(_) => link.up(&node),
         Err(ReadError::NoGroup | ReadError::NotOwner) => {}
@@ -189,7 +236,8 @@ async fn lane_read(
             // What it serves is elsewhere, or on its way there: nothing is wrong with the server.
             Some("MOVED") => link.nodes.moved(error.details.get("moved").and_then(|to| to.as_str()).unwrap_or_default(), &node),
             Some("ASK" | "TRYAGAIN" | "UNBLOCKED") => {}
-            _ => link.down(&node, error),
+            _ if is_home => link.down(&node, error),
+            _ => {}
         },
     }
     result
@@ -201,21 +249,23 @@ impl Reader for RedisReader {
         if let Some(error) = self.failed.take() {
             return Err(error);
         }
-        let woken = self.shared.wanted.swap(false, Ordering::SeqCst);
-        let wait = wait.filter(|_| !woken);
+        let woken = self.place.shared.wanted.swap(false, Ordering::SeqCst);
+        let mut ask = Ask { consumer: consumer.into(), count, wait: wait.filter(|_| !woken) };
         let mut shares: BTreeMap<u16, Vec<ReadFrom>> = BTreeMap::new();
         for from in from {
             shares.entry(self.slot(from.partition.bucket())).or_default().push(from.clone());
         }
         // To end reads that wait on several servers costs more than to ask once more while there is much to read.
         let mut entries = Vec::new();
-        if shares.len() > 1 && self.is_hot && wait.is_some() {
-            entries = self.read_lanes(&shares, Ask { consumer, count, wait: None }).await;
+        if shares.len() > 1 && self.is_hot && ask.wait.is_some() {
+            let wait = ask.wait.take();
+            entries = self.read_lanes(&shares, &ask).await;
+            ask.wait = wait;
         }
         if entries.is_empty() && self.failed.is_none() {
-            entries = self.read_lanes(&shares, Ask { consumer, count, wait }).await;
+            entries = self.read_lanes(&shares, &ask).await;
         }
-        self.shared.wanted.store(false, Ordering::SeqCst);
+        self.place.shared.wanted.store(false, Ordering::SeqCst);
         self.is_hot = !entries.is_empty();
         match self.failed.take() {
             Some(error) if entries.is_empty() => Err(error),
@@ -262,15 +312,16 @@ fn wake(shared: &Arc<Shared>) {
                 unblock.arg("UNBLOCK").arg(id);
                 by_node.entry(node).or_insert_with(held_up_by_a_pause).push(unblock);
             }
-            for (node, commands) in by_node {
-                match shared.control.run_on(&node, &commands).await.map(|mut replies| replies.pop()) {
-                    Ok(Some(Value::ServerError(error))) => {
-                        tracing::debug!(?error, "a read could not be woken");
-                        return;
-                    }
-                    Ok(_) => {}
-                    // Its read fails, too, or ends by itself.
-                    Err(error) => tracing::debug!(%error, "a read could not be woken"),
+            let asked = join_all(by_node.iter().map(|(node, commands)| async {
+                // One that hangs does not keep the others from being asked again.
+                let asked = tokio::time::timeout(WAKE_TIMEOUT, shared.control.run_on(node, commands)).await;
+                asked.ok().and_then(Result::ok).and_then(|mut replies| replies.pop())
+            }));
+            // A read whose server is away fails, too, or ends by itself.
+            for answer in asked.await.into_iter().flatten() {
+                if let Value::ServerError(error) = answer {
+                    tracing::debug!(?error, "a read could not be woken");
+                    return;
                 }
             }
             tokio::time::sleep(Duration::from_millis(1)).await;

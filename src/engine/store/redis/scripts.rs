@@ -78,6 +78,8 @@ scripts! {
     CLAIM_PARKED = "held.lua" "claim_parked.lua",
     /// Removes an idle consumer.
     REMOVE_CONSUMER = "remove_consumer.lua",
+    /// Renews a lease.
+    RENEW = "renew.lua",
     /// Chooses the process that looks after a bucket.
     KEEP = "keep.lua",
     /// Takes over from dead consumers.

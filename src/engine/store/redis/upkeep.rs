@@ -65,13 +65,12 @@ impl Shared {
         for bucket in buckets {
             // Noted when asked for: a release in the meantime takes it out, and the answer does not bring it back.
             granted.push(*lock(&self.leases).entry((*bucket, consumer.to_owned())).or_insert(false));
-            let mut set = redis::cmd("SET");
-            set.arg(self.lease_key(consumer, *bucket)).arg(1).arg("PX").arg(millis(lease)).arg("GET");
-            if granted.last() == Some(&true) {
-                // A lapsed lease is not taken up again: what it stood for may be with others.
-                set.arg("XX");
-            }
-            commands.extend([self.note_consumer(consumer, *bucket), set]);
+            let renewed = scripts::call(&scripts::RENEW, &[&self.lease_key(consumer, *bucket), &self.keys.in_bucket(*bucket, "consumers")]);
+            commands.push({
+                let mut renew = renewed;
+                renew.arg(consumer).arg(millis(lease)).arg(u8::from(granted.last() == Some(&true)));
+                renew
+            });
         }
         let sent = Instant::now();
         // One server that hangs must not keep the leases with the others from being renewed in time.
@@ -86,21 +85,16 @@ impl Shared {
         // they, or those who take their place, say something else.
         let mut away = presence.and_then(reply::bytes).err();
         let (mut held, mut reached) = (true, buckets.is_empty() && away.is_none());
-        for (bucket, granted) in buckets.iter().zip(granted) {
-            match (next(), next()) {
-                (Ok(noted), Ok(before)) => {
-                    reply::int(&noted)?;
-                    if let Value::ServerError(error) = &before {
-                        away = Some(reply::server_error(error));
-                        continue;
-                    }
+        for bucket in buckets {
+            match next().and_then(|renewed| reply::int(&renewed)) {
+                Ok(renewed) => {
                     reached = true;
-                    held &= !granted || before != Value::Nil;
+                    held &= renewed == 1;
                     if let Some(known) = lock(&self.leases).get_mut(&(*bucket, consumer.to_owned())) {
                         *known = true;
                     }
                 }
-                (Err(error), _) | (_, Err(error)) => away = Some(error),
+                Err(error) => away = Some(error),
             }
         }
         match away {

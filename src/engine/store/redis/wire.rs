@@ -19,6 +19,8 @@ use crate::engine::error::Result;
 /// The buffer is given back when one large reply has made it larger than this, bytes.
 const BUFFER_BYTES_MAX: usize = 1024 * 1024;
 const BUFFER_BYTES: usize = 64 * 1024;
+/// And when so many replies in a row did with less.
+const SMALL_REPLIES_MAX: u8 = 16;
 
 /// One value of a reply, in the order in which they stand; the values of a list follow it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -133,6 +135,8 @@ impl Scan {
 pub struct Wire {
     stream: Box<dyn Duplex>,
     buffer: Vec<u8>,
+    /// Replies in a row that would have had room in a buffer as it was at first.
+    small_replies: u8,
     target: Target,
     /// `CLIENT ID`.
     pub id: i64,
@@ -147,7 +151,7 @@ impl Wire {
     async fn open(target: Target, role: Role) -> Result<Self> {
         let stream = target.dial().await?;
         let settings = target.settings.clone();
-        let mut wire = Self { stream, buffer: Vec::with_capacity(BUFFER_BYTES), target, id: 0 };
+        let mut wire = Self { stream, buffer: Vec::with_capacity(BUFFER_BYTES), small_replies: 0, target, id: 0 };
         if let Some(password) = &settings.password {
             let mut auth = redis::cmd("AUTH");
             if let Some(username) = &settings.username {
@@ -194,7 +198,9 @@ impl Wire {
 
     /// Sends a command and waits for the whole reply.
     pub async fn ask(&mut self, command: &Cmd, wait: Duration) -> Result<Items<'_>> {
-        if self.buffer.capacity() > BUFFER_BYTES_MAX {
+        self.small_replies = if self.buffer.len() > BUFFER_BYTES { 0 } else { self.small_replies.saturating_add(1) };
+        let capacity = self.buffer.capacity();
+        if capacity > BUFFER_BYTES_MAX || (capacity > BUFFER_BYTES && self.small_replies > SMALL_REPLIES_MAX) {
             self.buffer = Vec::with_capacity(BUFFER_BYTES);
         }
         self.buffer.clear();

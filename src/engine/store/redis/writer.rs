@@ -256,6 +256,8 @@ pub struct Writer {
     /// Full streams without anything that could go, and the last event accepted before that was looked at.
     full: HashMap<Partition, u64>,
     audits: FuturesUnordered<BoxFuture<'static, Result<Audit>>>,
+    /// A connection that was given up, and that the server may still have: it is closed before anything else is sent.
+    given_up: Option<Connection>,
 }
 
 impl Writer {
@@ -278,6 +280,7 @@ impl Writer {
             rooms: FuturesUnordered::new(),
             full: HashMap::new(),
             audits: FuturesUnordered::new(),
+            given_up: None,
         };
         tokio::spawn(writer.run(receiver));
         sender
@@ -295,7 +298,8 @@ impl Writer {
                 connection = None;
             }
             if connection.is_none() && !self.is_idle() {
-                connection = self.reconnect(None, Vec::new(), &mut requests).await;
+                let given_up = self.given_up.take();
+                connection = self.reconnect(given_up, Vec::new(), &mut requests).await;
             }
             if let Some(connection) = &connection {
                 while in_flight.len() < in_flight_max {
@@ -355,7 +359,11 @@ impl Writer {
         let old = old?;
         match useless {
             Useless::Elsewhere(_) if !lost => return None,
-            Useless::Elsewhere(error) | Useless::Connection(error) => self.pool.forget(&old, lost.then_some(error)).await,
+            // Where another took its place nothing need be wrong with it.
+            Useless::Elsewhere(error) | Useless::Connection(error) => {
+                let error = (lost && self.is_home(&old)).then_some(error);
+                self.pool.forget(&old, error).await;
+            }
         }
         Some(old)
     }
@@ -555,18 +563,21 @@ impl Writer {
                 pipeline.add_command(append);
                 plain[at] += 1;
             } else {
-                let mut append = self.append_script(&streams[at], &producer, event, script_known);
+                let full = batch.bounds[at].map(|_| full_key(&producer));
+                let mut append = self.append_script(&streams[at], &producer, full.as_deref(), event, script_known);
                 append.arg(optional(batch.behind)).arg(optional(batch.bounds[at]));
                 pipeline.add_command(append);
                 script_known = true;
             }
         }
-        let keys: Vec<&str> = std::iter::once(&producer).chain(&streams).map(String::as_str).collect();
+        let is_bounded = batch.bounds.iter().any(Option::is_some);
+        let full = is_bounded.then(|| full_key(&producer));
+        let keys: Vec<&str> = std::iter::once(&producer).chain(&streams).chain(&full).map(String::as_str).collect();
         let mut mark = scripts::eval(&scripts::MARK, &keys);
         let before =
             batch.behind.map_or_else(|| format!("={}", self.lanes[usize::from(batch.bucket.0)].ledger.answered), |n| n.to_string());
-        mark.arg(batch.number).arg(PRODUCER_TTL_S).arg(before).arg(plain);
-        if batch.bounds.iter().any(Option::is_some) {
+        mark.arg(batch.number).arg(PRODUCER_TTL_S).arg(before).arg(streams.len()).arg(plain);
+        if is_bounded {
             mark.arg(batch.bounds.iter().map(|bound| optional(*bound)).collect::<Vec<_>>());
         }
         pipeline.add_command(mark);
@@ -598,7 +609,7 @@ impl Writer {
 
     /// The last arguments, the number of the batch before and the stream's bound, are still to be added. `known`: the transaction made the script
     /// known before.
-    fn append_script(&self, stream: &str, producer: &str, event: &NewEvent, known: bool) -> Cmd {
+    fn append_script(&self, stream: &str, producer: &str, full: Option<&str>, event: &NewEvent, known: bool) -> Cmd {
         let bucket = event.partition.bucket();
         let member = keys::member(&event.partition);
         let idempotency = event.idempotency.as_ref();
@@ -610,6 +621,7 @@ impl Writer {
             &self.keys.in_bucket(bucket, "delayed"),
             producer,
         ];
+        let keys: Vec<&str> = keys.into_iter().chain(full).collect();
         let mut cmd = if known { scripts::call(&scripts::APPEND, &keys) } else { scripts::eval(&scripts::APPEND, &keys) };
         cmd.arg(&*event.id)
             .arg(&event.meta)
@@ -727,7 +739,9 @@ impl Writer {
                 Some(Value::Nil) => again.push(item),
                 Some(Value::Array(parts)) => match script_reply(parts) {
                     Ok(Scripted::Done(appended)) => {
-                        if let Some(at) = batch.partitions.iter().position(|partition| *partition == item.event.partition) {
+                        if appended == Appended::Stored
+                            && let Some(at) = batch.partitions.iter().position(|partition| *partition == item.event.partition)
+                        {
                             written[at].0 += 1;
                         }
                         item.finish(done(appended));
@@ -793,6 +807,7 @@ impl Writer {
                     lost.retain(|batch| !batch.items.is_empty());
                     self.expire_with(&error, closed);
                     if self.is_idle() && lost.is_empty() {
+                        self.given_up = old;
                         return None;
                     }
                 }
@@ -834,11 +849,14 @@ impl Writer {
             commands.extend(keyed.map(|(partition, key)| get(self.keys.idempotency(partition, key))));
         }
         let durability = self.settings.durability.filter(|_| !lost.is_empty());
-        if let (Some(durability), Some(batch)) = (durability, lost.first()) {
+        if let Some(durability) = durability {
             // Something has to be written here that comes after what was: the wait is for that.
-            let mut touch = redis::cmd("EXPIRE");
-            touch.arg(self.producer_key(batch.bucket)).arg(PRODUCER_TTL_S);
-            commands.extend([touch, durable::wait(durability)]);
+            for batch in lost.iter() {
+                let mut touch = redis::cmd("EXPIRE");
+                touch.arg(self.producer_key(batch.bucket)).arg(PRODUCER_TTL_S);
+                commands.push(touch);
+            }
+            commands.push(durable::wait(durability));
         }
         let mut values = Vec::new();
         if !commands.is_empty() {
@@ -996,6 +1014,11 @@ impl Writer {
             }
         }
     }
+}
+
+/// Counts, within a transaction, the events that a script refused because their stream is full.
+fn full_key(producer: &str) -> String {
+    format!("{producer}:full")
 }
 
 fn optional(number: Option<u64>) -> String {

@@ -1,7 +1,7 @@
 -- Writes one event that is delayed or has an idempotency key. Runs inside the publisher's MULTI.
 -- Atomic because key, delayed entry and stream entry must come into being together.
 -- KEYS 1 stream  2 idempotency key  3 delayed: id → due ms  4 delayed: id → body  5 delayed partitions of the bucket
---      6 note on the publisher's last batch
+--      6 note on the publisher's last batch  7 where the stream is bounded: how many were refused
 -- ARGV 1 event id  2 meta  3 data  4 delay ms or ''  5 idempotency window ms or ''  6 member T:q
 --      7 number of the batch before this one, '' = none is on its way  8 most entries of the stream, '' = any number
 -- Reply: 'stored' | 'duplicate' <first id> | 'missing' (the stream must be opened first, or the batch comes back whole)
@@ -13,7 +13,7 @@ if ARGV[5] ~= '' then
   if first then return {'duplicate', first} end
 end
 if ARGV[8] ~= '' and ARGV[4] == '' and redis.call('XLEN', KEYS[1]) >= tonumber(ARGV[8]) then
-  redis.call('HINCRBY', KEYS[6] .. ':full', KEYS[1], 1)
+  redis.call('HINCRBY', KEYS[7], KEYS[1], 1)
   return {'full'}
 end
 if ARGV[5] ~= '' then

@@ -2,12 +2,17 @@
 -- Atomic: an event waits or is an entry, never both, never neither.
 -- KEYS 1 delayed partitions of the bucket   ARGV 1 base P:{tag}:  2 most
 -- Reply: {moved, ms until the next or -1}
+-- In a cluster a key may be on its way to another server: then the script ends here, before anything was written.
+local function touch(...)
+  for _, key in ipairs({...}) do redis.call('EXISTS', key) end
+end
 local base, left = ARGV[1], tonumber(ARGV[2])
 local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
 local moved = 0
 for _, member in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now)) do
   local delayed, bodies = base .. 'delayed:' .. member, base .. 'delayed-body:' .. member
+  touch(delayed, bodies, base .. 'stream:' .. member, base .. 'moved:' .. member)
   for _, id in ipairs(redis.call('ZRANGEBYSCORE', delayed, '-inf', now, 'LIMIT', 0, left)) do
     local body = redis.call('HGET', bodies, id)
     if body then

@@ -3,6 +3,10 @@
 -- KEYS 1 consumers of the bucket  2 partitions of the bucket
 -- ARGV 1 base P:{tag}:  2 crashes allowed  3 most entries  4 dead letter keys without the type
 -- Reply: {consumers removed, entries taken, more to do (1/0), crashed: {member, group, meta, attempts}…}
+-- In a cluster a key may be on its way to another server: then the script ends here, before anything was written.
+local function touch(...)
+  for _, key in ipairs({...}) do redis.call('EXISTS', key) end
+end
 local base, most = ARGV[1], tonumber(ARGV[3])
 local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
@@ -24,12 +28,14 @@ for _, consumer in ipairs(redis.call('SMEMBERS', KEYS[1])) do
   if redis.call('EXISTS', base .. 'alive:' .. consumer) == 0 then
     for _, member in ipairs(redis.call('SMEMBERS', KEYS[2])) do
       local stream = base .. 'stream:' .. member
+      touch(stream)
       local groups = redis.pcall('XINFO', 'GROUPS', stream)
       for _, info in ipairs(groups.err and {} or groups) do
         local group = info[2]
         local escaped = string.gsub(group, ':', '%%3A')
         local suffix = member .. ':' .. escaped
         local retry, failed = base .. 'retry:' .. suffix, base .. 'failed:' .. suffix
+        touch(retry, failed, base .. 'due:' .. escaped, ARGV[4] .. string.match(member, '^[^:]*'))
         local some = false
         while true do
           local held = redis.call('XPENDING', stream, group, '-', '+', 100, consumer)
