@@ -41,7 +41,10 @@ function steps(mode, rest, env) {
     name: `cargo test --no-default-features ${args.join(' ')}`.trim(),
     run: () => cargoTest(args, { env }),
   });
-  const tools = { name: 'node --test scripts/faults', run: () => exitCode(process.execPath, ['--test', 'scripts/faults/'], { env }) };
+  const tools = {
+    name: 'node --test scripts/faults scripts/load',
+    run: () => exitCode(process.execPath, ['--test', 'scripts/faults/', 'scripts/load/'], { env }),
+  };
   const typescript = (args) => ({ name: `jest ${args.join(' ')}`.trim(), run: () => jest(args, { env }) });
   switch (mode) {
     case '--jest':
