@@ -42,7 +42,8 @@ export async function carryOut(options) {
 
     let first;
     await phase('the first event of each type', async () => {
-      await all('publishFirst');
+      // A new type is work for every bus: one step after the other, or a slow machine would be far behind.
+      while ((await all('publishFirst')).includes(true)) await waitFor(() => handled(all), drainTimeoutMs);
       first = (await drain(all, redis)).last;
     });
     let seen;
@@ -87,12 +88,14 @@ async function publishAndLook({ seconds, every, warmUp }, all, redis, first) {
   return { samples, keyspaces };
 }
 
+/** Whether every delivery that is due was made, as far as the processes know. */
+const handled = async (all) => (await all('undelivered')).reduce((sum, each) => sum + each, 0) <= 0;
+
 /** Waits until all that was published is handled; resolves with what is left when that takes too long, and a last sample. */
 async function drain(all, redis) {
   let left = [];
-  const handled = async () => (await all('undelivered')).reduce((sum, each) => sum + each, 0) <= 0;
   // Handlers have ended a little before Redis knows. What has to be asked of each stream is asked last.
-  const drained = async () => (await handled()) && (left = await redis.outstanding()).length === 0;
+  const drained = async () => (await handled(all)) && (left = await redis.outstanding()).length === 0;
   if (!(await waitFor(drained, drainTimeoutMs))) left = await redis.outstanding();
   return { left, last: await takeSample(all, redis, null, Number.NaN) };
 }

@@ -12,7 +12,7 @@ const task = JSON.parse(process.argv[2]);
 const tickMs = 20;
 /** Calls that wait for an answer at once: a machine that cannot keep up shows it in the rate, not in its memory. */
 const outstandingMax = 1_000;
-const firstAtOnce = 4;
+const firstAtOnce = 5;
 const closeTimeoutMs = 10_000;
 
 /** ms of a clock that the processes of a machine share. */
@@ -101,16 +101,12 @@ const now = () => Number(process.hrtime.bigint() / 1000n) / 1000;
     }
   }
 
-  /** The first event of each type, a few at a time; a machine that is too slow for some of them gets them again. */
+  const firstTypes = plan.firstTypes(task.number);
+  /** The first events of the next types; whether there are more. What a slow machine refuses comes again. */
   async function publishFirst() {
-    const waiting = plan.firstTypes(task.number);
-    const one = async () => {
-      while (waiting.length > 0) {
-        const type = waiting.shift();
-        if (!(await publish({ type, bytes: 100 }))) waiting.push(type);
-      }
-    };
-    await Promise.all(Array.from({ length: firstAtOnce }, one));
+    const publishOne = async (type) => (await publish({ type, bytes: 100 })) || firstTypes.push(type);
+    await Promise.all(firstTypes.splice(0, firstAtOnce).map(publishOne));
+    return firstTypes.length > 0;
   }
 
   let publishing;
