@@ -29,11 +29,15 @@ export async function startRedis(topology, buses) {
       ...(cluster ? { cluster: { nodes: addresses } } : addresses[0]),
       ...{ keyPrefix: prefix, username: user(bus), password: user(bus) },
     }),
-    /** Commands so far, and bytes sent. */
+    /** Commands so far, bytes sent, and seconds of CPU, on all nodes. */
     async traffic() {
-      const infos = await Promise.all(clients.map((client) => client.info('stats')));
+      const infos = await Promise.all(clients.map(async (client) => (await client.info('stats')) + (await client.info('cpu'))));
       const total = (name) => sum(infos.map((info) => number(info, name)));
-      return { commands: total('total_commands_processed'), sent: total('total_net_output_bytes') };
+      return {
+        commands: total('total_commands_processed'),
+        sent: total('total_net_output_bytes'),
+        cpu: total('used_cpu_user') + total('used_cpu_sys'),
+      };
     },
     async sample() {
       const memory = await Promise.all(masters.map(usedMemory));
@@ -66,7 +70,7 @@ export async function startRedis(topology, buses) {
 
 const user = (bus) => `bus-${bus}`;
 const sum = (list) => list.reduce((all, each) => all + each, 0);
-const number = (info, name) => Number(new RegExp(`^${name}:(\\d+)`, 'm').exec(info)[1]);
+const number = (info, name) => Number(new RegExp(`^${name}:([\\d.]+)`, 'm').exec(info)[1]);
 const usedMemory = async (client) => number(await client.info('memory'), 'used_memory');
 const connectedClients = async (client) => number(await client.info('clients'), 'connected_clients');
 

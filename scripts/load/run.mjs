@@ -8,9 +8,12 @@ import { tally } from './tally.mjs';
 import { startWorker } from './workers.mjs';
 
 const drainTimeoutMs = 60_000;
+/** How long is looked at what buses cost that have nothing to do. */
+const idleMs = 10_000;
 /** Room in the books of a process: a burst that makes up for a pause never goes beyond the rate. */
 const spareEvents = 1_000;
 
+const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 const numbers = (count) => Array.from({ length: count }, (_, number) => number);
 
 /** Resolves with all that was seen. */
@@ -25,16 +28,20 @@ export async function carryOut(options) {
         capacity: Math.ceil((options.rate / processes) * options.seconds) + spareEvents,
         redis: numbers(busesEach).map((n) => redis.configOf(number * busesEach + n)),
       });
-    workers.push(...(await Promise.all(numbers(processes).map(start))));
+    const started = await Promise.allSettled(numbers(processes).map(start));
+    workers.push(...started.flatMap(({ value }) => value ?? []));
+    for (const { reason } of started) if (reason) throw reason;
     const all = (ask) => Promise.all(workers.map((worker) => worker.ask(ask)));
     const phases = [];
+    const effort = async () => ({ ...(await redis.traffic()), own: (await all('cpu')).reduce((sum, each) => sum + each, 0) });
     const phase = async (name, action) => {
-      const before = await redis.traffic();
+      const before = await effort();
       const began = performance.now();
       await action();
-      const { commands, sent } = await redis.traffic();
       const seconds = (performance.now() - began) / 1000;
-      phases.push({ name, seconds, commands: commands - before.commands, sent: sent - before.sent });
+      const after = await effort();
+      const spent = Object.fromEntries(Object.entries(after).map(([key, value]) => [key, value - before[key]]));
+      phases.push({ name, seconds, ...spent });
       console.log(phaseLine(phases.at(-1)));
     };
     await phase('opening buses and subscribing', () => all('subscribe'));
@@ -46,6 +53,7 @@ export async function carryOut(options) {
       while ((await all('publishFirst')).includes(true)) await waitFor(() => handled(all), drainTimeoutMs);
       first = (await drain(all, redis)).last;
     });
+    await phase('nothing published', () => pause(idleMs));
     let seen;
     await phase('publishing at the rate', async () => {
       seen = await publishAndLook(options, all, redis, first);
@@ -78,7 +86,7 @@ async function publishAndLook({ seconds, every, warmUp }, all, redis, first) {
   let previous = { ...first, at: 0 };
   await all('publish');
   for (let at = every; at < seconds + every / 2; at += every) {
-    await new Promise((resolve) => setTimeout(resolve, (at - elapsed()) * 1000));
+    await pause((at - elapsed()) * 1000);
     previous = await takeSample(all, redis, previous, elapsed());
     samples.push(previous);
     for (const [name, from] of Object.entries(points))

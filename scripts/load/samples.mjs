@@ -41,5 +41,5 @@ export const line = (sample) =>
   ].join(' · ');
 
 /** How long a phase took, and what the servers did in it. */
-export const phaseLine = ({ name, seconds, commands, sent }) =>
-  `${name}: ${seconds.toFixed(1)} s, ${commands} commands to Redis, which sent ${mebibytes(sent)} MiB`;
+export const phaseLine = ({ name, seconds, commands, sent, cpu, own }) =>
+  `${name}: ${seconds.toFixed(1)} s, ${commands} commands to Redis, which sent ${mebibytes(sent)} MiB; CPU: Redis ${cpu.toFixed(1)} s, processes ${own.toFixed(1)} s`;

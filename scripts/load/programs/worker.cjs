@@ -120,6 +120,7 @@ const now = () => Number(process.hrtime.bigint() / 1000n) / 1000;
     }, tickMs);
   }
 
+  let closing = false;
   const buses = [];
   const does = {
     async subscribe() {
@@ -131,6 +132,11 @@ const now = () => Number(process.hrtime.bigint() / 1000n) / 1000;
     publishFirst,
     publish: startPublishing,
     stop: () => clearInterval(publishing),
+    /** Seconds so far. */
+    cpu() {
+      const { user, system } = process.cpuUsage();
+      return (user + system) / 1e6;
+    },
     undelivered: () => counts.expected - counts.handled,
     sample() {
       const { rss, heapUsed, external, arrayBuffers } = process.memoryUsage();
@@ -147,11 +153,13 @@ const now = () => Number(process.hrtime.bigint() / 1000n) / 1000;
     deadLetters: () => buses[0].deadLetters.count(),
     async close() {
       await Promise.all(buses.map((bus) => bus.disconnect({ drainTimeoutMs: closeTimeoutMs })));
+      closing = true;
       // Nothing else may keep the process running.
       process.disconnect();
     },
   };
 
+  process.once('disconnect', () => closing || process.exit(1));
   process.on('message', async ({ ask, id }) => {
     try {
       const answer = await does[ask]();
