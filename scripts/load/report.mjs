@@ -20,6 +20,8 @@ const figures = [
   ['RSS of all processes, MiB', (s) => s.rss, mebibytes],
   ...[0, 1, 2, 3].map((n) => [`RSS of process ${n}, MiB`, (s) => s.rssOf[n], mebibytes]),
   ['heapUsed of all processes, MiB', (s) => s.heapUsed, mebibytes],
+  ['heapTotal of all processes, MiB', (s) => s.heapTotal, mebibytes],
+  ['RSS that is neither heap nor external, MiB', (s) => s.native, mebibytes],
   ['external of all processes, MiB', (s) => s.external, mebibytes],
   ['open file descriptors of all processes', (s) => s.files, tenths],
   ['Redis used_memory, MiB', (s) => s.usedMemory, mebibytes],

@@ -2,7 +2,7 @@
 import histogram from './histogram.cjs';
 
 const added = 'issued published expected calls handled again refused wrong failed errors deadLettered expired lost disconnected'.split(' ');
-const sized = ['rss', 'heapUsed', 'external', 'arrayBuffers', 'files'];
+const sized = ['rss', 'heapTotal', 'heapUsed', 'external', 'arrayBuffers', 'files'];
 
 /** `previous` is the sample before, for the rates between the two; `at` is in seconds. */
 export async function takeSample(all, redis, previous, at) {
@@ -17,6 +17,8 @@ export async function takeSample(all, redis, previous, at) {
     rssOf: workers.map(({ rss }) => rss),
     heapOf: workers.map(({ heapUsed }) => heapUsed),
     filesOf: workers.map(({ files }) => files),
+    /** What is neither JavaScript's nor a buffer of it: the engine, its allocator, threads, the program itself. */
+    native: totals.rss - totals.heapTotal - totals.external,
     undelivered: totals.expected - totals.handled,
     publishedRate: (totals.published - (previous?.published ?? 0)) / seconds,
     handledRate: (totals.handled - (previous?.handled ?? 0)) / seconds,

@@ -139,9 +139,9 @@ const now = () => Number(process.hrtime.bigint() / 1000n) / 1000;
     },
     undelivered: () => counts.expected - counts.handled,
     sample() {
-      const { rss, heapUsed, external, arrayBuffers } = process.memoryUsage();
+      const { rss, heapTotal, heapUsed, external, arrayBuffers } = process.memoryUsage();
       const files = existsSync('/proc/self/fd') ? readdirSync('/proc/self/fd').length : null;
-      const taken = { ...counts, rss, heapUsed, external, arrayBuffers, files, latencies: [...latencies] };
+      const taken = { ...counts, rss, heapTotal, heapUsed, external, arrayBuffers, files, latencies: [...latencies] };
       latencies = newHistogram();
       return taken;
     },
