@@ -15,6 +15,7 @@ const figures = [
   ['published and not handled', (s) => s.undelivered, whole],
   ['pending', (s) => s.pending, whole],
   ['lag', (s) => s.lag, whole],
+  ['groups of streams whose lag Redis does not tell', (s) => s.lagUnknown, whole],
   ['publish to handler p50, ms', (s) => s.p50, tenths],
   ['publish to handler p99, ms', (s) => s.p99, tenths],
   ['RSS of all processes, MiB', (s) => s.rss, mebibytes],
