@@ -41,7 +41,7 @@ function steps(mode, rest, env) {
     name: `cargo test --no-default-features ${args.join(' ')}`.trim(),
     run: () => cargoTest(args, { env }),
   });
-  const tools = { name: 'node --test scripts/faults/*.test.mjs', run: () => scriptTests({ env }) };
+  const tools = { name: 'node --test scripts/faults scripts/load', run: () => scriptTests({ env }) };
   const typescript = (args) => ({ name: `jest ${args.join(' ')}`.trim(), run: () => jest(args, { env }) });
   switch (mode) {
     case '--jest':
