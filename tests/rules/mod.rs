@@ -61,6 +61,7 @@ macro_rules! every_rule {
                 a_read_that_waits_in_vain_ends_empty,
                 a_waiting_read_gets_what_is_published_meanwhile,
                 a_delayed_event_wakes_a_waiting_read_when_it_moves,
+                a_read_that_is_dropped_swallows_nothing,
                 a_wake_ends_a_waiting_read,
                 two_consumers_of_a_group_share_its_entries,
                 groups_get_all_entries_each,

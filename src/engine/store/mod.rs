@@ -208,7 +208,8 @@ impl ReadFrom {
 pub trait Reader: Send {
     /// Takes up to `count` new entries of each partition for the consumer; waits up to `wait` when there is
     /// none (`None`: answers at once). An error [`ReadError::NoGroup`] names partitions whose group is gone.
-    /// Entries taken are pending under the consumer until settled.
+    /// Entries taken are pending under the consumer until settled. A read that is dropped before it is done takes nothing
+    /// from then on.
     async fn read(&mut self, consumer: &str, from: &[ReadFrom], count: usize, wait: Option<Duration>) -> Result<Vec<Entry>, ReadError>;
 }
 

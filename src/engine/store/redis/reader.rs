@@ -71,7 +71,7 @@ struct Shared {
     wanted: AtomicBool,
 }
 
-/// Ends blocking reads by `CLIENT UNBLOCK`: a read is never dropped half-way, it would swallow entries.
+/// Ends blocking reads by `CLIENT UNBLOCK`: one that is dropped half-way costs its connection.
 struct RedisWaker(Arc<Shared>);
 
 /// What one read asks for.
@@ -151,6 +151,18 @@ impl RedisReader {
     }
 }
 
+/// Takes the note on a read that may wait away, also of one that is dropped: nobody is to wake it then.
+struct Blocked<'a> {
+    shared: &'a Shared,
+    slot: u16,
+}
+
+impl Drop for Blocked<'_> {
+    fn drop(&mut self) {
+        lock(&self.shared.blocked).remove(&self.slot);
+    }
+}
+
 /// Reads from one server.
 async fn lane_read(
     link: &Arc<Link>,
@@ -161,11 +173,14 @@ async fn lane_read(
     from: &[ReadFrom],
     ask: Ask<'_>,
 ) -> Result<Vec<Entry>, ReadError> {
-    let wire = match &mut lane.wire {
+    // Not in its place meanwhile: a read that is dropped half-way takes the connection with it. The server would go on with
+    // it, and give it what comes next.
+    let mut wire = match lane.wire.take() {
         Some(wire) => wire,
-        none => none.insert(link.connect_wire(slot).await.map_err(ReadError::Store)?),
+        None => link.connect_wire(slot).await.map_err(ReadError::Store)?,
     };
     let node = wire.node().clone();
+    let blocked = Blocked { shared, slot };
     // Noted before it is asked whether somebody wants the read to end: whoever does, looks in the opposite order.
     let mut wait = ask.wait;
     if wait.is_some() {
@@ -174,14 +189,15 @@ async fn lane_read(
             wait = None;
         }
     }
-    let read = LaneRead { link, keys, group, consumer: ask.consumer, from, count: ask.count, wire };
+    let read = LaneRead { link, keys, group, consumer: ask.consumer, from, count: ask.count, wire: &mut wire };
     let result = tokio::select! {
         result = read.run(wait) => result,
         // The connection is thrown away with what the read may still bring; the end of the lease gives it back.
         () = link.closed() => Err(ReadError::Store(Error::closed("the store"))),
         () = link.nodes.left(slot, &node) => Err(ReadError::Store(link.target(&node).unreachable("another took its place"))),
     };
-    lock(&shared.blocked).remove(&slot);
+    drop(blocked);
+    lane.wire = Some(wire);
     match &result {
         Ok(_) => link.up(&node),
         Err(ReadError::NoGroup | ReadError::NotOwner) => {}
