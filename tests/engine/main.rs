@@ -9,6 +9,7 @@ mod ordered;
 mod places;
 mod property;
 mod servers;
+mod settling_faults;
 mod silence;
 mod streams;
 #[path = "../support/mod.rs"]
