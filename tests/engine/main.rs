@@ -15,3 +15,4 @@ mod silence;
 mod streams;
 #[path = "../support/mod.rs"]
 mod support;
+mod unattended;

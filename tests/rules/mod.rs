@@ -196,6 +196,7 @@ macro_rules! every_rule {
                 what_another_pattern_covers_stays,
                 an_ephemeral_group_ends_with_its_last_holder,
                 groups_that_are_not_ephemeral_outlast_their_holders,
+                durable_groups_without_a_holder_are_named,
                 an_ephemeral_group_of_the_living_stays,
                 of_a_member_that_joins_while_the_last_one_leaves_nothing_is_lost,
                 deletions_at_once_agree;

@@ -619,6 +619,9 @@ pub trait Store: Exclusive + Send + Sync + 'static {
     /// subscriptions removed.
     async fn end_groups(&self) -> Result<Vec<GroupSpec>>;
 
+    /// Subscriptions of durable groups of which no holder is alive.
+    async fn unattended(&self) -> Result<Vec<GroupSpec>>;
+
     /// Makes the group again where it is missing: after `after` where the stream has entries up to there, else
     /// from the beginning. Answers whether it had been missing.
     async fn restore_group(&self, partition: &Partition, group: &str, after: EntryId) -> Result<bool>;
