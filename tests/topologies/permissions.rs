@@ -63,8 +63,12 @@ fn rules(purpose: For) -> Vec<&'static str> {
     let disk: &[&str] = if purpose == For::Disk { &["+waitaof"] } else { &[] };
     // A language may be named behind the opening marks, and a block may begin as the first one does.
     let words = blocks.iter().flat_map(|block| block.split_once('\n').map_or("", |(_, text)| text).split_whitespace());
-    // "It is" in place of WAIT: a user who waits for the disk needs but that one.
-    let words = words.filter(|word| !matches!(*word, "ACL" | "SETUSER" | "ossa") && !(purpose == For::Disk && *word == "+wait"));
+    // It is in place of WAIT: a user who waits for the disk alone needs but that one.
+    let words = words.filter(|word| match *word {
+        "ACL" | "SETUSER" | "ossa" => false,
+        "+wait" => purpose != For::Disk,
+        _ => true,
+    });
     words.chain(disk.iter().copied()).collect()
 }
 
