@@ -1,4 +1,4 @@
-//! Delayed events among which something stands that this bus did not write: each moves on its own.
+//! Delayed events, and retries, among which something stands that this bus did not write: each moves on its own.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use ossa::engine::store::{NewEvent, Partition, Store};
 use serde_json::json;
 
 use crate::support::events::{dead_letters, event, event_ids, neighbour, of_type, partition, prepare, publish, take};
-use crate::support::harness::{TestBus, data, ms};
+use crate::support::harness::{TestBus, data, failed, handle_all, ms};
 use crate::support::redis_store::{KEY_PREFIX, config};
 use crate::support::server::{Server, programs};
 use crate::support::wait::until;
@@ -82,6 +82,45 @@ async fn what_is_no_event_holds_up_no_delayed_one_and_becomes_a_dead_letter() {
             assert_eq!(server.ask(&["EXISTS", &key]).await.expect("answered"), redis::Value::Int(0), "{key} is empty");
         }
         until("all is settled", async || bus.pending("bad", "default").await == 0).await;
+        bus.disconnect(ms(100)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_no_entry_holds_up_no_retry_and_no_group_that_is_made_again() {
+    for program in programs() {
+        let server = Server::start(&program).await;
+        let bus = TestBus::connect(RedisStore::new(config(&server), Env::system()).expect("right"), Env::system(), json!({})).await;
+        let (at, keys) = (partition("bad"), Keys::new(KEY_PREFIX, None));
+        let soon = json!({ "initialDelay": 300 });
+        bus.subscribe("bad", json!({ "group": "g", "retry": soon })).await;
+        bus.subscribe("bad", json!({ "group": "o", "retry": soon, "ordered": true })).await;
+        bus.publish("bad", "good").await;
+        let first = bus.host.next_many(2).await;
+        let spoil = async |group: &str| {
+            for id in ["no-id", "", "1-1", "99999999999999999999-1"] {
+                server.ask(&["ZADD", &keys.retry(&at, group), "1", id]).await.expect("added");
+            }
+            server.ask(&["ZADD", &keys.due(at.bucket(), group), "1", &member(&at)]).await.expect("added");
+        };
+        for group in ["g", "o"] {
+            spoil(group).await;
+        }
+        first.iter().for_each(|call| bus.settle(call, failed("boom")));
+        let again = bus.host.next_many(2).await;
+        assert!(again.iter().all(|call| (data(call), call.attempt) == ("good", 2)), "{again:?}");
+
+        spoil("g").await;
+        server.ask(&["XGROUP", "DESTROY", &keys.stream(&at), "g"]).await.expect("destroyed");
+        let seen = handle_all(&bus);
+        bus.all_done(&again);
+        until("the group is there again, and reads", async || {
+            bus.publish("bad", "after").await;
+            let groups = bus.partition("bad").await.groups;
+            seen.lock().expect("no panic").contains("after") && groups.iter().any(|group| group.name == "g")
+        })
+        .await;
+        until("all is settled", async || (bus.pending("bad", "g").await, bus.pending("bad", "o").await) == (0, 0)).await;
         bus.disconnect(ms(100)).await;
     }
 }
