@@ -194,6 +194,61 @@ async fn what_was_sent_on_a_lost_connection_does_not_take_effect_later() {
     cut_everywhere(Way::Up, Some(Duration::from_millis(60))).await;
 }
 
+/// Places of a silence, spread over what one round sends.
+const SILENCES: u64 = 6;
+/// Longest time for a command, and for a connection, where there is silence.
+const PATIENCE: Duration = Duration::from_millis(400);
+
+/// One round through a proxy of its own that falls silent once `after` bytes have passed, and answers how many did in all.
+async fn silent_round(server: &Server, direct: &Arc<dyn Store>, name: &str, after: Option<u64>, admits_at_once: bool) -> u64 {
+    let proxy = Proxy::start(server.port()).await;
+    let parts = partitions(direct, name).await;
+    let impatient = RedisStoreConfig { command_timeout: PATIENCE, connect_timeout: PATIENCE, ..in_small_batches(proxy.port()) };
+    let store = open(impatient).await;
+    let mut published = publish(&store, parts.iter().map(|at| event(at, "first")).collect()).await;
+    proxy.arm(None);
+    let silence = async {
+        let Some(after) = after else { return };
+        until("so much is sent", async || proxy.passed(Way::Up) >= after).await;
+        proxy.stall();
+        if admits_at_once {
+            proxy.admit();
+        }
+    };
+    let start = std::time::Instant::now();
+    let (then, ()) = tokio::join!(publish(&store, events(&parts, 240)), silence);
+    published.extend(then);
+    let took = start.elapsed();
+    assert!(took < PATIENCE * 2 + Duration::from_secs(3), "{name}: all are answered in time, not after {took:?}");
+    let passed = proxy.passed(Way::Up);
+    proxy.admit();
+    until("events are stored again", async || {
+        let id = format!("again-{}", published.len());
+        published.extend(publish(&store, vec![event(&parts[0], &id)]).await);
+        published.last().expect("one").result.is_ok()
+    })
+    .await;
+    check(direct, &published, &format!("{name}, silent after {after:?}")).await;
+    store.close(Duration::from_secs(2)).await;
+    passed
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connection_that_falls_silent_while_events_are_sent() {
+    for program in programs() {
+        let server = Server::start(&program).await;
+        let direct = open(config(&server)).await;
+        let bytes = silent_round(&server, &direct, "heard", None, true).await;
+        // Side by side: most of it is waiting.
+        let rounds = (0..SILENCES).flat_map(|n| [true, false].map(|at_once| (n, at_once)));
+        futures_util::future::join_all(rounds.map(async |(n, at_once)| {
+            let name = format!("silent.{n}.{at_once}");
+            silent_round(&server, &direct, &name, Some(1 + bytes * n / SILENCES), at_once).await
+        }))
+        .await;
+    }
+}
+
 /// Most entries of each stream while it is full.
 const BOUND: u64 = 50;
 

@@ -25,7 +25,10 @@ export const jest = (args, options) => exitCode(process.execPath, [bin('jest'), 
 
 /** The tests of the scripts themselves, by Node's own runner: jest does not load ES modules. */
 export const scriptTests = (options) => {
-  const folder = join(root, 'scripts/faults');
-  const files = readdirSync(folder).filter((name) => name.endsWith('.test.mjs'));
-  return exitCode(process.execPath, ['--test', ...files.map((name) => join(folder, name))], options);
+  const files = ['scripts/faults', 'scripts/load'].flatMap((name) => {
+    const folder = join(root, name);
+    const tests = readdirSync(folder).filter((file) => file.endsWith('.test.mjs'));
+    return tests.map((file) => join(folder, file));
+  });
+  return exitCode(process.execPath, ['--test', ...files], options);
 };

@@ -4,7 +4,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures_util::FutureExt;
@@ -24,6 +24,7 @@ use super::host::{Host, Kind, Lifecycle};
 use super::journal::Journal;
 use super::metrics::Metrics;
 use super::store::{Bucket, Crashed, DeadLetterQuery, DeadReason, Keeping, Partition, Store};
+use super::unattended;
 
 /// How often the lease is renewed: several attempts before it lapses.
 const RENEW_EVERY: Duration = Duration::from_secs(2);
@@ -33,8 +34,10 @@ const CRASHES_MAX: u32 = 3;
 const KEEP: Duration = Duration::from_secs(6);
 /// How often a process tries to look after buckets, and renews those it has.
 const KEEP_EVERY: Duration = Duration::from_secs(2);
-/// How often groups whose last consumer died are looked for, by the process that looks after this bucket.
-const END_GROUPS: (Bucket, Duration) = (Bucket(0), Duration::from_secs(5));
+/// The process that looks after this bucket does what is to be done once for all buckets.
+const FOR_ALL: Bucket = Bucket(0);
+/// How often groups whose last consumer died are looked for.
+const END_GROUPS_EVERY: Duration = Duration::from_secs(5);
 /// How often the dead are looked for.
 const REAP_EVERY: Duration = Duration::from_secs(1);
 /// Delayed events that other processes published are seen within this time; own ones are known.
@@ -97,6 +100,7 @@ impl Keeper {
         consumer: &Arc<Consumer>,
         alarms: Arc<Alarms>,
     ) -> Self {
+        let for_all = Arc::new(AtomicBool::new(false));
         let upkeep = Upkeep {
             holder: format!("{}-{}", std::process::id(), env.hex(8)),
             store: store.clone(),
@@ -107,11 +111,14 @@ impl Keeper {
             journal: settings.journal,
             alarms,
             kept: Vec::new(),
+            for_all: for_all.clone(),
             sweeps: HashMap::new(),
         };
         let renewal = renew(store.clone(), host.clone(), consumer.clone(), settings.stall_timeout);
         let mut tasks =
             vec![env.spawn(told(host.clone(), "renewing the lease", renewal)), env.spawn(told(host.clone(), "upkeep", upkeep.run()))];
+        let looking = unattended::report(store.clone(), host.clone(), for_all);
+        tasks.push(env.spawn(told(host.clone(), "looking for groups that nobody reads", looking)));
         if let Some(every) = settings.metrics_every {
             tasks.push(env.spawn(told(host.clone(), "sampling", sample(store, host, metrics, every))));
         }
@@ -193,6 +200,8 @@ struct Upkeep {
     alarms: Arc<Alarms>,
     /// Buckets that this process looks after.
     kept: Vec<Bucket>,
+    /// [`FOR_ALL`] is among them.
+    for_all: Arc<AtomicBool>,
     /// When a partition is swept next, and the pause after that.
     sweeps: HashMap<Partition, (Instant, Duration)>,
 }
@@ -214,7 +223,7 @@ impl Upkeep {
                 self.sweep().await;
             }
             if now >= end_groups_at {
-                end_groups_at = now + END_GROUPS.1;
+                end_groups_at = now + END_GROUPS_EVERY;
                 self.end_groups().await;
             }
             let mut wake = reap_at;
@@ -244,6 +253,7 @@ impl Upkeep {
     async fn keep(&mut self) {
         let tries = join_all(Bucket::all().map(|bucket| self.store.look_after(bucket, &self.holder, KEEP))).await;
         self.kept = Bucket::all().zip(tries).filter(|(_, kept)| matches!(kept, Ok(true))).map(|(bucket, _)| bucket).collect();
+        self.for_all.store(self.kept.contains(&FOR_ALL), Ordering::Relaxed);
     }
 
     async fn reap(&mut self) {
@@ -278,7 +288,7 @@ impl Upkeep {
 
     /// Ends groups that end with their last consumer, where that died.
     async fn end_groups(&mut self) {
-        if !self.kept.contains(&END_GROUPS.0) || self.lease.is_stale() {
+        if !self.kept.contains(&FOR_ALL) || self.lease.is_stale() {
             return;
         }
         match self.store.end_groups().await {

@@ -36,6 +36,8 @@ pub mod settle;
 
 pub mod consume;
 
+pub mod unattended;
+
 pub mod keeper;
 
 pub mod history;

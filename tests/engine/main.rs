@@ -2,6 +2,7 @@
 //! runs in memory on a clock turned by hand; what is about the server runs against real ones.
 
 mod asking;
+mod delayed;
 mod ending;
 mod failing;
 mod faults;
@@ -9,6 +10,9 @@ mod ordered;
 mod places;
 mod property;
 mod servers;
+mod settling_faults;
+mod silence;
 mod streams;
 #[path = "../support/mod.rs"]
 mod support;
+mod unattended;

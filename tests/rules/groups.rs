@@ -129,6 +129,28 @@ pub async fn an_ephemeral_group_ends_with_its_last_holder(world: &World) {
     assert!(matches!(read, Err(ReadError::NoGroup)));
 }
 
+pub async fn durable_groups_without_a_holder_are_named(world: &World) {
+    let (store, at) = (&world.store, partition("alone"));
+    let named = async || store.unattended().await.expect("named");
+    assert_eq!(named().await, []);
+    let (by_name, by_pattern) = (spec("g", "alone"), spec("g", "alone.**"));
+    prepare(store, &at, "g", "c").await;
+    for consumer in ["c", "d"] {
+        store.join(&by_pattern, StartFrom::Beginning, consumer).await.expect("joined");
+    }
+    store.join(&ephemeral("e", "alone"), StartFrom::Beginning, "c").await.expect("joined");
+    assert_eq!(named().await, []);
+    go(store, &by_name, "c", &at).await;
+    store.leave(&by_pattern, "c").await.expect("left");
+    assert_eq!(named().await, std::slice::from_ref(&by_name), "the other one has a holder still");
+    store.leave(&by_pattern, "d").await.expect("left");
+    assert_eq!(named().await, [by_name.clone(), by_pattern.clone()]);
+    store.join(&by_name, StartFrom::Beginning, "back").await.expect("joined");
+    assert_eq!(named().await, std::slice::from_ref(&by_pattern));
+    assert!(store.delete_group("alone.**", "g").await.expect("deleted"));
+    assert_eq!(named().await, []);
+}
+
 pub async fn groups_that_are_not_ephemeral_outlast_their_holders(world: &World) {
     let (store, at) = (&world.store, partition("durable"));
     prepare(store, &at, "g", "c").await;

@@ -61,6 +61,7 @@ macro_rules! every_rule {
                 a_read_that_waits_in_vain_ends_empty,
                 a_waiting_read_gets_what_is_published_meanwhile,
                 a_delayed_event_wakes_a_waiting_read_when_it_moves,
+                a_read_that_is_dropped_swallows_nothing,
                 a_wake_ends_a_waiting_read,
                 two_consumers_of_a_group_share_its_entries,
                 groups_get_all_entries_each,
@@ -195,6 +196,7 @@ macro_rules! every_rule {
                 what_another_pattern_covers_stays,
                 an_ephemeral_group_ends_with_its_last_holder,
                 groups_that_are_not_ephemeral_outlast_their_holders,
+                durable_groups_without_a_holder_are_named,
                 an_ephemeral_group_of_the_living_stays,
                 of_a_member_that_joins_while_the_last_one_leaves_nothing_is_lost,
                 deletions_at_once_agree;

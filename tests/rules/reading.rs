@@ -94,6 +94,43 @@ pub async fn a_delayed_event_wakes_a_waiting_read_when_it_moves(world: &World) {
     assert_eq!(event_ids(&waits.await.expect("no panic").expect("read")), ["e"]);
 }
 
+pub async fn a_read_that_is_dropped_swallows_nothing(world: &World) {
+    /// After so long without an event the reads are given up.
+    const PATIENCE: Duration = Duration::from_millis(40);
+    let (store, at) = (&world.store, partition("read.dropped"));
+    for consumer in ["impatient", "other"] {
+        prepare(store, &at, "g", consumer).await;
+    }
+    let from = [ReadFrom::new(at.clone())];
+    let mut kept = reader(store, "g");
+    for n in 0..6 {
+        if n % 2 == 0 {
+            // The reader stays, as after a `timeout`.
+            let read = tokio::time::timeout(PATIENCE, kept.read("impatient", &from, 10, Some(LONG))).await;
+            assert!(read.is_err(), "there was nothing to read: {read:?}");
+        } else {
+            // The reader goes, too.
+            let (mut lost, from) = (reader(store, "g"), from.clone());
+            let mut reads = tokio::spawn(async move { lost.read("impatient", &from, 10, Some(LONG)).await });
+            assert!(tokio::time::timeout(PATIENCE, &mut reads).await.is_err(), "there was nothing to read");
+            reads.abort();
+            assert!(reads.await.is_err_and(|error| error.is_cancelled()));
+        }
+        // A round trip: the store has seen before that somebody left.
+        inspect(store, &at).await;
+        publish(store, vec![event(&at, &format!("e-{n}"))]).await;
+        let entries = take(store, &at, "g", "other", 10).await;
+        assert_eq!(event_ids(&entries), [format!("e-{n}")], "it is swallowed: {:?}", store.pending(&at, "g", "impatient").await);
+        acknowledge(store, "g", "other", &entries).await;
+    }
+    // The reader that stayed reads on as if nothing had been.
+    for n in 0..2 {
+        publish(store, vec![event(&at, &format!("after-{n}"))]).await;
+        let entries = kept.read("impatient", &from, 10, Some(LONG)).await.expect("read");
+        assert_eq!(event_ids(&entries), [format!("after-{n}")]);
+    }
+}
+
 pub async fn a_wake_ends_a_waiting_read(world: &World) {
     let (store, at) = (&world.store, partition("read.woken"));
     prepare(store, &at, "g", "c").await;

@@ -239,6 +239,10 @@ impl Store for Wire {
         self.way.around("end_groups", self.inner.end_groups()).await
     }
 
+    async fn unattended(&self) -> Result<Vec<GroupSpec>> {
+        self.way.around("unattended", self.inner.unattended()).await
+    }
+
     async fn restore_group(&self, partition: &Partition, group: &str, after: EntryId, seen: EntryId) -> Result<Restored> {
         self.way.around("restore_group", self.inner.restore_group(partition, group, after, seen)).await
     }

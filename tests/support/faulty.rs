@@ -229,6 +229,10 @@ impl Store for Faulty {
         self.faults.around("end_groups", self.inner.end_groups()).await
     }
 
+    async fn unattended(&self) -> Result<Vec<GroupSpec>> {
+        self.faults.around("unattended", self.inner.unattended()).await
+    }
+
     async fn restore_group(&self, partition: &Partition, group: &str, after: EntryId, seen: EntryId) -> Result<Restored> {
         self.faults.around("restore_group", self.inner.restore_group(partition, group, after, seen)).await
     }

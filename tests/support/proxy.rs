@@ -1,4 +1,4 @@
-//! A TCP proxy before a server that breaks connections where a test says so.
+//! A TCP proxy before a server that breaks connections where a test says so, or lets them fall silent.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 /// Which way bytes go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,6 +37,10 @@ struct Shared {
     down: AtomicU64,
     cut: Mutex<Option<Cut>>,
     cuts: AtomicUsize,
+    /// Connections made so far.
+    made: AtomicUsize,
+    /// Connections with smaller numbers are open, and nothing passes on them any more.
+    silent_below: watch::Sender<usize>,
 }
 
 /// A running proxy; it ends with its owner.
@@ -71,6 +75,17 @@ impl Proxy {
     /// Bytes passed since [`Proxy::arm`].
     pub fn passed(&self, way: Way) -> u64 {
         self.shared.counter(way).load(Ordering::SeqCst)
+    }
+
+    /// All connections that there are, and those that come until [`Proxy::admit`], fall silent for good: they stay open, and
+    /// what is sent on them is held back both ways. So it is where a cable is pulled.
+    pub fn stall(&self) {
+        self.shared.silent_below.send_replace(usize::MAX);
+    }
+
+    /// Connections that are made from now on work.
+    pub fn admit(&self) {
+        self.shared.silent_below.send_replace(self.shared.made.load(Ordering::SeqCst));
     }
 
     /// Connections broken so far.
@@ -111,6 +126,7 @@ impl Shared {
 
 async fn serve(listener: TcpListener, server: SocketAddr, shared: Arc<Shared>) {
     while let Ok((client, _)) = listener.accept().await {
+        let number = shared.made.fetch_add(1, Ordering::SeqCst);
         let shared = shared.clone();
         tokio::spawn(async move {
             let Ok(server) = TcpStream::connect(server).await else { return };
@@ -118,21 +134,32 @@ async fn serve(listener: TcpListener, server: SocketAddr, shared: Arc<Shared>) {
             let (client_in, client_out) = client.into_split();
             let (server_in, server_out) = server.into_split();
             let broken = Arc::new(Notify::new());
-            let up = tokio::spawn(pump(client_in, server_out, Way::Up, shared.clone(), broken.clone()));
-            let down = tokio::spawn(pump(server_in, client_out, Way::Down, shared, broken));
+            let up = tokio::spawn(pump(client_in, server_out, Way::Up, number, shared.clone(), broken.clone()));
+            let down = tokio::spawn(pump(server_in, client_out, Way::Down, number, shared, broken));
             let _ = tokio::join!(up, down);
         });
     }
 }
 
 /// Passes bytes on until either side ends or is broken. When it returns, its ends are closed.
-async fn pump(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin, way: Way, shared: Arc<Shared>, broken: Arc<Notify>) {
+async fn pump(
+    mut from: impl AsyncRead + Unpin,
+    mut to: impl AsyncWrite + Unpin,
+    way: Way,
+    number: usize,
+    shared: Arc<Shared>,
+    broken: Arc<Notify>,
+) {
     let mut buffer = vec![0; 16 * 1024];
     loop {
         let read = tokio::select! {
             read = from.read(&mut buffer) => read,
             () = broken.notified() => return,
         };
+        if *shared.silent_below.borrow() > number {
+            // Not even that the other side closed it is told; both ends are closed with the runtime of the test.
+            return std::future::pending().await;
+        }
         let Ok(count @ 1..) = read else { break };
         let (passes, cut) = shared.pass(way, count);
         if to.write_all(&buffer[..passes]).await.is_err() {

@@ -3,25 +3,27 @@
 use std::time::Duration;
 
 use ossa::engine::consume::Verdict;
-use ossa::engine::store::redis::RedisStoreConfig;
+use ossa::engine::store::redis::{Durability, Location, RedisStoreConfig};
 use ossa::engine::store::{DeadLetterQuery, Partition};
 use redis::Value;
 use serde_json::json;
 
-use crate::reach::{bus, by_sentinels, in_cluster, open};
+use crate::reach::{bus, by_sentinels, carries_an_event, in_cluster, open};
 use crate::support::cluster::{Cluster, Shape};
 use crate::support::events::partition;
 use crate::support::harness::{TestBus, failed, ms};
 use crate::support::redis_store::config;
 use crate::support::sentinel::{self, Watched};
-use crate::support::server::Server;
+use crate::support::server::{DURABLE, Server};
 use crate::support::wait::until;
 
 on_every_server!(
     a_bus_needs_no_more_than_is_written_on_a_single_server,
     a_bus_needs_no_more_than_is_written_in_a_cluster,
     a_bus_needs_no_more_than_is_written_behind_sentinels,
+    a_user_of_the_sentinels_needs_no_more_than_is_written,
     publishes_that_wait_for_replicas_need_no_more_than_is_written,
+    publishes_that_wait_for_the_disk_need_no_more_than_is_written,
 );
 
 const DOCUMENT: &str = include_str!("../../docs/reliability.md");
@@ -30,22 +32,49 @@ const PREFIX: &str = "ossa:eventbus";
 const USER: &str = "ossa";
 const PASSWORD: &str = "password";
 
-/// The rules of the document's section on permissions: those of its `ACL SETUSER`, and with `additions` those of the blocks
-/// behind it, which a cluster, Sentinel or durability need.
-fn rules(additions: bool) -> Vec<&'static str> {
+/// What a user is for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum For {
+    /// A single server.
+    Server,
+    /// A server of a cluster or behind Sentinels, or one whose replicas are waited for.
+    Topology,
+    /// A server whose disk is waited for.
+    Disk,
+    /// The Sentinels themselves.
+    Sentinels,
+}
+
+/// The rules of the document's section on permissions: those of its `ACL SETUSER`, those of the block behind it, which a
+/// cluster, Sentinel or durability need, and those for Sentinels.
+fn rules(purpose: For) -> Vec<&'static str> {
     let section = DOCUMENT.split("### Permissions").nth(1).expect("the document has the section");
     let section = section.split("\n#").next().expect("the first part is there");
     let blocks: Vec<&str> = section.split("```").skip(1).step_by(2).collect();
-    assert!(blocks[0].trim().starts_with("ACL SETUSER ossa on >password"), "{}", blocks[0]);
-    let blocks = if additions { &blocks[..] } else { &blocks[..1] };
+    for block in [blocks[0], blocks[2]] {
+        assert!(block.trim().starts_with("ACL SETUSER ossa on >password"), "{block}");
+    }
+    assert!(section.contains("with `durability.fsync` it is `+waitaof`"), "{section}");
+    let blocks = match purpose {
+        For::Server => &blocks[..1],
+        For::Topology | For::Disk => &blocks[..2],
+        For::Sentinels => &blocks[2..],
+    };
+    let disk: &[&str] = if purpose == For::Disk { &["+waitaof"] } else { &[] };
     // A language may be named behind the opening marks, and a block may begin as the first one does.
     let words = blocks.iter().flat_map(|block| block.split_once('\n').map_or("", |(_, text)| text).split_whitespace());
-    words.filter(|word| !matches!(*word, "ACL" | "SETUSER" | "ossa")).collect()
+    // It is in place of WAIT: a user who waits for the disk alone needs but that one.
+    let words = words.filter(|word| match *word {
+        "ACL" | "SETUSER" | "ossa" => false,
+        "+wait" => purpose != For::Disk,
+        _ => true,
+    });
+    words.chain(disk.iter().copied()).collect()
 }
 
 /// Makes the user.
-async fn set_user(server: &Server, additions: bool) {
-    for rule in rules(additions) {
+async fn set_user(server: &Server, purpose: For) {
+    for rule in rules(purpose) {
         let set = server.ask(&["ACL", "SETUSER", USER, rule]).await;
         // A server that does not know the command yet cannot be told of it, and needs not.
         assert!(set.is_ok() || !is_known(server, rule).await, "{rule}: {set:?}");
@@ -145,7 +174,7 @@ mod cases {
 
     pub async fn a_bus_needs_no_more_than_is_written_on_a_single_server(program: &str) {
         let server = Server::start(program).await;
-        set_user(&server, false).await;
+        set_user(&server, For::Server).await;
         lives(as_user(config(&server))).await;
         was_refused_nothing(&server).await;
     }
@@ -153,7 +182,7 @@ mod cases {
     pub async fn a_bus_needs_no_more_than_is_written_in_a_cluster(program: &str) {
         let cluster = Cluster::start(program, Shape::default()).await;
         for node in cluster.nodes() {
-            set_user(node, true).await;
+            set_user(node, For::Topology).await;
         }
         lives(as_user(in_cluster(&cluster.ports()))).await;
         for node in cluster.nodes() {
@@ -164,7 +193,7 @@ mod cases {
     pub async fn a_bus_needs_no_more_than_is_written_behind_sentinels(program: &str) {
         let watched = Watched::start(program, &sentinel::Shape::default()).await;
         for server in &watched.servers {
-            set_user(server, true).await;
+            set_user(server, For::Topology).await;
         }
         lives(as_user(by_sentinels(&watched.sentinel_ports(), None))).await;
         for server in &watched.servers {
@@ -174,9 +203,43 @@ mod cases {
 
     pub async fn publishes_that_wait_for_replicas_need_no_more_than_is_written(program: &str) {
         let watched = Watched::start(program, &sentinel::Shape::default()).await;
-        set_user(&watched.servers[0], true).await;
+        set_user(&watched.servers[0], For::Topology).await;
         let durability = Some(crate::reach::replicated(1, 2000));
         lives(RedisStoreConfig { durability, ..as_user(config(&watched.servers[0])) }).await;
         was_refused_nothing(&watched.servers[0]).await;
+    }
+
+    pub async fn a_user_of_the_sentinels_needs_no_more_than_is_written(program: &str) {
+        let mut watched = Watched::start(program, &sentinel::Shape::default()).await;
+        for sentinel in &watched.sentinels {
+            set_user(sentinel, For::Sentinels).await;
+        }
+        let mut config = by_sentinels(&watched.sentinel_ports()[..1], Some(PASSWORD));
+        let Location::Sentinel { username, .. } = &mut config.location else { unreachable!("it is by sentinels") };
+        *username = Some(USER.into());
+        let store = open(config).await;
+        carries_an_event(&store, "guarded").await;
+        was_refused_nothing(&watched.sentinels[0]).await;
+        // The others are known by what the one that was named said of them.
+        watched.sentinels[0].kill().await;
+        let others = &watched.sentinels[1..];
+        let asks = async |sentinel: &Server| sentinel.text(&["CLIENT", "LIST"]).await.contains("user=ossa");
+        until("another is asked", async || asks(&others[0]).await || asks(&others[1]).await).await;
+        carries_an_event(&store, "guarded.still").await;
+        store.close(ms(1000)).await;
+        for sentinel in others {
+            was_refused_nothing(sentinel).await;
+        }
+    }
+
+    pub async fn publishes_that_wait_for_the_disk_need_no_more_than_is_written(program: &str) {
+        let server = Server::start_with(program, DURABLE).await;
+        if !is_known(&server, "+waitaof").await {
+            return; // refused when the bus connects: `topologies::durability` has that
+        }
+        set_user(&server, For::Disk).await;
+        let durability = Some(Durability { wait_replicas: 0, fsync: true, wait_timeout: Duration::from_secs(5) });
+        lives(RedisStoreConfig { durability, ..as_user(config(&server)) }).await;
+        was_refused_nothing(&server).await;
     }
 }

@@ -208,7 +208,8 @@ impl ReadFrom {
 pub trait Reader: Send {
     /// Takes up to `count` new entries of each partition for the consumer; waits up to `wait` when there is
     /// none (`None`: answers at once). An error [`ReadError::NoGroup`] names partitions whose group is gone.
-    /// Entries taken are pending under the consumer until settled.
+    /// Entries taken are pending under the consumer until settled. A read that is dropped before it is done takes nothing
+    /// from then on.
     async fn read(&mut self, consumer: &str, from: &[ReadFrom], count: usize, wait: Option<Duration>) -> Result<Vec<Entry>, ReadError>;
 }
 
@@ -628,6 +629,9 @@ pub trait Store: Exclusive + Send + Sync + 'static {
     /// Ends ephemeral groups of which no holder is alive, and finishes deletions whose process ended midway. Answers the
     /// subscriptions removed.
     async fn end_groups(&self) -> Result<Vec<GroupSpec>>;
+
+    /// Subscriptions of durable groups of which no holder is alive.
+    async fn unattended(&self) -> Result<Vec<GroupSpec>>;
 
     /// Makes the group again where it is missing: after `after` where the stream is the one that had the entry `seen`,
     /// else from the beginning.

@@ -31,6 +31,17 @@ impl State {
 
     /// See [`Store::end_groups`](super::super::Store::end_groups).
     pub(super) fn end_groups(&mut self, now_ms: u64) -> Vec<GroupSpec> {
+        let (ephemeral, _) = self.left(now_ms);
+        ephemeral.into_iter().filter(|spec| self.end_group(&spec.group, &spec.pattern, None, now_ms)).collect()
+    }
+
+    /// See [`Store::unattended`](super::super::Store::unattended).
+    pub(super) fn unattended(&self, now_ms: u64) -> Vec<GroupSpec> {
+        self.left(now_ms).1
+    }
+
+    /// Those of which no holder is alive: the ephemeral ones, and the others.
+    fn left(&self, now_ms: u64) -> (Vec<GroupSpec>, Vec<GroupSpec>) {
         let (buckets, present) = (&self.buckets, &self.present);
         let left = self
             .specs
@@ -41,8 +52,7 @@ impl State {
             pattern: pattern.clone(),
             options: spec.options.clone(),
         });
-        let ephemeral: Vec<GroupSpec> = left.filter(GroupSpec::is_ephemeral).collect();
-        ephemeral.into_iter().filter(|spec| self.end_group(&spec.group, &spec.pattern, None, now_ms)).collect()
+        left.partition(GroupSpec::is_ephemeral)
     }
 
     /// Removes the spec and the group from what no other spec covers, unless a consumer other than `but` is alive there.

@@ -222,6 +222,10 @@ impl Store for MemoryStore {
         })
     }
 
+    async fn unattended(&self) -> Result<Vec<GroupSpec>> {
+        self.with(|state, now_ms| state.unattended(now_ms))
+    }
+
     async fn restore_group(&self, partition: &Partition, group: &str, after: EntryId, seen: EntryId) -> Result<Restored> {
         self.with(|state, _| state.restore_group(partition, group, after, seen))
     }

@@ -107,7 +107,10 @@ impl Shared {
             asked |= wanted.has_changed().unwrap_or(false);
             let wish = wanted.borrow_and_update().clone();
             if std::mem::take(&mut asked) && wish != listening {
-                match self.change(&node, &mut sink, &listening, &wish).await {
+                // A connection that is silent is found out here as by the pings.
+                let changing = tokio::time::timeout(self.link.settings.command_timeout, self.change(&node, &mut sink, &listening, &wish));
+                let Ok(changed) = changing.await else { return true };
+                match changed {
                     Ok(()) => {
                         listening.clone_from(&wish);
                         self.channels.heard.send_replace(Heard { buckets: wish, refused: None });

@@ -4,6 +4,8 @@
 //! subscription. While the mark is there whoever joins waits, and publishers do not make the group on new streams. A
 //! deletion whose process died is finished by the keeper.
 
+use std::collections::BTreeSet;
+
 use futures_util::future::join_all;
 use redis::Value;
 use tokio::time::Instant;
@@ -86,6 +88,18 @@ impl Shared {
             }
         }
         Ok(ended)
+    }
+
+    /// See `Store::unattended`.
+    pub async fn unattended(&self) -> Result<Vec<GroupSpec>> {
+        let mut durable = stored_specs(self.control.query(self.read_groups()).await?)?;
+        durable.retain(|(spec, stored)| !spec.is_ephemeral() && stored.going_for(0).is_none());
+        // Asked about together: as many commands as there are holders, in one round trip.
+        let now = self.now_ms();
+        let all: Vec<(String, u64)> = durable.iter().flat_map(|(_, stored)| stored.holders(now)).collect();
+        let dead: BTreeSet<String> = self.without_lease(&all).await?.into_iter().collect();
+        durable.retain(|(_, stored)| stored.holders(now).iter().all(|(holder, _)| dead.contains(holder)));
+        Ok(durable.into_iter().map(|(spec, _)| spec).collect())
     }
 
     /// Deletes the group if all its holders are among the dead. `None`: ask again, others are at it, or joined.

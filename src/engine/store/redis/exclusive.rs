@@ -46,7 +46,9 @@ impl Shared {
         let mut ids: Vec<(EntryId, u64)> = Vec::new();
         let mut pairs = reply::list(values.next().unwrap_or_default())?.into_iter();
         while let (Some(id), Some(due)) = (pairs.next(), pairs.next()) {
-            ids.push((reply::entry_id(&id)?, reply::count(&due)?.saturating_sub(now)));
+            // What is no id holds up none of the others.
+            let Ok(id) = reply::entry_id(&id) else { continue };
+            ids.push((id, reply::count(&due)?.saturating_sub(now)));
         }
         let stream = self.keys.stream(partition);
         let mut parked = Vec::with_capacity(ids.len());

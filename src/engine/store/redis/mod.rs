@@ -460,6 +460,10 @@ impl Store for RedisStore {
         self.shared.end_groups().await
     }
 
+    async fn unattended(&self) -> Result<Vec<GroupSpec>> {
+        self.shared.unattended().await
+    }
+
     async fn restore_group(&self, partition: &Partition, group: &str, after: EntryId, seen: EntryId) -> Result<Restored> {
         self.shared.restore_group(partition, group, after, seen).await
     }

@@ -93,7 +93,7 @@ struct Shared {
     wanted: AtomicBool,
 }
 
-/// Ends blocking reads by `CLIENT UNBLOCK`: a read is never dropped half-way, it would swallow entries.
+/// Ends blocking reads by `CLIENT UNBLOCK`: one that is dropped half-way costs its connection.
 struct RedisWaker(Arc<Shared>);
 
 /// What one read asks for.
@@ -200,6 +200,18 @@ impl RedisReader {
     }
 }
 
+/// Takes the note on a read that may wait away, also of one that is dropped: nobody is to wake it then.
+struct Blocked<'a> {
+    shared: &'a Shared,
+    slot: u16,
+}
+
+impl Drop for Blocked<'_> {
+    fn drop(&mut self) {
+        lock(&self.shared.blocked).remove(&self.slot);
+    }
+}
+
 /// Reads from one server.
 async fn lane_read(place: &Place, slot: u16, lane: &mut Lane, from: &[ReadFrom], ask: &Ask) -> Result<Vec<Entry>, ReadError> {
     let Place { link, keys, group, shared } = place;
@@ -211,6 +223,7 @@ async fn lane_read(place: &Place, slot: u16, lane: &mut Lane, from: &[ReadFrom],
         }),
     };
     let node = wire.node().clone();
+    let blocked = Blocked { shared, slot };
     // Noted before it is asked whether somebody wants the read to end: whoever does, looks in the opposite order.
     let mut wait = ask.wait;
     if wait.is_some() {
@@ -226,7 +239,7 @@ async fn lane_read(place: &Place, slot: u16, lane: &mut Lane, from: &[ReadFrom],
         () = link.closed() => Err(ReadError::Store(Error::closed("the store"))),
         () = link.nodes.left(slot, &node) => Err(ReadError::Store(link.target(&node).unreachable("another took its place"))),
     };
-    lock(&shared.blocked).remove(&slot);
+    drop(blocked);
     // Where another took its place nothing need be wrong with it.
     let is_home = link.nodes.map().owner(slot) == Some(&node);
     match &result {

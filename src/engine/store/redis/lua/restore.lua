@@ -31,7 +31,7 @@ low_ms, low_seq = tonumber(low_ms), tonumber(low_seq) or 0
 for _, id in ipairs(redis.call('ZRANGE', KEYS[3], 0, -1)) do
   local ms, seq = string.match(id, '(%d+)-(%d+)')
   ms, seq = tonumber(ms), tonumber(seq)
-  if ms < low_ms or (ms == low_ms and seq <= low_seq) then
+  if ms and (ms < low_ms or (ms == low_ms and seq <= low_seq)) then
     -- The place just before it. A group made there gets what comes after.
     if seq > 0 then low_ms, low_seq = ms, seq - 1 else low_ms, low_seq = ms - 1, 0 end
     start = string.format('%.0f-%.0f', low_ms, low_seq)
