@@ -106,7 +106,9 @@ async fn what_is_no_entry_holds_up_no_retry_and_no_group_that_is_made_again() {
         for group in ["g", "o"] {
             spoil(group).await;
         }
-        first.iter().for_each(|call| bus.settle(call, failed("boom")));
+        for call in &first {
+            bus.settle(call, failed("boom"));
+        }
         let again = bus.host.next_many(2).await;
         assert!(again.iter().all(|call| (data(call), call.attempt) == ("good", 2)), "{again:?}");
 
