@@ -99,7 +99,7 @@ macro_rules! every_rule {
             leases:
                 a_lease_that_runs_is_renewed,
                 a_lapsed_lease_is_told,
-                a_lapsed_lease_is_told_even_if_nobody_took_anything,
+                a_lapse_that_was_noticed_is_told_even_if_nothing_was_taken,
                 a_lapse_is_told_until_the_lease_is_released,
                 what_is_held_after_a_release_is_taken_too,
                 one_process_looks_after_a_bucket,

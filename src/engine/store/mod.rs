@@ -656,8 +656,8 @@ pub trait Store: Exclusive + Send + Sync + 'static {
     /// Takes up to `max` due redeliveries of one partition for `consumer`; each counts as a delivery.
     async fn claim_due(&self, partition: &Partition, group: &str, consumer: &str, max: usize) -> Result<Due>;
 
-    /// Renews the consumer's lease in `buckets` for `lease`. Answers `false` if one had lapsed: its entries may
-    /// have gone to others, go on under a new name. So it stays until [`Store::release`]; what was released, or is
+    /// Renews the consumer's lease in `buckets` for `lease`. Answers `false` if one had lapsed and [`Store::reap`] came
+    /// since: its entries may have gone to others, go on under a new name. Where nobody came it may be taken up again. So it stays until [`Store::release`]; what was released, or is
     /// asked for the first time, starts afresh.
     async fn renew(&self, consumer: &str, buckets: &[Bucket], lease: Duration) -> Result<bool>;
 

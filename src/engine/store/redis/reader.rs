@@ -38,13 +38,19 @@ pub struct RedisReader {
     place: Arc<Place>,
     /// By slot of a bucket; a single one where all are with one server. Those that read are not here, but in `reading`.
     lanes: BTreeMap<u16, Lane>,
-    reading: FuturesUnordered<BoxFuture<'static, LaneEnded>>,
-    /// Slots of those.
-    busy: BTreeSet<u16>,
+    reading: Reading,
     /// A failure of one server that is not told yet: what others gave came first.
     failed: Option<ReadError>,
     /// The last read found something: there may be more.
     is_hot: bool,
+}
+
+/// Reads under way.
+#[derive(Default)]
+struct Reading {
+    reads: FuturesUnordered<BoxFuture<'static, LaneEnded>>,
+    /// The slots that they read.
+    busy: BTreeSet<u16>,
 }
 
 /// What all reads of a group need.
@@ -111,8 +117,7 @@ impl RedisReader {
         let reader = Self {
             place: Arc::new(Place { link, keys, group: group.to_owned(), shared: shared.clone() }),
             lanes: BTreeMap::new(),
-            reading: FuturesUnordered::new(),
-            busy: BTreeSet::new(),
+            reading: Reading::default(),
             failed: None,
             is_hot: false,
         };
@@ -129,14 +134,14 @@ impl RedisReader {
     }
 
     /// One read of every server that is to be asked now. Answers what they gave, and what others gave late.
-    async fn read_lanes(&mut self, shares: &BTreeMap<u16, Vec<ReadFrom>>, ask: &Ask) -> Vec<Entry> {
-        let wait = self.begin(shares, ask);
+    async fn read_lanes(&mut self, reading: &mut Reading, shares: &BTreeMap<u16, Vec<ReadFrom>>, ask: &Ask) -> Vec<Entry> {
+        let wait = self.begin(reading, shares, ask);
         // A server that hangs holds up nobody but itself: there is a time when the others are heard without it.
         let mut end = self.is_cluster().then(|| Instant::now() + wait.unwrap_or_default() + LATE_MAX);
         let mut out = Vec::new();
         let mut ending = false;
-        while !self.reading.is_empty() {
-            let next = self.reading.next();
+        while !reading.reads.is_empty() {
+            let next = reading.reads.next();
             let ended = match end {
                 Some(end) => match tokio::time::timeout_at(end, next).await {
                     Ok(ended) => ended,
@@ -145,7 +150,7 @@ impl RedisReader {
                 None => next.await,
             };
             let Some(LaneEnded { slot, mut lane, consumer, result }) = ended else { break };
-            self.busy.remove(&slot);
+            reading.busy.remove(&slot);
             let ends = !matches!(&result, Ok(entries) if entries.is_empty());
             match result {
                 Ok(mut entries) => {
@@ -166,7 +171,7 @@ impl RedisReader {
             }
             self.lanes.insert(slot, lane);
             // There is something to tell: the others need not wait any longer.
-            if ends && !ending && !self.reading.is_empty() {
+            if ends && !ending && !reading.reads.is_empty() {
                 ending = true;
                 wake(&self.place.shared);
                 end = end.map(|end| end.min(Instant::now() + LATE_MAX));
@@ -176,13 +181,13 @@ impl RedisReader {
     }
 
     /// Begins to read from all servers that are not late, nor rest after a failure. Answers how long they wait.
-    fn begin(&mut self, shares: &BTreeMap<u16, Vec<ReadFrom>>, ask: &Ask) -> Option<Duration> {
+    fn begin(&mut self, reading: &mut Reading, shares: &BTreeMap<u16, Vec<ReadFrom>>, ask: &Ask) -> Option<Duration> {
         let now = Instant::now();
-        let idle: Vec<u16> = shares.keys().filter(|slot| !self.busy.contains(slot)).copied().collect();
+        let idle: Vec<u16> = shares.keys().filter(|slot| !reading.busy.contains(slot)).copied().collect();
         // Where none can be read whoever asks pauses; while others are read, one that failed is left out for a while, and
         // tried again in time however long the others have nothing.
         let retry_at = |slot: &u16| self.lanes.get(slot).and_then(|lane| lane.retry_at).filter(|at| *at > now);
-        let some_work = !self.busy.is_empty() || idle.iter().any(|slot| retry_at(slot).is_none());
+        let some_work = !reading.busy.is_empty() || idle.iter().any(|slot| retry_at(slot).is_none());
         let first_retry = idle.iter().filter_map(retry_at).min().filter(|_| some_work);
         let wait = ask.wait.map(|wait| first_retry.map_or(wait, |first| wait.min(first - now)));
         let begun: Vec<u16> = idle.into_iter().filter(|slot| !some_work || retry_at(slot).is_none()).collect();
@@ -190,8 +195,8 @@ impl RedisReader {
             let mut lane = self.lanes.remove(&slot).unwrap_or_default();
             let share = shares.get(&slot).cloned().unwrap_or_default();
             let (place, ask) = (self.place.clone(), Ask { wait, ..ask.clone() });
-            self.busy.insert(slot);
-            self.reading.push(Box::pin(async move {
+            reading.busy.insert(slot);
+            reading.reads.push(Box::pin(async move {
                 let result = lane_read(&place, slot, &mut lane, &share, &ask).await;
                 LaneEnded { slot, lane, consumer: ask.consumer, result }
             }));
@@ -268,16 +273,20 @@ impl Reader for RedisReader {
         for from in from {
             shares.entry(self.slot(from.partition.bucket())).or_default().push(from.clone());
         }
+        // Not in its place meanwhile: when this read is dropped half-way, those of the servers go with it, and with their
+        // connections. A server would go on with them, and give them what comes next.
+        let mut reading = std::mem::take(&mut self.reading);
         // To end reads that wait on several servers costs more than to ask once more while there is much to read.
         let mut entries = Vec::new();
         if shares.len() > 1 && self.is_hot && ask.wait.is_some() {
             let wait = ask.wait.take();
-            entries = self.read_lanes(&shares, &ask).await;
+            entries = self.read_lanes(&mut reading, &shares, &ask).await;
             ask.wait = wait;
         }
         if entries.is_empty() && self.failed.is_none() {
-            entries = self.read_lanes(&shares, &ask).await;
+            entries = self.read_lanes(&mut reading, &shares, &ask).await;
         }
+        self.reading = reading;
         self.place.shared.wanted.store(false, Ordering::SeqCst);
         self.is_hot = !entries.is_empty();
         match self.failed.take() {
