@@ -337,6 +337,8 @@ describe('ServiceRegistry', () => {
       { host: 'h', port: 6380, password: 'p', db: 3 },
     ],
     ['node-redis without an address', { options: { socket: {} } }, { host: 'localhost', port: 6379, db: 0 }],
+    ['ioredis on a Unix socket', { options: { path: '/s', host: 'h', port: 1, db: 2 } }, { url: 'redis+unix:///s?db=2' }],
+    ['node-redis on a Unix socket', { options: { socket: { path: '/a?b' }, password: 'p@' } }, { url: 'redis+unix://:p%40@/a%3Fb?db=0' }],
     ['node-redis with a url', { options: { url: 'redis://h:1' } }, { url: 'redis://h:1' }],
   ])('takes the settings of %s', (_, client, redis) => {
     new ServiceRegistry({ serviceTtlSeconds: 5 }, client);
@@ -350,20 +352,14 @@ describe('ServiceRegistry', () => {
     expect(last()).toEqual({ redis: { host: 'h', port: 1, db: 0, keyPrefix: 'k' } });
   });
 
-  test.each([
-    [{}],
-    ['redis://x'],
-    [5],
-    [{ options: null }],
-    [{ options: {} }],
-    [{ options: { host: 'h' } }],
-    [{ options: { path: '/s', host: 'h', port: 1 } }],
-    [{ options: { socket: { path: '/s' } } }],
-  ])('refuses %p, naming what to pass', (client) => {
-    expect(() => new ServiceRegistry({}, client)).toThrow(
-      expect.objectContaining({ code: 'ERR_INVALID_ARGUMENT', message: expect.stringMatching(/ioredis.*node-redis/) }),
-    );
-  });
+  test.each([[{}], ['redis://x'], [5], [{ options: null }], [{ options: {} }], [{ options: { host: 'h' } }]])(
+    'refuses %p, naming what to pass',
+    (client) => {
+      expect(() => new ServiceRegistry({}, client)).toThrow(
+        expect.objectContaining({ code: 'ERR_INVALID_ARGUMENT', message: expect.stringMatching(/ioredis.*node-redis/) }),
+      );
+    },
+  );
 
   test('closes, twice; what comes later says so before, and that it is closed after', async () => {
     const registry = new ServiceRegistry();

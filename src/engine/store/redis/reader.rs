@@ -9,10 +9,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use futures_util::StreamExt;
-use futures_util::future::{BoxFuture, join_all};
-use futures_util::stream::FuturesUnordered;
+use futures_util::future::join_all;
 use redis::{Cmd, Value};
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::super::{Bucket, Entry, ReadError, ReadFrom, Reader, Waker};
@@ -45,10 +44,11 @@ pub struct RedisReader {
     is_hot: bool,
 }
 
-/// Reads under way.
+/// Reads of several servers under way. Each is a task of its own: connecting shares locks with others, who would wait for it
+/// while nobody reads.
 #[derive(Default)]
 struct Reading {
-    reads: FuturesUnordered<BoxFuture<'static, LaneEnded>>,
+    reads: JoinSet<LaneEnded>,
     /// The slots that they read.
     busy: BTreeSet<u16>,
 }
@@ -135,49 +135,57 @@ impl RedisReader {
 
     /// One read of every server that is to be asked now. Answers what they gave, and what others gave late.
     async fn read_lanes(&mut self, reading: &mut Reading, shares: &BTreeMap<u16, Vec<ReadFrom>>, ask: &Ask) -> Vec<Entry> {
+        if !self.is_cluster() {
+            let mut lane = self.lanes.remove(&0).unwrap_or_default();
+            let share = shares.get(&0).map_or(&[][..], Vec::as_slice);
+            let result = lane_read(&self.place, 0, &mut lane, share, ask).await;
+            return self.ended(LaneEnded { slot: 0, lane, consumer: ask.consumer.clone(), result }, ask);
+        }
         let wait = self.begin(reading, shares, ask);
         // A server that hangs holds up nobody but itself: there is a time when the others are heard without it.
-        let mut end = self.is_cluster().then(|| Instant::now() + wait.unwrap_or_default() + LATE_MAX);
+        let mut end = Instant::now() + wait.unwrap_or_default() + LATE_MAX;
         let mut out = Vec::new();
         let mut ending = false;
-        while !reading.reads.is_empty() {
-            let next = reading.reads.next();
-            let ended = match end {
-                Some(end) => match tokio::time::timeout_at(end, next).await {
-                    Ok(ended) => ended,
-                    Err(_) => break,
-                },
-                None => next.await,
+        while let Ok(Some(ended)) = tokio::time::timeout_at(end, reading.reads.join_next()).await {
+            let Ok(ended) = ended else {
+                // A defect: what it had read is pending, and found when that is compared.
+                *reading = Reading::default();
+                self.failed = Some(ReadError::Store(Error::internal("a read ended early")));
+                break;
             };
-            let Some(LaneEnded { slot, mut lane, consumer, result }) = ended else { break };
-            reading.busy.remove(&slot);
-            let ends = !matches!(&result, Ok(entries) if entries.is_empty());
-            match result {
-                Ok(mut entries) => {
-                    lane.worked();
-                    // What was read under a name that was given up since goes where all goes that was its.
-                    if consumer == ask.consumer {
-                        out.append(&mut entries);
-                    }
-                }
-                Err(error) => {
-                    match &error {
-                        // Whatever it was: a read that failed half-way must not be mixed up with the next.
-                        ReadError::Store(_) => lane.failed(),
-                        ReadError::NoGroup | ReadError::NotOwner => lane.worked(),
-                    }
-                    self.failed = Some(error);
-                }
-            }
-            self.lanes.insert(slot, lane);
+            reading.busy.remove(&ended.slot);
+            let ends = !matches!(&ended.result, Ok(entries) if entries.is_empty());
+            out.append(&mut self.ended(ended, ask));
             // There is something to tell: the others need not wait any longer.
             if ends && !ending && !reading.reads.is_empty() {
                 ending = true;
                 wake(&self.place.shared);
-                end = end.map(|end| end.min(Instant::now() + LATE_MAX));
+                end = end.min(Instant::now() + LATE_MAX);
             }
         }
         out
+    }
+
+    /// Takes in what came of the read of one server.
+    fn ended(&mut self, LaneEnded { slot, mut lane, consumer, result }: LaneEnded, ask: &Ask) -> Vec<Entry> {
+        let entries = match result {
+            Ok(entries) => {
+                lane.worked();
+                // What was read under a name that was given up since goes where all goes that was its.
+                if consumer == ask.consumer { entries } else { Vec::new() }
+            }
+            Err(error) => {
+                match &error {
+                    // Whatever it was: a read that failed half-way must not be mixed up with the next.
+                    ReadError::Store(_) => lane.failed(),
+                    ReadError::NoGroup | ReadError::NotOwner => lane.worked(),
+                }
+                self.failed = Some(error);
+                Vec::new()
+            }
+        };
+        self.lanes.insert(slot, lane);
+        entries
     }
 
     /// Begins to read from all servers that are not late, nor rest after a failure. Answers how long they wait.
@@ -196,10 +204,10 @@ impl RedisReader {
             let share = shares.get(&slot).cloned().unwrap_or_default();
             let (place, ask) = (self.place.clone(), Ask { wait, ..ask.clone() });
             reading.busy.insert(slot);
-            reading.reads.push(Box::pin(async move {
+            reading.reads.spawn(async move {
                 let result = lane_read(&place, slot, &mut lane, &share, &ask).await;
                 LaneEnded { slot, lane, consumer: ask.consumer, result }
-            }));
+            });
         }
         wait
     }

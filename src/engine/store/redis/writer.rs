@@ -136,7 +136,7 @@ struct Pending {
     deadline: Instant,
     ticket: Arc<Ticket>,
     index: usize,
-    /// It was sent to a server that forgot what it did: it may have been stored, and even handled.
+    /// It was sent to a server that forgot what it did, or was replaced: it may have been stored, and even handled.
     doubtful: bool,
 }
 
@@ -187,7 +187,7 @@ enum Useless {
 struct Fate {
     /// It was executed.
     done: bool,
-    /// The server does not know, as it lost what came before, too.
+    /// The server cannot know: it lost what came before, too, or it is not the one that it was sent to.
     forgot: bool,
     /// Streams that were not there.
     missing: Vec<usize>,
@@ -894,8 +894,10 @@ impl Writer {
             let missing: Vec<usize> = broken.iter().filter_map(|index| index.parse().ok()).collect();
             let refusals = full::Refusals::read(broken);
             let keys = batch.items.iter().filter(|item| item.event.idempotency.is_some()).map(|_| next()).collect::<Result<Vec<_>>>()?;
-            // A note that is behind what was answered says nothing of this batch: the server lost it.
-            let forgot = !done && noted.unwrap_or(0) < self.lanes[usize::from(batch.bucket.0)].ledger.answered;
+            // A note that is behind what was answered says nothing of this batch: the server lost it. And one that was
+            // replaced while it hung may still do, and hand out, what was sent to it, before it hears that it was.
+            let is_behind = noted.unwrap_or(0) < self.lanes[usize::from(batch.bucket.0)].ledger.answered;
+            let forgot = !done && (is_behind || kill.is_none());
             found.push((done, forgot, missing, refusals, keys));
         }
         for (batch, (done, forgot, missing, refusals, keys)) in lost.drain(..).zip(found) {
