@@ -29,8 +29,8 @@ const RETRY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_s
 
 /// How long a server is waited for that is to end a read.
 const WAKE_TIMEOUT: Duration = Duration::from_secs(1);
-/// How long servers are waited for that are late when others have answered: they go on, and are heard at the next read.
-const LATE_MAX: Duration = Duration::from_millis(100);
+/// How long servers are waited for that are late when others have answered.
+const LATE_MAX: Duration = Duration::from_millis(500);
 
 /// Reads new entries for one group.
 pub struct RedisReader {
@@ -42,6 +42,8 @@ pub struct RedisReader {
     failed: Option<ReadError>,
     /// The last read found something: there may be more.
     is_hot: bool,
+    /// Counts the reads.
+    call: u64,
 }
 
 /// Reads of several servers under way. Each is a task of its own: connecting shares locks with others, who would wait for it
@@ -63,6 +65,8 @@ struct Place {
 
 /// A read of one server that ended.
 struct LaneEnded {
+    /// The read for which it was begun.
+    call: u64,
     slot: u16,
     lane: Lane,
     consumer: Arc<str>,
@@ -120,6 +124,7 @@ impl RedisReader {
             reading: Reading::default(),
             failed: None,
             is_hot: false,
+            call: 0,
         };
         (Box::new(reader), Arc::new(RedisWaker(shared)))
     }
@@ -133,13 +138,13 @@ impl RedisReader {
         if self.is_cluster() { Keys::slot(bucket) } else { 0 }
     }
 
-    /// One read of every server that is to be asked now. Answers what they gave, and what others gave late.
+    /// One read of every server that is to be asked now. Answers what they gave in time.
     async fn read_lanes(&mut self, reading: &mut Reading, shares: &BTreeMap<u16, Vec<ReadFrom>>, ask: &Ask) -> Vec<Entry> {
         if !self.is_cluster() {
             let mut lane = self.lanes.remove(&0).unwrap_or_default();
             let share = shares.get(&0).map_or(&[][..], Vec::as_slice);
             let result = lane_read(&self.place, 0, &mut lane, share, ask).await;
-            return self.ended(LaneEnded { slot: 0, lane, consumer: ask.consumer.clone(), result }, ask);
+            return self.ended(LaneEnded { call: self.call, slot: 0, lane, consumer: ask.consumer.clone(), result }, ask);
         }
         let wait = self.begin(reading, shares, ask);
         // A server that hangs holds up nobody but itself: there is a time when the others are heard without it.
@@ -167,12 +172,21 @@ impl RedisReader {
     }
 
     /// Takes in what came of the read of one server.
-    fn ended(&mut self, LaneEnded { slot, mut lane, consumer, result }: LaneEnded, ask: &Ask) -> Vec<Entry> {
+    fn ended(&mut self, LaneEnded { call, slot, mut lane, consumer, result }: LaneEnded, ask: &Ask) -> Vec<Entry> {
         let entries = match result {
             Ok(entries) => {
                 lane.worked();
-                // What was read under a name that was given up since goes where all goes that was its.
-                if consumer == ask.consumer { entries } else { Vec::new() }
+                if call == self.call && consumer == ask.consumer {
+                    entries
+                } else {
+                    // It comes after its read was answered: what is pending may have been compared with what is held since,
+                    // and handed back. So that is done with it, too. What was read under a name that was given up goes where
+                    // all goes that was its.
+                    if !entries.is_empty() && consumer == ask.consumer {
+                        self.failed = Some(ReadError::Store(self.place.link.unreachable("a server answered late")));
+                    }
+                    Vec::new()
+                }
             }
             Err(error) => {
                 match &error {
@@ -202,11 +216,11 @@ impl RedisReader {
         for slot in begun {
             let mut lane = self.lanes.remove(&slot).unwrap_or_default();
             let share = shares.get(&slot).cloned().unwrap_or_default();
-            let (place, ask) = (self.place.clone(), Ask { wait, ..ask.clone() });
+            let (place, ask, call) = (self.place.clone(), Ask { wait, ..ask.clone() }, self.call);
             reading.busy.insert(slot);
             reading.reads.spawn(async move {
                 let result = lane_read(&place, slot, &mut lane, &share, &ask).await;
-                LaneEnded { slot, lane, consumer: ask.consumer, result }
+                LaneEnded { call, slot, lane, consumer: ask.consumer, result }
             });
         }
         wait
@@ -275,6 +289,7 @@ impl Reader for RedisReader {
         if let Some(error) = self.failed.take() {
             return Err(error);
         }
+        self.call += 1;
         let woken = self.place.shared.wanted.swap(false, Ordering::SeqCst);
         let mut ask = Ask { consumer: consumer.into(), count, wait: wait.filter(|_| !woken) };
         let mut shares: BTreeMap<u16, Vec<ReadFrom>> = BTreeMap::new();
