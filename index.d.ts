@@ -328,7 +328,8 @@ export declare class RedisEventBus<E extends EventMap = AnyEvents> extends Event
 export interface OSSAEventBusConfig {
   eventBus: EventBusConfig;
   serviceRegistry: { enabled: boolean; autoRegister: boolean; healthMonitoring: boolean; contractDiscovery?: boolean; discoveryRefreshInterval?: number };
-  crossProject: { enabled: boolean; securityEnabled: boolean; rateLimitingEnabled: boolean; trustedKeys?: Record<string /* projectId */, string> };
+  crossProject: { enabled: boolean; securityEnabled: boolean; rateLimitingEnabled: boolean; trustedKeys?: Record<string /* projectId */, string>;
+    audit?: { retention: number /* seconds, 2592000: 30 days */; maxRecords: number /* 1000000; the oldest go first */ } };
   orchestration: { enabled: boolean; config: LoadBalancingConfig };
   monitoring: MonitoringConfig;
 }
@@ -361,7 +362,10 @@ export declare class OSSAEventBus<E extends EventMap = AnyEvents> extends EventB
   getAvailableContracts(projectId: string): CrossProjectEventContract[];
   validateProjectSetup(projectId: string): Promise<{ isValid: boolean; errors: string[]; warnings: string[]; recommendations: string[] }>;
   getCrossProjectStats(projectId?: string): Promise<CrossProjectStats>;
-  getAuditLog(q?: { projectId?: string; from?: Date; to?: Date; outcome?: AuditOutcome; limit?: number; cursor?: string }): Promise<{ items: AuditRecord[]; cursor?: string }>;
+  /** oldest first; a page may be short, or empty, and have more behind its cursor */
+  getAuditLog(q?: AuditQuery): Promise<{ items: AuditRecord[]; cursor?: string }>;
+  /** all records that match, each a line of JSON */
+  exportAuditLog(q?: Omit<AuditQuery, 'limit' | 'cursor'>): AsyncIterableIterator<string>;
   verifyAuditLog(): Promise<{ ok: boolean; checked: number; firstBroken?: string }>;
 
   distributeTask(task: OrchestrationTask): Promise<string | null>;  // agent id, or null when queued
@@ -396,7 +400,8 @@ export interface ProjectConfig {
   projectId: string; name: string; namespace: string;
   allowedEventTypes: string[];          // wildcards as in subscribe
   allowedTargets: string[];
-  credentials?: { apiKey: string; secret: string };
+  /** secret: at least 16 bytes; it never leaves the process. To change it, give the one before as previousSecret. */
+  credentials?: { apiKey: string; secret: string; previousSecret?: string };
   rateLimiting?: { eventsPerSecond: number; burstLimit: number };
 }
 /** What the data of events between projects must look like. */
@@ -410,10 +415,13 @@ export interface CrossProjectMessage<T = any> {
   source: { projectId: string; namespace: string; version: string };
   target: { projectId: string; namespace: string };
   payload: EventPayload<T>;
-  security: { signature: string; timestamp: number; nonce: string; keyId?: string };
+  security: { signature: string; timestamp: number; nonce: string; keyId?: string };   // signature '' where it is not signed; nonce: the message's id
+  contracts?: string[];                 // that the data was checked against, '<name>@<version>'
+  route?: string;                       // that brought it here, where it was not sent to this project
 }
 /** Options of sendCrossProjectMessage(). */
-export type CrossProjectOptions = Pick<PublishOptions, 'correlationId' | 'priority' | 'ttl' | 'delayMs' | 'partitionKey' | 'idempotencyKey'>;
+export type CrossProjectOptions = Pick<PublishOptions, 'correlationId' | 'causationId' | 'priority' | 'ttl' | 'delayMs' | 'partitionKey' | 'idempotencyKey'
+  | 'tags' | 'headers'> & { contractVersion?: string /* semver version or range of the contract; without it the newest that takes the data */ };
 /** Options of setupCrossProjectHandler(). */
 export type CrossProjectHandlerOptions = { requireSignatureValidation?: boolean } & SubscriptionOptions;
 /** Handler of messages between projects. */
@@ -433,7 +441,10 @@ export interface CrossProjectStats {
 /** What became of a cross-project message. */
 export type AuditOutcome = 'sent' | 'delivered' | 'failed' | 'denied' | 'rate-limited' | 'invalid' | 'forged' | 'replayed';
 /** One line of the audit log. */
-export interface AuditRecord { id: string; at: Date; sourceProject: string; targetProject: string; eventType: string; messageId?: string; outcome: AuditOutcome; reason?: string; hash: string }
+export interface AuditRecord { id: string; at: Date; sourceProject: string; targetProject: string; eventType: string; messageId?: string; outcome: AuditOutcome; reason?: string; hash: string;
+  chain: string; sequence: number; previousHash: string; keyId?: string; signature?: string }
+/** Which records of the audit log: those with projectId as source or target. */
+export interface AuditQuery { projectId?: string; from?: Date; to?: Date; outcome?: AuditOutcome; limit?: number /* 100, at most 1000 */; cursor?: string }
 
 // ───────────────────────────── orchestration ─────────────────────────────
 

@@ -5,11 +5,12 @@ import type * as api from '../index';
 import { resolveOssaConfig } from './config';
 import { BusCore } from './core';
 import { CORE, EventBus } from './EventBus';
-import { describeThrown, invalidArgument, property } from './errors';
+import { describeThrown, fromNative, invalidArgument, property } from './errors';
 import { notYet } from './later';
+import type { NativeAnswer } from './native';
+import { CrossProjectCommunication } from './projects';
 import { RedisEventBus, SharedCore } from './RedisEventBus';
 
-const CROSS_PROJECT = 'Until then, let projects share event types by name and keep them apart by source and headers.';
 const ORCHESTRATION =
   "Until then, publish 'task.assigned' with the agent as target, or let agents share a group: each task then goes to one of them.";
 const MONITORING = 'Until then, use getMetrics(), getStatus() and healthCheck().';
@@ -17,6 +18,8 @@ const MONITORING = 'Until then, use getMetrics(), getStatus() and healthCheck().
 /** The event bus with service registry, cross-project messages, orchestration and monitoring around it. */
 export class OSSAEventBus extends EventBus {
   readonly #bus: RedisEventBus;
+  readonly #projects: CrossProjectCommunication;
+  readonly #hasProjects: boolean;
 
   /** @throws OSSAError ERR_INVALID_CONFIG with the key's path */
   constructor(serviceRegistry?: api.ServiceRegistry | null, config?: api.DeepPartial<api.OSSAEventBusConfig>) {
@@ -24,9 +27,14 @@ export class OSSAEventBus extends EventBus {
       throw invalidArgument('serviceRegistry', 'must be a ServiceRegistry, null or left out; the configuration is the second argument');
     }
     const { config: resolved, logger } = resolveOssaConfig(config);
-    const core = new BusCore({ config: resolved.eventBus, logger }, { class: 'OSSAEventBus', start: 'initialize()', stop: 'shutdown()' });
+    const core = new BusCore(
+      { config: resolved.eventBus, crossProject: resolved.crossProject, logger },
+      { class: 'OSSAEventBus', start: 'initialize()', stop: 'shutdown()' },
+    );
     super(core);
     this.#bus = new RedisEventBus(new SharedCore(core) as object);
+    this.#projects = new CrossProjectCommunication(core);
+    this.#hasProjects = resolved.crossProject.enabled;
   }
 
   /** Connects; idempotent. Every method that needs it says ERR_NOT_INITIALIZED before. */
@@ -41,7 +49,11 @@ export class OSSAEventBus extends EventBus {
 
   /** How the parts are. */
   async getStatus(): ReturnType<api.OSSAEventBus['getStatus']> {
-    return { eventBus: await this.#bus.getStatus() };
+    const eventBus = await this.#bus.getStatus();
+    // Of a server that is away there are no figures.
+    if (!this.#hasProjects || !eventBus.redis.connected) return { eventBus };
+    const crossProject = await this.#projects.getCrossProjectStats().catch(() => undefined);
+    return crossProject === undefined ? { eventBus } : { eventBus, crossProject };
   }
 
   /** How the parts are, in one word each. Never rejects. */
@@ -56,70 +68,75 @@ export class OSSAEventBus extends EventBus {
     }
   }
 
-  /** Not in this version. */
-  async registerProject(_config: api.ProjectConfig): Promise<void> {
-    throw this.#later('registerProject()', CROSS_PROJECT);
+  /** Makes the project known to all processes; this one can send as it from now on. */
+  async registerProject(config: api.ProjectConfig): Promise<void> {
+    await this.#projects.registerProject(config);
   }
 
-  /** Not in this version. */
-  async unregisterProject(_projectId: string): Promise<boolean> {
-    throw this.#later('unregisterProject()', CROSS_PROJECT);
+  /** Ends it; resolves with whether it was there. ERR_NOT_PERMITTED unless this process registered it with its secret. */
+  async unregisterProject(projectId: string): Promise<boolean> {
+    return this.#projects.unregisterProject(projectId);
   }
 
-  /** Not in this version. */
-  async registerContract(_contract: api.CrossProjectEventContract): Promise<void> {
-    throw this.#later('registerContract()', CROSS_PROJECT);
+  /** Makes a contract known to all processes: messages are held against it when they are sent and when they come. */
+  async registerContract(contract: api.CrossProjectEventContract): Promise<void> {
+    await this.#projects.registerContract(contract);
   }
 
-  /** Not in this version. */
-  async registerRoute(_route: api.MessageRoute): Promise<void> {
-    throw this.#later('registerRoute()', CROSS_PROJECT);
+  /** Makes a route known to all processes; one of the same name is replaced. */
+  async registerRoute(route: api.MessageRoute): Promise<void> {
+    await this.#projects.registerRoute(route);
   }
 
-  /** Not in this version. */
+  /** Resolves with the message's id once it is stored for all its targets. */
   async sendCrossProjectMessage(
-    _source: string,
-    _target: string | string[],
-    _eventType: string,
-    _data: unknown,
-    _options?: object,
+    source: string,
+    target: string | string[],
+    eventType: string,
+    data: unknown,
+    options?: object,
   ): Promise<string> {
-    throw this.#later('sendCrossProjectMessage()', CROSS_PROJECT);
+    return this.#projects.sendCrossProjectMessage(source, target, eventType, data, options);
   }
 
-  /** Not in this version. */
+  /** Calls `handler` for each message of the type, or of all that match the pattern, to the project. */
   async setupCrossProjectHandler(
-    _projectId: string,
-    _eventType: string,
-    _handler: (message: api.CrossProjectMessage, context: api.DeliveryContext) => unknown,
-    _options?: { requireSignatureValidation?: boolean } & api.SubscriptionOptions,
+    projectId: string,
+    eventType: string,
+    handler: (message: api.CrossProjectMessage, context: api.DeliveryContext) => unknown,
+    options?: { requireSignatureValidation?: boolean } & api.SubscriptionOptions,
   ): Promise<api.Subscription> {
-    throw this.#later('setupCrossProjectHandler()', CROSS_PROJECT);
+    return this.#projects.setupCrossProjectHandler(projectId, eventType, handler, options);
   }
 
-  /** Not in this version. */
-  getAvailableContracts(_projectId: string): api.CrossProjectEventContract[] {
-    throw this.#later('getAvailableContracts()', CROSS_PROJECT);
+  /** Contracts that the project sends or receives by, as this process knows them: without asking Redis. */
+  getAvailableContracts(projectId: string): api.CrossProjectEventContract[] {
+    return this.#projects.getAvailableContracts(projectId);
   }
 
-  /** Not in this version. */
-  async validateProjectSetup(_projectId: string): ReturnType<api.OSSAEventBus['validateProjectSetup']> {
-    throw this.#later('validateProjectSetup()', CROSS_PROJECT);
+  /** Whether a project can do its work, and what would make it better. */
+  async validateProjectSetup(projectId: string): ReturnType<api.OSSAEventBus['validateProjectSetup']> {
+    return this.#projects.validateProjectSetup(projectId);
   }
 
-  /** Not in this version. */
-  async getCrossProjectStats(_projectId?: string): Promise<api.CrossProjectStats> {
-    throw this.#later('getCrossProjectStats()', CROSS_PROJECT);
+  /** Counted over all processes; with an id, of that project. */
+  async getCrossProjectStats(projectId?: string): Promise<api.CrossProjectStats> {
+    return this.#projects.getCrossProjectStats(projectId);
   }
 
-  /** Not in this version. */
-  async getAuditLog(_query?: object): ReturnType<api.OSSAEventBus['getAuditLog']> {
-    throw this.#later('getAuditLog()', CROSS_PROJECT);
+  /** A page of audit records, oldest first. */
+  async getAuditLog(query?: api.AuditQuery): ReturnType<api.OSSAEventBus['getAuditLog']> {
+    return this.#projects.getAuditLog(query);
   }
 
-  /** Not in this version. */
+  /** All audit records that match, each as a line of JSON. */
+  exportAuditLog(query?: Omit<api.AuditQuery, 'limit' | 'cursor'>): AsyncGenerator<string, void, void> {
+    return this.#projects.exportAuditLog(query);
+  }
+
+  /** Whether every audit record is as it was written, and none is missing. */
   async verifyAuditLog(): ReturnType<api.OSSAEventBus['verifyAuditLog']> {
-    throw this.#later('verifyAuditLog()', CROSS_PROJECT);
+    return this.#projects.verifyAuditLog();
   }
 
   /** Not in this version. */
@@ -147,9 +164,11 @@ export class OSSAEventBus extends EventBus {
     throw this.#later('getDashboardData()', MONITORING);
   }
 
-  /** Not in this version. */
+  /** Metrics in the text format 0.0.4 of Prometheus: in this version ossa_cross_project_messages_total alone. */
   exportMetrics(): string {
-    throw this.#later('exportMetrics()', MONITORING);
+    const answer = JSON.parse(this[CORE].native().prometheus()) as NativeAnswer<string>;
+    if ('err' in answer) throw fromNative(answer.err);
+    return answer.ok;
   }
 
   /** Not in this version. */
@@ -172,9 +191,9 @@ export class OSSAEventBus extends EventBus {
     return undefined;
   }
 
-  /** undefined: not in this version. */
+  /** What there is for projects, on its own; undefined where crossProject.enabled is false. */
   getCrossProjectCommunication(): object | undefined {
-    return undefined;
+    return this.#hasProjects ? this.#projects : undefined;
   }
 
   /** undefined: not in this version. */

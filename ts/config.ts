@@ -12,6 +12,8 @@ const ENVIRONMENT = /^(REDIS|EVENTBUS|MONITORING|METRICS|HEALTH_CHECK|SERVICE|OS
 export interface ResolvedEventBus {
   config: EventBusConfig;
   logger: Logger | undefined;
+  /** Of an OSSAEventBus. */
+  crossProject?: OSSAEventBusConfig['crossProject'];
 }
 
 /**

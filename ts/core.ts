@@ -16,6 +16,7 @@ import { Lifecycle } from './lifecycle';
 import { Log } from './logger';
 import type { NativeAnswer, NativeBus, NativeListener } from './native';
 import { Message } from './native';
+import { toMessage } from './projects';
 import { isSignal, Publisher } from './publisher';
 import { dateMs } from './publishOptions';
 import { CONSUMER_TIMEOUT_MS, Route } from './route';
@@ -54,12 +55,12 @@ export class BusCore {
   #lastRoute = 0;
   #lastCall = 0;
 
-  constructor({ config, logger }: ResolvedEventBus, names: BusNames) {
+  constructor({ config, logger, crossProject }: ResolvedEventBus, names: BusNames) {
     const log = new Log(logger, isDebugMode(config));
     this.log = log;
     collected.register(this, this.#keepAlive);
     this.#names = names;
-    this.#config = JSON.stringify(config);
+    this.#config = JSON.stringify({ eventBus: config, crossProject });
     this.retryDefaults = config.defaults.retry;
     this.lifecycle = new Lifecycle(log);
     this.#settlements = new Settlements((error) => this.lifecycle.error(error));
@@ -102,8 +103,8 @@ export class BusCore {
     return this.#native;
   }
 
-  /** subscribe() */
-  async subscribe(eventType: unknown, handler: unknown, options: unknown): Promise<EventSubscription> {
+  /** subscribe(); with `project`, messages to it. */
+  async subscribe(eventType: unknown, handler: unknown, options: unknown, project?: string): Promise<EventSubscription> {
     this.native();
     if (this.#state === 'closing') throw this.#refusal();
     if (typeof eventType !== 'string') throw invalidArgument('eventType', 'must be a string');
@@ -117,7 +118,15 @@ export class BusCore {
     const id = (this.#lastRoute = (this.#lastRoute + 1) >>> 0);
     const batched = rest['batch'] !== undefined;
     if (batched && call === undefined) throw invalidArgument('options.batch', 'needs a handler, which gets an array of events');
-    const route = new Route(id, eventType, call, timeoutMs, rest['autoAck'] === false, batched);
+    const route = new Route(
+      id,
+      eventType,
+      call,
+      timeoutMs,
+      rest['autoAck'] === false,
+      batched,
+      project === undefined ? undefined : toMessage,
+    );
     if (call === undefined) route.iteration = new Iteration(this.dispatcher, route);
     this.dispatcher.add(route);
     this.#keepAlive.hold();
@@ -126,6 +135,7 @@ export class BusCore {
       const answer = await this.call<{ group: string; consumer: string }>('subscribe', {
         id,
         eventType,
+        project,
         options: rest,
         iterator: call === undefined,
       });

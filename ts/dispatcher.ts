@@ -14,7 +14,6 @@ import { describeThrown, OSSAError, property } from './errors';
 import { isThenable } from './lifecycle';
 import type { Log } from './logger';
 import { Flag, Row } from './native';
-import { toPayload } from './payload';
 import type { Route } from './route';
 import { runFor } from './running';
 import type { FailureKind, Settlements } from './settlements';
@@ -295,10 +294,10 @@ export class Dispatcher implements DeliveryOwner {
       for (const { token } of items) this.#giveBack(token);
       return;
     }
-    const payloads: EventPayload[] = [];
+    const payloads: ReturnType<Route['read']>[] = [];
     const taken = items.filter(({ token, type, attempt, meta, data }) => {
       try {
-        payloads.push(toPayload(meta, data, type, attempt, this.#retryDefaults));
+        payloads.push(route.read(meta, data, type, attempt, this.#retryDefaults));
         return true;
       } catch (error) {
         this.#settlements.failed(token, 'malformed', describeThrown(error));
@@ -318,24 +317,24 @@ export class Dispatcher implements DeliveryOwner {
   }
 
   #start(delivery: Delivery, route: Route, type: string, meta: string, data: string): void {
-    let payload: EventPayload;
+    let payload: ReturnType<Route['read']>;
     try {
-      payload = toPayload(meta, data, type, delivery.attempt, this.#retryDefaults);
+      payload = route.read(meta, data, type, delivery.attempt, this.#retryDefaults);
     } catch (error) {
       this.#settlements.failed(delivery.token, 'malformed', describeThrown(error));
       return;
     }
     if (route.iteration !== undefined) {
-      route.iteration.push(delivery, payload);
+      route.iteration.push(delivery, payload as EventPayload);
       return;
     }
     this.#call(delivery, route, payload);
   }
 
-  #call(delivery: Delivery, route: Route, events: EventPayload | EventPayload[]): void {
+  #call(delivery: Delivery, route: Route, events: unknown): void {
     this.begin(delivery, route);
     try {
-      const handler = route.handler as (events: EventPayload | EventPayload[], context: Context) => unknown;
+      const handler = route.handler as (events: unknown, context: Context) => unknown;
       const result = runFor(delivery, handler, events, new Context(delivery));
       if (isThenable(result)) {
         result.then(

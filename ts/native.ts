@@ -105,6 +105,10 @@ export interface NativeBus {
    *   `count` events, one after the other as JSON text, and where the next page begins (null: nowhere)
    * - `explain { eventType, eventId }` → null or `{ meta, data, streamId?, state, groups }`, meta and data as JSON text, times
    *   as ms
+   * - `projects.register` with a ProjectConfig → `{}`; `projects.unregister { projectId }` → boolean; `projects.registerContract`,
+   *   `projects.registerRoute` with those (times as ms) → `{}`; `projects.validate { projectId }`, `projects.stats { projectId? }`,
+   *   `projects.audit { projectId?, from?, to?, outcome?, limit?, cursor? }`, `projects.verifyAudit {}` → as in the public
+   *   contract, times as ms. In `subscribe`, `project` makes it a subscription to messages to that project
    * - `deadLetters.count { eventType?, group? }` → number; `deadLetters.redrive`, `deadLetters.purge { ids?, eventType?, group? }` → number
    */
   call(id: number, method: string, args: string): void;
@@ -112,7 +116,8 @@ export interface NativeBus {
    * Publishes many: `text` is one record an event, `<type>\t<options JSON or nothing>\t<data JSON>\n`; the first has
    * `firstToken`, the next one more, modulo 2^32. Answered by {@link Message.Published}. In options: `deliverAt` as ms,
    * `signal` true where the publish may be cancelled. The options of a request begin with `?<timeout in ms>`, which may stand
-   * alone: its answer is the JSON text of what a handler returned, in place of the id.
+   * alone: its answer is the JSON text of what a handler returned, in place of the id. `@{ source, target, options? }` in place of
+   * options makes it a message between projects.
    */
   publish(firstToken: number, text: string): void;
   /**
@@ -134,6 +139,10 @@ export interface NativeBus {
   close(): void;
   /** Bits of {@link Listening}. */
   listen(mask: number): void;
+  /** getAvailableContracts(): JSON text of `NativeAnswer`, times as ms, from what is known, without I/O. */
+  contracts(projectId: string): string;
+  /** Metrics in the text format of Prometheus: JSON text of `NativeAnswer<string>`. */
+  prometheus(): string;
   /** EventBusMetrics as JSON text, from counters, without I/O. */
   metrics(): string;
 }
@@ -141,7 +150,7 @@ export interface NativeBus {
 /** Exports of the addon. No function throws for wrong input. */
 export interface NativeAddon {
   NativeBus: new (
-    /** resolved configuration, as `resolveConfig` answered it */
+    /** `{ eventBus, crossProject? }`, as `resolveConfig` answered them */
     config: string,
     listener: NativeListener,
   ) => NativeBus;

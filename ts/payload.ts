@@ -17,6 +17,10 @@ export interface CrossedMetadata {
   tags?: string[];
   headers?: Record<string, string>;
   partitionKey?: string;
+  /** of a message to a project: namespaces, contracts, route, key */
+  message?: { from: string; to: string; contracts?: string[]; route?: string; keyId?: string };
+  /** and its signature */
+  sig?: string;
 }
 
 /** What most events of one publisher have in common: all of the metadata behind id and time. */
@@ -43,7 +47,7 @@ function unshare(text: string): string {
  * The metadata of an event, parsed. The text behind id and time is the same for most events: it is parsed once, which
  * makes this three times as fast as JSON.parse of the whole.
  */
-function parseMetadata(meta: string): CrossedMetadata {
+export function parseMetadata(meta: string): CrossedMetadata {
   if (meta.startsWith(HEAD) && meta.startsWith(TIME, ID_END) && meta.charCodeAt(TIME_END) === 0x2c) {
     const known = common.get(meta.slice(TIME_END));
     if (known !== undefined) {

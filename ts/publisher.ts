@@ -4,7 +4,7 @@
  * look-up of the type, one promise and one concatenation.
  */
 import { aborted, fromNative, internal, invalidArgument, OSSAError, property } from './errors';
-import { stringifyData } from './json';
+import { encode, stringifyData } from './json';
 import type { KeepAlive } from './keepAlive';
 import type { NativeAddon, NativeBus, NativeErrorData } from './native';
 import { PendingTable } from './pending';
@@ -90,6 +90,8 @@ export class Publisher {
         signal = signalOf(options, mark === '' ? 'publish' : 'request');
         const text = mark + encodePublishOptions(options);
         if (text !== '') head = `${eventType}\t${text}\t`;
+      } else if (mark !== '') {
+        head = `${eventType}\t${mark}\t`;
       }
       json = stringifyData(data);
       if (json.length > this.#maxPayloadBytes) throw this.#tooLarge(json.length);
@@ -109,6 +111,20 @@ export class Publisher {
     if (signal !== undefined) this.#watch(signal, token, start, mark === '' ? 'publish' : 'request');
     if (this.#text.length >= FLUSH_CHARS) this.flush();
     return promise;
+  }
+
+  /** Sends a message between projects; resolves with its id. */
+  send(source: unknown, target: unknown, eventType: string, data: unknown, options: unknown): Promise<string> {
+    let address: string;
+    try {
+      if (typeof source !== 'string') throw invalidArgument('source', 'must be a project id');
+      if (options !== undefined && options !== null && (typeof options !== 'object' || Array.isArray(options)))
+        throw invalidArgument('options', 'must be an object');
+      address = `@${encode({ source, target, options: options ?? undefined })}`;
+    } catch (error) {
+      return Promise.reject(error instanceof OSSAError ? error : internal('sending failed', error));
+    }
+    return this.publish(eventType, data, undefined, address);
   }
 
   /** All ids, or an error whose `details.results` tells of each event. */

@@ -1,7 +1,18 @@
 /** What the dispatcher knows of a subscription. */
+import type { CrossProjectMessage } from '../index';
 import type { Delivery } from './delivery';
 import type { Iteration } from './iteration';
-import type { EventHandlerFn } from './types';
+import { toPayload } from './payload';
+import type { EventHandlerFn, EventPayload, EventRetryConfig } from './types';
+
+/** Makes of metadata and data, event type and attempt what a handler is given. */
+export type PayloadReader = (
+  meta: string,
+  data: string,
+  type: string,
+  attempt: number,
+  retryDefaults: EventRetryConfig,
+) => EventPayload | CrossProjectMessage;
 
 /** 'opening': the engine was asked; 'paused' and 'closing': deliveries are handed back. */
 export type RouteState = 'opening' | 'open' | 'paused' | 'closing';
@@ -29,5 +40,7 @@ export class Route {
     readonly manualAck: boolean,
     /** The handler gets arrays of events. */
     readonly batched: boolean,
+    /** What the handler is given, from the texts of a delivery. */
+    readonly read: PayloadReader = toPayload,
   ) {}
 }

@@ -8,6 +8,7 @@ export type {
   AgentView,
   AlertEvent,
   AnyBatchEvent,
+  AuditQuery,
   AuditRecord,
   BatchHandlerFn,
   BuiltInEvents,

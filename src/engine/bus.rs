@@ -1,14 +1,13 @@
 //! One bus: its parts put together, its life from connect to disconnect.
 
-use std::sync::Arc;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex, Weak};
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use super::alarms::Alarms;
-use super::config::{Address, BusConfig, Secret};
+use super::config::{Address, BusConfig, CrossProject, Secret};
 use super::consume::{Command, Consumer, Verdict};
 use super::env::{Env, lock};
 use super::error::{Code, Error, Result};
@@ -20,7 +19,8 @@ use super::keeper::Keeper;
 use super::metrics::Metrics;
 use super::name;
 use super::options::SubscribeOptions;
-use super::publish::Publisher;
+use super::projects::Projects;
+use super::publish::{Beside, Publisher};
 use super::store::memory::MemoryStore;
 use super::store::redis::{Durability, Endpoint, Location, RedisStore, RedisStoreConfig, TlsOptions};
 use super::store::{DeadLetterQuery, Loss, Store, StoreEvent, StoredDeadLetter};
@@ -43,8 +43,9 @@ const CLOSED: u8 = 2;
 
 /// What exists while a bus is connected.
 struct Running {
-    publisher: Publisher,
+    publisher: Arc<Publisher>,
     consumer: Arc<Consumer>,
+    projects: Option<Arc<Projects>>,
     _keeper: Keeper,
     health: tokio::task::JoinHandle<()>,
 }
@@ -58,6 +59,8 @@ impl Drop for Running {
 /// An event bus.
 pub struct Bus {
     config: BusConfig,
+    /// Messages between projects, where they are on.
+    cross_project: Option<CrossProject>,
     store: Arc<dyn Store>,
     host: Arc<dyn Host>,
     env: Env,
@@ -127,15 +130,23 @@ fn published_loss(loss: &Loss) -> Lifecycle {
 }
 
 impl Bus {
-    /// A bus that is not connected yet. `ERR_INVALID_CONFIG` where a certificate or key cannot be used.
-    pub fn new(config: BusConfig, host: Arc<dyn Host>, env: Env) -> Result<Arc<Self>> {
+    /// A bus that is not connected yet; without `cross_project` it knows no messages between projects. `ERR_INVALID_CONFIG` where a
+    /// certificate or key cannot be used.
+    pub fn new(config: BusConfig, cross_project: Option<CrossProject>, host: Arc<dyn Host>, env: Env) -> Result<Arc<Self>> {
         let store = open_store(&config, &env)?;
-        Ok(Self::with_store(config, store, host, env))
+        Ok(Self::with_store(config, cross_project, store, host, env))
     }
 
     /// A bus over a store of the caller's.
-    pub fn with_store(config: BusConfig, store: Arc<dyn Store>, host: Arc<dyn Host>, env: Env) -> Arc<Self> {
+    pub fn with_store(
+        config: BusConfig,
+        cross_project: Option<CrossProject>,
+        store: Arc<dyn Store>,
+        host: Arc<dyn Host>,
+        env: Env,
+    ) -> Arc<Self> {
         Arc::new(Self {
+            cross_project: cross_project.filter(|cross_project| cross_project.enabled),
             metrics: Arc::new(Metrics::new(env.clone())),
             config,
             store,
@@ -157,8 +168,9 @@ impl Bus {
             _ => {}
         }
         let consumer_of = Arc::new(Mutex::new(None::<Arc<Consumer>>));
+        let projects_of = Arc::new(Mutex::new(None::<Weak<Projects>>));
         {
-            let (host, consumer) = (self.host.clone(), consumer_of.clone());
+            let (host, consumer, projects) = (self.host.clone(), consumer_of.clone(), projects_of.clone());
             self.store.watch(Arc::new(move |event| {
                 let tell = |command| {
                     if let Some(consumer) = &*lock(&consumer) {
@@ -172,6 +184,11 @@ impl Bus {
                         tell(Command::Reconnected);
                     }
                     StoreEvent::TopologyChanged => tell(Command::TopologyChanged),
+                    StoreEvent::DocumentsChanged => {
+                        if let Some(projects) = lock(&projects).as_ref().and_then(Weak::upgrade) {
+                            projects.look();
+                        }
+                    }
                     StoreEvent::DataLoss(losses) => host.lifecycle(losses.iter().map(published_loss).collect()),
                     StoreEvent::Transient(event) => {
                         if let Some(consumer) = &*lock(&consumer) {
@@ -184,8 +201,20 @@ impl Bus {
         self.store.open().await?;
         let alarms = Arc::new(Alarms::default());
         let (store, host, env, metrics) = (self.store.clone(), self.host.clone(), self.env.clone(), self.metrics.clone());
-        let publisher = Publisher::start((&self.config).into(), store.clone(), host.clone(), env.clone(), metrics.clone(), alarms.clone());
-        let consumer = Arc::new(Consumer::start((&self.config).into(), store.clone(), host.clone(), env.clone(), metrics.clone()));
+        let projects = match &self.cross_project {
+            Some(cross) => Some(Arc::new(Projects::start(&self.config, cross, store.clone(), host.clone(), env.clone())?)),
+            None => None,
+        };
+        let beside = Beside { metrics: metrics.clone(), alarms: alarms.clone(), courier: projects.as_ref().map(|projects| projects.courier()) };
+        let publisher = Arc::new(Publisher::start((&self.config).into(), store.clone(), host.clone(), env.clone(), beside));
+        let gate = projects.as_ref().map(|projects| projects.gate());
+        let consumer = Arc::new(Consumer::start((&self.config).into(), store.clone(), host.clone(), env.clone(), metrics.clone(), gate));
+        if let Some(projects) = &projects {
+            projects.speak_by(&publisher);
+            *lock(&projects_of) = Some(Arc::downgrade(projects));
+            // Announced before anybody heard it here.
+            projects.look();
+        }
         *lock(&consumer_of) = Some(consumer.clone());
         *lock(&self.consumer) = Some(consumer.clone());
         let keeper = Keeper::start(&(&self.config).into(), store, host.clone(), &env, metrics, &consumer, alarms);
@@ -195,7 +224,7 @@ impl Bus {
             self.metrics.clone(),
             Duration::from_millis(self.config.monitoring.health_check_interval_ms),
         ));
-        *lock(&self.running) = Some(Arc::new(Running { publisher, consumer, _keeper: keeper, health }));
+        *lock(&self.running) = Some(Arc::new(Running { publisher, consumer, projects, _keeper: keeper, health }));
         self.state.store(CONNECTED, Ordering::Release);
         Ok(())
     }
@@ -226,6 +255,9 @@ impl Bus {
         lock(&self.consumer).take();
         running.publisher.say("system.shutdown", &self.shutdown_notice());
         running.publisher.close(CLOSE_MAX).await;
+        if let Some(projects) = &running.projects {
+            projects.close(CLOSE_MAX).await;
+        }
         drop(running);
         self.store.close(CLOSE_MAX).await;
     }
@@ -268,6 +300,23 @@ impl Bus {
     pub async fn subscribe(&self, id: u32, pattern: &str, options: SubscribeOptions) -> Result<(String, String)> {
         name::check_pattern(pattern)?;
         self.running()?.consumer.subscribe(id, pattern.to_owned(), options).await
+    }
+
+    /// Reads messages to a project; `id` is the caller's name for it. Answers group and consumer.
+    pub async fn handle_messages(&self, id: u32, project: &str, pattern: &str, options: SubscribeOptions) -> Result<(String, String)> {
+        let running = self.running()?;
+        let streams = Self::projects_of(&running)?.handle(project, pattern).await?;
+        running.consumer.subscribe(id, streams, options).await
+    }
+
+    /// Messages between projects. `ERR_DISABLED` where they are off.
+    pub fn projects(&self) -> Result<Arc<Projects>> {
+        Self::projects_of(&*self.running()?)
+    }
+
+    fn projects_of(running: &Running) -> Result<Arc<Projects>> {
+        let off = || Error::new(Code::Disabled, "messages between projects are switched off (crossProject.enabled)");
+        running.projects.clone().ok_or_else(off)
     }
 
     /// Ends a subscription.
@@ -314,14 +363,14 @@ impl Bus {
     /// `EventStream` with times as ms, or null for a type never seen.
     pub async fn stream(&self, event_type: &str) -> Result<Value> {
         self.running()?;
-        name::check_event_type(event_type).map_err(|error| error.with("argument", "name"))?;
+        name::check_stream(event_type).map_err(|error| error.with("argument", "name"))?;
         streams::describe(&self.store, event_type, &self.config).await
     }
 
     /// Notes how a type is kept and makes its streams. Answers the `EventStream`.
     pub async fn create_stream(&self, event_type: &str, config: Value) -> Result<Value> {
         self.running()?;
-        name::check_event_type(event_type).map_err(|error| error.with("argument", "name"))?;
+        name::check_stream(event_type).map_err(|error| error.with("argument", "name"))?;
         streams::create(&self.store, event_type, &streams::read_config(config)?).await?;
         streams::describe(&self.store, event_type, &self.config).await
     }
@@ -329,7 +378,7 @@ impl Bus {
     /// Deletes a group that nobody reads; answers whether it existed.
     pub async fn delete_group(&self, pattern: &str, group: &str) -> Result<bool> {
         self.running()?;
-        name::check_pattern(pattern).map_err(|error| error.with("argument", "eventTypeOrPattern"))?;
+        name::check_streams(pattern).map_err(|error| error.with("argument", "eventTypeOrPattern"))?;
         name::check_group(group)?;
         self.store.delete_group(pattern, group).await
     }
@@ -366,7 +415,7 @@ impl Bus {
     /// One page of the history of a type, see [`history::page`].
     pub async fn replay(&self, event_type: &str, period: &Period, cursor: Option<&str>, count: Option<usize>) -> Result<Page> {
         self.running()?;
-        name::check_event_type(event_type)?;
+        name::check_stream(event_type)?;
         let page = history::page(&*self.store, event_type, period, cursor, count).await?;
         if let Some((count, partition, first)) = &page.foreign {
             let message =
@@ -379,7 +428,7 @@ impl Bus {
     /// `EventExplanation` of an event with times as ms, or null, see [`explain::explain`].
     pub async fn explain(&self, event_type: &str, event_id: &str) -> Result<Value> {
         self.running()?;
-        name::check_event_type(event_type)?;
+        name::check_stream(event_type)?;
         explain::explain(&*self.store, event_type, event_id, seconds_to_ms(self.config.defaults.ttl_s)).await
     }
 }

@@ -3,8 +3,8 @@
 //!
 //! `{"v":1,"id":…,"timestamp":<ms>,"source":…,"version":…,"priority":…}` and, where given, `ttl` (seconds, chosen by
 //! the publisher) or `dttl` (the publisher's default), `target`, `correlationId`, `causationId`, `partitionKey`,
-//! `tags`, `headers`, `retry`; for the bus alone `due`, `ackTo`, `replyTo`. The others are those of `EventMetadata`; the
-//! type is the stream's.
+//! `tags`, `headers`, `retry`; for the bus alone `due`, `ackTo`, `replyTo`, `message`, and as the last one `sig`, the signature of
+//! a message between projects. The others are those of `EventMetadata`; the type is the stream's.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -123,6 +123,28 @@ pub struct Extras {
     /// Inbox that waits for what the handler answers.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reply_to: Option<String>,
+    /// Of a message between projects.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub message: Option<MessageMeta>,
+}
+
+/// What the metadata of a message between projects say beside those of an event, whose `source` and `target` name the projects.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct MessageMeta {
+    /// Namespace of the source.
+    pub from: String,
+    /// Namespace of the target.
+    pub to: String,
+    /// Contracts that the data was checked against, `<name>@<version>`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub contracts: Vec<String>,
+    /// Route that brought it, where it was not sent to this target.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub route: Option<String>,
+    /// Names the key of its signature.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key_id: Option<String>,
 }
 
 impl Extras {
@@ -180,6 +202,23 @@ pub fn pack_tail(meta: &NewMeta<'_>) -> String {
     }
     out.push('}');
     out
+}
+
+/// Length of an Ed25519 signature as base64url without padding.
+const SIGNATURE_CHARS: usize = 86;
+const SIGNATURE_KEY: &str = r#","sig":""#;
+
+/// Packed metadata with their signature behind them.
+pub fn with_signature(meta: &str, signature: &str) -> String {
+    debug_assert!(signature.len() == SIGNATURE_CHARS && meta.ends_with('}'));
+    format!("{}{SIGNATURE_KEY}{signature}\"}}", &meta[..meta.len() - 1])
+}
+
+/// Takes the signature from signed metadata: what was signed, without its closing brace, and the signature.
+pub fn cut_signature(meta: &str) -> Option<(&str, &str)> {
+    let rest = meta.strip_suffix("\"}")?;
+    let (signed, signature) = rest.split_at_checked(rest.len().checked_sub(SIGNATURE_CHARS)?)?;
+    Some((signed.strip_suffix(SIGNATURE_KEY)?, signature))
 }
 
 /// `"text"`, by the plain copy when nothing needs escaping.
@@ -313,6 +352,18 @@ mod tests {
         assert_eq!((view.ttl_ms(), view.ttl_given()), (Some(3_600_000), false));
         let text = pack(&NewMeta { ttl: 0.0, ttl_given: true, ..plain() });
         assert_eq!(MetaView::read(text.as_bytes()).unwrap().ttl_ms(), None);
+    }
+
+    #[test]
+    fn a_signature_is_the_last_key_and_nothing_else_is_taken_for_one() {
+        let (plain, signature) = (pack(&plain()), "s".repeat(SIGNATURE_CHARS));
+        let signed = with_signature(&plain, &signature);
+        assert!(serde_json::from_str::<serde_json::Value>(&signed).is_ok_and(|meta| meta["sig"] == *signature));
+        assert_eq!(cut_signature(&signed), Some((&plain[..plain.len() - 1], signature.as_str())));
+        assert!(MetaView::read(signed.as_bytes()).is_ok());
+        for other in [plain.clone(), signed.replace("}", ",\"a\":1}"), signed.replace("sig", "sign"), format!("é{}\"}}", "s".repeat(85))] {
+            assert_eq!(cut_signature(&other), None, "{other}");
+        }
     }
 
     #[test]

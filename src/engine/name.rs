@@ -29,6 +29,10 @@ pub fn check_event_type(name: &str) -> Result<()> {
     if name.contains('*') {
         return Err(Error::argument("eventType", format!("{name:?} has a wildcard; events are published under one type")));
     }
+    if is_addressed(name) {
+        let problem = format!("{name:?} is kept for messages to a project: send them by sendCrossProjectMessage()");
+        return Err(Error::argument("eventType", problem));
+    }
     check("eventType", name, is_name_byte, ALLOWED)
 }
 
@@ -37,8 +41,26 @@ pub fn check_group(name: &str) -> Result<()> {
     check("group", name, is_name_byte, ALLOWED)
 }
 
+/// Longest id of a project, bytes.
+const PROJECT_BYTES_MAX: usize = 64;
+
+/// The id of a project. `argument` names it in the error.
+pub fn check_project(argument: &str, id: &str) -> Result<()> {
+    let is_right = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-');
+    if id.is_empty() || id.len() > PROJECT_BYTES_MAX || !id.bytes().all(is_right) {
+        let shown: String = id.chars().take(64).collect();
+        let rule = format!("must be 1 to {PROJECT_BYTES_MAX} of the characters A-Z a-z 0-9 _ . -");
+        return Err(Error::argument(argument, format!("{shown:?} is no project id; it {rule}")));
+    }
+    Ok(())
+}
+
 /// An event type or pattern to subscribe to: `*` stands for one dot-separated part, `**` for any number.
 pub fn check_pattern(pattern: &str) -> Result<()> {
+    if is_addressed(pattern) {
+        let problem = format!("{pattern:?} is kept for messages to a project: read them by setupCrossProjectHandler()");
+        return Err(Error::argument("eventType", problem));
+    }
     check("eventType", pattern, |b| is_name_byte(b) || b == b'*', "1 to 256 of A-Z a-z 0-9 _ . : / - and the wildcards * and **")?;
     for part in pattern.split('.') {
         if part.contains('*') && part != "*" && part != "**" {
@@ -49,6 +71,55 @@ pub fn check_pattern(pattern: &str) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// What the name of a stream of messages to a project begins with: `@<project>/<event type>`. No event type does.
+pub const ADDRESSED: char = '@';
+
+/// The stream of messages of a type, or of a pattern, to a project.
+pub fn addressed(project: &str, event_type: &str) -> String {
+    format!("{ADDRESSED}{project}/{event_type}")
+}
+
+/// Project and event type (or pattern) of such a name; `None` for any other.
+pub fn address(name: &str) -> Option<(&str, &str)> {
+    name.strip_prefix(ADDRESSED)?.split_once('/')
+}
+
+/// Whether `name` is that of a stream of messages to a project.
+pub fn is_addressed(name: &str) -> bool {
+    name.starts_with(ADDRESSED)
+}
+
+/// Messages of a type, or of all that match a pattern, to a project. Answers the name of their streams.
+pub fn check_addressed(project: &str, pattern: &str) -> Result<String> {
+    check_project("projectId", project)?;
+    check_pattern(pattern)?;
+    let name = addressed(project, pattern);
+    if name.len() > NAME_BYTES_MAX {
+        let most = NAME_BYTES_MAX - 2 - project.len();
+        return Err(Error::argument("eventType", format!("has {} bytes; for messages to '{project}' it may have {most}", pattern.len())));
+    }
+    Ok(name)
+}
+
+/// A stream to look at: an event type, or messages of one type to a project.
+pub fn check_stream(name: &str) -> Result<()> {
+    match address(name) {
+        Some((project, event_type)) => {
+            check_event_type(event_type)?;
+            check_addressed(project, event_type).map(drop)
+        }
+        None => check_event_type(name),
+    }
+}
+
+/// Streams to look at: as [`check_stream`], with wildcards in the event type.
+pub fn check_streams(name: &str) -> Result<()> {
+    match address(name) {
+        Some((project, pattern)) => check_addressed(project, pattern).map(drop),
+        None => check_pattern(name),
+    }
 }
 
 /// Whether `pattern` names more than one type.
@@ -62,6 +133,12 @@ pub fn matches(pattern: &str, event_type: &str) -> bool {
     if !is_pattern(pattern) {
         return pattern == event_type;
     }
+    // What is addressed to a project is for nobody else, whatever they read.
+    let (pattern, event_type) = match (address(pattern), address(event_type)) {
+        (None, None) => (pattern, event_type),
+        (Some((project, pattern)), Some((to, event_type))) if project == to => (pattern, event_type),
+        _ => return false,
+    };
     let pattern: Vec<&str> = pattern.split('.').collect();
     let parts: Vec<&str> = event_type.split('.').collect();
     let (mut p, mut t) = (0, 0);
@@ -86,6 +163,11 @@ pub fn matches(pattern: &str, event_type: &str) -> bool {
 
 /// Whether some event type matches both patterns.
 pub fn overlap(a: &str, b: &str) -> bool {
+    let (a, b) = match (address(a), address(b)) {
+        (None, None) => (a, b),
+        (Some((to, a)), Some((project, b))) if project == to => (a, b),
+        _ => return false,
+    };
     let (a, b): (Vec<&str>, Vec<&str>) = (a.split('.').collect(), b.split('.').collect());
     // possible[j]: what is left of `a` from the part at hand on, and of `b` from j on, have a type in common.
     let mut possible: Vec<bool> = (0..=b.len()).map(|j| b[j..].iter().all(|part| *part == "**")).collect();
@@ -169,5 +251,34 @@ mod tests {
         assert!(check_pattern("a.b*").is_err());
         assert!(check_pattern("a.*.**").is_ok());
         assert!(check_group("~retry").is_err());
+    }
+
+    #[test]
+    fn what_is_addressed_to_a_project_is_for_nobody_else() {
+        let stream = addressed("b", "user.created");
+        assert_eq!((stream.as_str(), address(&stream)), ("@b/user.created", Some(("b", "user.created"))));
+        for (pattern, expected) in
+            [("**", false), ("*.created", false), ("@b/**", true), ("@b/*.created", true), ("@b/user.created", true), ("@a/**", false), ("@b/*", false)]
+        {
+            assert_eq!(matches(pattern, &stream), expected, "{pattern}");
+        }
+        assert!(!matches("@b/**", "user.created"));
+        assert!(!overlap("**", "@b/**") && !overlap("@a/**", "@b/**") && overlap("@b/user.*", "@b/*.created"));
+        assert!(check_event_type(&stream).is_err() && check_pattern(&stream).is_err());
+        assert!(check_stream(&stream).is_ok() && check_streams("@b/user.*").is_ok());
+        for wrong in ["@b", "@/t", "@b/", "@b c/t", "@b/a*.c", "@b/a/*"] {
+            assert!(check_streams(wrong).is_err(), "{wrong}");
+        }
+        assert!(check_stream("@b/user.*").is_err());
+        assert!(check_addressed("b", &"t".repeat(254)).is_ok_and(|name| name.len() == 256));
+        assert!(check_addressed("b", &"t".repeat(255)).is_err());
+    }
+
+    #[test]
+    fn ids_of_projects_have_no_slash_and_no_colon() {
+        assert!(check_project("projectId", "user-service_2.eu").is_ok());
+        for wrong in ["", "a/b", "a:b", "a b", "@a", "é", &"a".repeat(65)] {
+            assert_eq!(check_project("config.projectId", wrong).unwrap_err().details["argument"], "config.projectId", "{wrong}");
+        }
     }
 }

@@ -116,6 +116,8 @@ pub struct SubscribeOptions {
     pub ephemeral: bool,
     /// The handler gets several events at once.
     pub batch: Option<Batch>,
+    /// Of messages to a project, those that are not signed are refused.
+    pub signed_only: bool,
 }
 
 /// How events are gathered for a handler.
@@ -144,6 +146,9 @@ impl SubscribeOptions {
         }
         if self.ephemeral {
             options["ephemeral"] = true.into();
+        }
+        if self.signed_only {
+            options["requireSignatureValidation"] = true.into();
         }
         if let Some(batch) = self.batch {
             options["batch"] = json!({ "maxSize": batch.size_max, "maxWaitMs": batch.wait_ms_max });
@@ -531,9 +536,23 @@ impl SubscribeOptions {
             ordered: fields.flag("ordered")?.unwrap_or(false),
             ephemeral,
             batch,
+            signed_only: false,
         };
         fields.end(&SUBSCRIBE_KEYS)?;
         Ok(options)
+    }
+
+    /// Those of a handler of messages to a project, which has one more.
+    pub fn read_of_project(mut value: Value) -> Result<Self> {
+        let signed_only = match value.as_object_mut().and_then(|options| options.remove("requireSignatureValidation")) {
+            None => false,
+            Some(Value::Bool(flag)) => flag,
+            Some(other) => {
+                let problem = format!("must be true or false, got {}", shown(&other));
+                return Err(Error::argument("options.requireSignatureValidation", problem));
+            }
+        };
+        Ok(Self { signed_only, ..Self::read(value)? })
     }
 }
 

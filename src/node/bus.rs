@@ -7,12 +7,13 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use napi::bindgen_prelude::Uint32Array;
 use napi_derive::napi;
+use serde_json::Value;
 
 use super::host::{Listener, NodeHost};
 use super::runtime::Threads;
 use super::{answer, calls, guarded, verdicts};
 use crate::engine::bus::Bus;
-use crate::engine::config::BusConfig;
+use crate::engine::config::{BusConfig, CrossProject};
 use crate::engine::env::Env;
 use crate::engine::error::{Error, Result};
 use crate::engine::host::{Host, Lifecycle};
@@ -32,12 +33,13 @@ pub struct NativeBus {
 }
 
 fn build(config: &str, host: &Arc<NodeHost>) -> Result<Engine> {
-    let config = serde_json::from_str(config).map_err(|e| Error::internal(format!("the configuration cannot be read: {e}")))?;
-    let config = BusConfig::from_resolved(&config)?;
+    let config: Value = serde_json::from_str(config).map_err(|e| Error::internal(format!("the configuration cannot be read: {e}")))?;
+    let cross_project = config.get("crossProject").map(|_| CrossProject::from_resolved(&config)).transpose()?;
+    let config = BusConfig::from_resolved(&config["eventBus"])?;
     let threads = Threads::acquire()?;
     let entered = threads.handle();
     let _runtime = entered.enter();
-    let bus = Bus::new(config, host.clone(), Env::system())?;
+    let bus = Bus::new(config, cross_project, host.clone(), Env::system())?;
     Ok(Engine { bus, threads })
 }
 
@@ -119,6 +121,18 @@ impl NativeBus {
         self.host.listen(mask);
     }
 
+    /// `getAvailableContracts`: JSON text of `NativeAnswer`, from what is known, without I/O.
+    #[napi]
+    pub fn contracts(&self, project_id: String) -> String {
+        self.ask(|bus| Ok(Value::Array(bus.projects()?.contracts(&project_id)?)))
+    }
+
+    /// Metrics in the text format of Prometheus: JSON text of `NativeAnswer<string>`.
+    #[napi]
+    pub fn prometheus(&self) -> String {
+        self.ask(|bus| Ok(bus.projects()?.metrics()?.into()))
+    }
+
     /// `EventBusMetrics` as JSON text.
     #[napi]
     pub fn metrics(&self) -> String {
@@ -130,6 +144,11 @@ impl NativeBus {
 }
 
 impl NativeBus {
+    fn ask(&self, question: impl FnOnce(&Arc<Bus>) -> Result<Value>) -> String {
+        let asked = self.engine.as_ref().map_err(Clone::clone).and_then(|engine| guarded(|| question(&engine.bus)).and_then(|answer| answer));
+        answer(asked)
+    }
+
     fn with(&self, work: impl FnOnce(&Arc<Bus>)) {
         let Ok(engine) = &self.engine else { return };
         if let Err(error) = guarded(|| work(&engine.bus)) {

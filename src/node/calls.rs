@@ -10,6 +10,8 @@ use crate::engine::bus::{Bus, DRAIN_DEFAULT};
 use crate::engine::error::{Code, Error, Result};
 use crate::engine::history::Period;
 use crate::engine::options::SubscribeOptions;
+use crate::engine::projects::audit::Outcome;
+use crate::engine::projects::audit::log::Query;
 use crate::engine::store::DeadLetterQuery;
 
 /// Dead letters a page unless asked otherwise.
@@ -22,6 +24,7 @@ const DRAIN_MS_MAX: f64 = 86_400_000.0;
 struct Subscribe {
     id: u32,
     event_type: String,
+    project: Option<String>,
     #[serde(default)]
     options: Value,
 }
@@ -126,6 +129,49 @@ fn drain(given: Option<Value>) -> Result<Duration> {
     }
 }
 
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Project {
+    project_id: String,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct OfProject {
+    project_id: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Records {
+    project_id: Option<String>,
+    from: Option<f64>,
+    to: Option<f64>,
+    outcome: Option<Outcome>,
+    limit: Option<usize>,
+    cursor: Option<String>,
+}
+
+/// What concerns messages between projects; sending goes by `publish`.
+async fn projects(bus: &Bus, method: &str, args: &str) -> Result<Value> {
+    let projects = bus.projects()?;
+    match method {
+        "projects.register" => projects.register(read(args)?).await.map(|()| json!({})),
+        "projects.unregister" => Ok(projects.unregister(&read::<Project>(args)?.project_id).await?.into()),
+        "projects.validate" => projects.validate(&read::<Project>(args)?.project_id).await,
+        "projects.registerContract" => projects.register_contract(read(args)?).await.map(|()| json!({})),
+        "projects.registerRoute" => projects.register_route(read(args)?).await.map(|()| json!({})),
+        "projects.stats" => projects.stats(read::<OfProject>(args)?.project_id.as_deref()).await,
+        "projects.audit" => {
+            let Records { project_id, from, to, outcome, limit, cursor } = read(args)?;
+            let query = Query { project: project_id, from_ms: from.map(time_ms), to_ms: to.map(time_ms), outcome };
+            projects.audit_log(&query, limit.unwrap_or(PAGE_DEFAULT), cursor.as_deref()).await
+        }
+        "projects.verifyAudit" => projects.verify_audit().await,
+        _ => Err(Error::internal(format!("{method} is not known"))),
+    }
+}
+
 /// Does what `method` says.
 pub async fn call(bus: &Bus, method: &str, args: &str) -> Result<Value> {
     match method {
@@ -136,8 +182,11 @@ pub async fn call(bus: &Bus, method: &str, args: &str) -> Result<Value> {
             Ok(json!({}))
         }
         "subscribe" => {
-            let Subscribe { id, event_type, options } = read(args)?;
-            let (group, consumer) = bus.subscribe(id, &event_type, SubscribeOptions::read(options)?).await?;
+            let Subscribe { id, event_type, project, options } = read(args)?;
+            let (group, consumer) = match project {
+                None => bus.subscribe(id, &event_type, SubscribeOptions::read(options)?).await?,
+                Some(project) => bus.handle_messages(id, &project, &event_type, SubscribeOptions::read_of_project(options)?).await?,
+            };
             Ok(json!({ "group": group, "consumer": consumer }))
         }
         "unsubscribe" => {
@@ -176,6 +225,7 @@ pub async fn call(bus: &Bus, method: &str, args: &str) -> Result<Value> {
             let Explain { event_type, event_id } = read(args)?;
             bus.explain(&event_type, &event_id).await
         }
+        _ if method.starts_with("projects.") => projects(bus, method, args).await,
         _ => Err(Error::new(Code::Disabled, format!("{method} is not available in version {}", env!("CARGO_PKG_VERSION")))),
     }
 }

@@ -83,7 +83,7 @@ async fn play(entries: &[Entry], ordered: bool) -> Vec<StoredDeadLetter> {
     let (to, mut deliveries) = unbounded_channel();
     let host = Arc::new(Handlers { to, defects: Mutex::default() });
     let config = json!({ "redis": { "url": "memory://" }, "defaults": { "retry": { "maxAttempts": 0 } } });
-    let bus = Bus::with_store(resolve_bus(&config, &|_| None).expect("right"), store.clone(), host.clone(), env);
+    let bus = Bus::with_store(resolve_bus(&config, &|_| None).expect("right"), None, store.clone(), host.clone(), env);
     bus.connect().await.expect("connected");
     let at = Partition::new("a", 0);
     store.open_partition(&at).await.expect("opened");

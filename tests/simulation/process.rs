@@ -297,7 +297,7 @@ impl Process {
         let mut config = plan.config.clone();
         config["redis"] = json!({ "url": "memory://" });
         let config = resolve_bus(&config, &|_| None).expect("a right configuration");
-        let bus = Bus::with_store(config, Wire::over(store, way.clone()), Arc::new(Ears(app.clone())), env.clone());
+        let bus = Bus::with_store(config, None, Wire::over(store, way.clone()), Arc::new(Ears(app.clone())), env.clone());
         let _ = app.bus.set(Arc::downgrade(&bus));
         let subscriptions = Subscriptions { open: vec![None; plan.groups.len()], count: 0 };
         let subscriptions = Arc::new(Mutex::new(subscriptions));

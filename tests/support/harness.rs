@@ -118,7 +118,7 @@ impl TestBus {
         }
         let config = resolve_bus(&config, &|_| None).expect("a right configuration");
         let host = host();
-        let bus = Bus::with_store(config, store.clone(), host.clone(), env);
+        let bus = Bus::with_store(config, None, store.clone(), host.clone(), env);
         bus.connect().await.expect("connected");
         Self { bus, host, store, next: AtomicU32::new(1) }
     }

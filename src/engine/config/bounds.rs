@@ -83,6 +83,8 @@ pub const STREAM_LENGTH: Range = Range::whole(1, 1_000_000_000_000, " events");
 pub const STALL_TIMEOUT: Range = Range::whole(1_000, DAY_MS, " ms");
 /// `durability.waitReplicas`.
 pub const REPLICAS: Range = Range::whole(0, 1_000, " replicas");
+/// `crossProject.audit.maxRecords`.
+pub const AUDIT_RECORDS: Range = Range::whole(16, 1_000_000_000, " records");
 
 /// `maxAgentsPerPool`.
 pub const AGENTS_MAX: Range = Range::whole(1, 100_000, " agents");

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
+use super::defaults::number;
 use super::reader::Section;
+use super::{bounds, env};
 use crate::engine::error::{Error, Result};
 use crate::engine::name::check_group;
 
@@ -21,17 +23,32 @@ pub struct CrossProject {
     pub rate_limiting_enabled: bool,
     /// Public keys by project id, as given, that are believed before those in Redis.
     pub trusted_keys: BTreeMap<String, String>,
+    /// How long audit records are kept, seconds.
+    pub audit_retention_s: f64,
+    /// Most audit records kept; the oldest go first.
+    pub audit_records_max: u64,
 }
 
 impl CrossProject {
     pub(super) fn read(parent: &Section<'_>) -> Result<Self> {
-        let section = parent.child("crossProject", &["enabled", "securityEnabled", "rateLimitingEnabled", "trustedKeys"])?;
+        let section = parent.child("crossProject", &["enabled", "securityEnabled", "rateLimitingEnabled", "trustedKeys", "audit"])?;
+        let audit = section.child("audit", &["retention", "maxRecords"])?;
         Ok(Self {
             enabled: section.flag("enabled", true)?,
             security_enabled: section.flag("securityEnabled", true)?,
             rate_limiting_enabled: section.flag("rateLimitingEnabled", true)?,
             trusted_keys: read_keys(&section)?,
+            audit_retention_s: audit.number("retention", &bounds::RETENTION, 2_592_000.0)?,
+            audit_records_max: audit.whole("maxRecords", &bounds::AUDIT_RECORDS, 1_000_000)?,
         })
+    }
+
+    /// Reads what [`to_json`](Self::to_json) wrote, as the value of the key `crossProject`.
+    ///
+    /// # Errors
+    /// `ERR_INVALID_CONFIG` with the path of the key.
+    pub fn from_resolved(resolved: &Value) -> Result<Self> {
+        Self::read(&Section::root(resolved, &env::none, &["eventBus", "crossProject"], &[])?)
     }
 
     pub(super) fn to_json(&self) -> Value {
@@ -40,6 +57,7 @@ impl CrossProject {
             "securityEnabled": self.security_enabled,
             "rateLimitingEnabled": self.rate_limiting_enabled,
             "trustedKeys": self.trusted_keys,
+            "audit": { "retention": number(self.audit_retention_s), "maxRecords": self.audit_records_max },
         })
     }
 }

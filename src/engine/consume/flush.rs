@@ -8,6 +8,8 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use tokio::time::Instant;
 
+use super::gate::{self, Gate, Message};
+
 use crate::engine::error::{Error, Result};
 use crate::engine::event::Asked;
 use crate::engine::store::{Bucket, DeadReason, Disposal, EntryId, Held, Partition, Settled, Store};
@@ -38,6 +40,8 @@ pub struct Note {
     pub asked: Option<Box<Asked>>,
     /// Acknowledged for want of a dead letter queue: why it was given up.
     pub given_up: Option<Box<(DeadReason, String)>>,
+    /// It is a message to a project.
+    pub message: Option<Box<Message>>,
 }
 
 /// One entry on its way back.
@@ -108,7 +112,7 @@ impl Flusher {
     }
 
     /// Calls that can start now.
-    pub fn start(&mut self, store: &Arc<dyn Store>) -> Vec<BoxFuture<'static, Flushed>> {
+    pub fn start(&mut self, store: &Arc<dyn Store>, gate: Option<&Arc<dyn Gate>>) -> Vec<BoxFuture<'static, Flushed>> {
         let now = Instant::now();
         let mut calls: Vec<BoxFuture<'static, Flushed>> = Vec::new();
         for (lane, queue) in &mut self.lanes {
@@ -116,11 +120,14 @@ impl Flusher {
                 continue;
             }
             let take = queue.waiting.len().min(ENTRIES_A_CALL);
-            let sent: Vec<Settlement> = queue.waiting.drain(..take).collect();
+            let mut sent: Vec<Settlement> = queue.waiting.drain(..take).collect();
             queue.sending = sent.iter().map(|s| (s.held.partition.clone(), s.held.id)).collect();
             queue.busy = true;
-            let (store, lane) = (store.clone(), lane.clone());
+            let (store, lane, gate) = (store.clone(), lane.clone(), gate.cloned());
             calls.push(Box::pin(async move {
+                if let Err(error) = gate::record(gate.as_ref(), &lane.group, &mut sent).await {
+                    return Flushed { lane, sent, result: Err(error) };
+                }
                 let entries = sent.iter().map(|s| (s.held.clone(), s.disposal.clone())).collect();
                 let result = store.settle(lane.bucket, &lane.group, &lane.consumer, entries).await;
                 Flushed { lane, sent, result }

@@ -96,6 +96,8 @@ pub struct Overdue {
     pub consumer: Arc<str>,
     /// The event's id.
     pub event_id: String,
+    /// Its text.
+    pub text: Arc<EventText>,
 }
 
 /// What the success of a handler past its time would mean.

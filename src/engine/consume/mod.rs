@@ -1,6 +1,6 @@
 //! Consuming: one task a bus that owns every delivery in flight, a reader a group beside it.
 //!
-//! Reading order: [`lease`], [`confirm`] and [`casts`], shared with others; [`held`] what is in flight, [`turns`] whose turn it is,
+//! Reading order: [`lease`], [`confirm`], [`casts`] and [`gate`], shared with others; [`held`] what is in flight, [`turns`] whose turn it is,
 //! [`waiting`] what waits for a handler, [`group`] a consumer group, [`plan`] what it
 //! reads next, [`ordered`] the partitions of an ordered one, [`flush`] the way back to the store; then the task itself in [`actor`]. What becomes of a delivery is decided in [`super::settle`].
 
@@ -8,6 +8,7 @@ mod actor;
 mod casts;
 mod confirm;
 mod flush;
+mod gate;
 mod group;
 mod held;
 mod lease;
@@ -39,6 +40,8 @@ use super::store::{Store, Transient};
 
 use casts::{Cast, Casts};
 use confirm::Confirms;
+pub use flush::{Note, Settlement};
+pub use gate::{Gate, GivenUp, Message};
 pub use lease::{LEASE, Lease};
 
 /// How a handler ended.
@@ -185,8 +188,15 @@ pub struct Consumer {
 }
 
 impl Consumer {
-    /// Starts the task.
-    pub fn start(settings: ConsumeSettings, store: Arc<dyn Store>, host: Arc<dyn Host>, env: Env, metrics: Arc<Metrics>) -> Self {
+    /// Starts the task. Without a `gate` messages to projects are taken as they come.
+    pub fn start(
+        settings: ConsumeSettings,
+        store: Arc<dyn Store>,
+        host: Arc<dyn Host>,
+        env: Env,
+        metrics: Arc<Metrics>,
+        gate: Option<Arc<dyn Gate>>,
+    ) -> Self {
         // Unbounded: what comes in is bounded by subscriptions and their places, and no caller may wait.
         let (commands, mut inbox) = mpsc::unbounded_channel();
         let lease = Arc::new(Lease::new(actor::consumer_name(&settings, &env)));
@@ -194,7 +204,8 @@ impl Consumer {
         let counters = actor::Counters { subscriptions: Arc::clone(&subscriptions), in_flight: Arc::clone(&in_flight), metrics };
         let confirms = Arc::<Confirms>::default();
         let defect = Arc::<OnceLock<Error>>::default();
-        let actor = actor::Actor::new(settings, store, host.clone(), env.clone(), counters.clone(), lease.clone(), confirms.clone());
+        let beside = actor::Beside { lease: lease.clone(), confirms: confirms.clone(), gate };
+        let actor = actor::Actor::new(settings, store, host.clone(), env.clone(), counters.clone(), beside);
         let end = End { host: host.clone(), lease: lease.clone(), counters, confirms, defect: defect.clone() };
         env.spawn(async move {
             if let Err(panic) = AssertUnwindSafe(actor.run(&mut inbox)).catch_unwind().await {

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::courier::Outgoing;
 use super::placing::Draft;
 use super::{Drafted, Task, WAIT_MAX};
 use crate::engine::ask::Wait;
@@ -14,19 +15,20 @@ use crate::engine::env::lock;
 use crate::engine::error::{Code, Error, Result};
 use crate::engine::event::{self, NewMeta};
 use crate::engine::host::Token;
+use crate::engine::name::ADDRESSED;
 use crate::engine::options::{Ask, PublishOptions};
 use crate::engine::store::{NewEvent, Transient};
 
-impl Task {
-    fn too_large(&self, event_type: &str, bytes: usize) -> Error {
-        let limit = self.settings.payload_bytes_max;
-        let message = format!(
-            "the data of '{event_type}' has {bytes} bytes as JSON, more than limits.maxPayloadBytes ({limit}) allows; send a reference to it \
-             instead, or raise the limit"
-        );
-        Error::new(Code::PayloadTooLarge, message).with("bytes", bytes).with("limit", limit)
-    }
+/// `ERR_PAYLOAD_TOO_LARGE` of an event with `bytes` of data.
+pub fn too_large(event_type: &str, bytes: usize, limit: usize) -> Error {
+    let message = format!(
+        "the data of '{event_type}' has {bytes} bytes as JSON, more than limits.maxPayloadBytes ({limit}) allows; send a reference to it \
+         instead, or raise the limit"
+    );
+    Error::new(Code::PayloadTooLarge, message).with("bytes", bytes).with("limit", limit)
+}
 
+impl Task {
     pub(super) fn too_many(&self) -> Error {
         Error::new(
             Code::Backpressure,
@@ -62,8 +64,12 @@ impl Task {
         let (Some(event_type), Some(options), Some(data)) = (parts.next(), parts.next(), parts.next()) else {
             return Err(Error::internal("a record of a publish is incomplete"));
         };
+        if let Some(address) = options.strip_prefix(ADDRESSED) {
+            let message = Outgoing { token, event_type: event_type.to_owned(), address: address.to_owned(), data: data.to_owned() };
+            return Ok(Drafted::Message(message));
+        }
         if data.len() > self.settings.payload_bytes_max {
-            return Err(self.too_large(event_type, data.len()));
+            return Err(too_large(event_type, data.len(), self.settings.payload_bytes_max));
         }
         let partition = self.placer.partition(event_type)?;
         let id: Arc<str> = self.env.new_id().into();
@@ -93,7 +99,7 @@ impl Task {
                 cancelled: None,
                 entry: None,
             };
-            return Ok(Drafted::Event(Draft { token, event, key: None, lane: self.settings.priority, asks: false }));
+            return Ok(Drafted::Event(Draft { token, event, key: None, lane: self.settings.priority, asks: false, copy: None }));
         }
         if self.last_options.0 != options {
             self.last_options = (options.to_owned(), Arc::new(PublishOptions::read(options)?));
@@ -149,6 +155,6 @@ impl Task {
         if let Some(ask) = options.ask {
             self.register(token, ask, &event)?;
         }
-        Ok(Drafted::Event(Draft { token, event, key: options.extras.partition_key.clone(), lane, asks: options.ask.is_some() }))
+        Ok(Drafted::Event(Draft { token, event, key: options.extras.partition_key.clone(), lane, asks: options.ask.is_some(), copy: None }))
     }
 }

@@ -2,6 +2,7 @@
 //! store for each bucket, and the answers into one call to the host.
 
 mod casting;
+mod courier;
 mod drafting;
 mod placing;
 
@@ -27,10 +28,15 @@ use super::event::Priority;
 use super::host::{Host, Kind, Lifecycle, Token};
 use super::journal::Journal;
 use super::metrics::Metrics;
+use super::name::ADDRESSED;
 use super::options::PublishOptions;
 use super::store::{Appended, Bucket, NewEvent, Store, StreamLayout, Transient};
 use casting::{Casts, cast};
-use placing::{Draft, Placed, Placer, ask_layout};
+pub use courier::{Courier, Outgoing, Parcel, Posted, Sent};
+use courier::{CopyOf, OnItsWay};
+pub use drafting::too_large;
+pub use placing::Draft;
+use placing::{Placed, Placer, ask_layout};
 
 /// What a publisher needs to know.
 #[derive(Clone, Debug)]
@@ -69,7 +75,7 @@ impl From<&BusConfig> for PublishSettings {
 }
 
 /// Token of events that the bus itself publishes: their results go nowhere.
-const OWN: Token = Token::MAX;
+pub const OWN: Token = Token::MAX;
 
 /// Longest wait for an answer, where more is asked for: a clock cannot count further.
 const WAIT_MAX: Duration = Duration::from_secs(365 * 24 * 3600);
@@ -97,7 +103,18 @@ fn give_up(cancels: &Cancels, asking: &Asking, token: Token) {
     asking.cancel(token);
 }
 
-type Finished = Vec<(Token, Result<String>)>;
+/// Who waited, and the id of what was published.
+pub type Finished = Vec<(Token, Result<String>)>;
+
+/// What a publisher works with, beside the store.
+pub struct Beside {
+    /// Counters of the bus.
+    pub metrics: Arc<Metrics>,
+    /// Told when delayed events are due.
+    pub alarms: Arc<Alarms>,
+    /// Checks and signs messages between projects; without it none are sent.
+    pub courier: Option<Arc<dyn Courier>>,
+}
 
 /// Takes publishes from any thread.
 pub struct Publisher {
@@ -122,18 +139,14 @@ enum Drafted {
     Event(Draft),
     /// Sent to the subscribers of this moment.
     Cast(Token, Arc<str>, Transient),
+    /// To be checked and signed first.
+    Message(Outgoing),
 }
 
 impl Publisher {
-    /// Starts the task; `alarms` are told when delayed events are due.
-    pub fn start(
-        settings: PublishSettings,
-        store: Arc<dyn Store>,
-        host: Arc<dyn Host>,
-        env: Env,
-        metrics: Arc<Metrics>,
-        alarms: Arc<Alarms>,
-    ) -> Self {
+    /// Starts the task.
+    pub fn start(settings: PublishSettings, store: Arc<dyn Store>, host: Arc<dyn Host>, env: Env, beside: Beside) -> Self {
+        let Beside { metrics, alarms, courier } = beside;
         // Unbounded here: pending_max bounds the events in it.
         let (sender, receiver) = mpsc::unbounded_channel();
         let pending = Arc::new(AtomicUsize::new(0));
@@ -158,6 +171,11 @@ impl Publisher {
             casts: Casts::new(),
             casting: FuturesUnordered::new(),
             asking: FuturesUnordered::new(),
+            courier,
+            messages: Vec::new(),
+            preparing: None,
+            posting: FuturesUnordered::new(),
+            noting: FuturesUnordered::new(),
         };
         spawner.spawn(task.run(receiver));
         Self { sender: std::sync::Mutex::new(Some(sender)), pending, pending_max, cancel, host, asking }
@@ -196,11 +214,20 @@ impl Publisher {
 
     /// Publishes an event of the bus's own; nobody waits for its answer but [`Publisher::close`].
     pub fn say(&self, event_type: &str, data: &serde_json::Value) {
+        self.submit_own(format!("{event_type}\t\t{data}\n"));
+    }
+
+    fn submit_own(&self, text: String) {
         self.pending.fetch_add(1, Ordering::AcqRel);
-        let submission = Submission { first: OWN, text: format!("{event_type}\t\t{data}\n"), accepted: 1 };
+        let submission = Submission { first: OWN, text, accepted: 1 };
         if lock(&self.sender).as_ref().is_none_or(|sender| sender.send(Input::Records(submission)).is_err()) {
             self.pending.fetch_sub(1, Ordering::AcqRel);
         }
+    }
+
+    /// Sends a message between projects in the bus's own name: `address` as in [`Outgoing`].
+    pub fn say_to(&self, event_type: &str, address: &serde_json::Value, data: &serde_json::Value) {
+        self.submit_own(format!("{event_type}\t{ADDRESSED}{address}\t{data}\n"));
     }
 
     /// Publishes waiting for their answer.
@@ -246,6 +273,12 @@ struct Task {
     casting: FuturesUnordered<BoxFuture<'static, Finished>>,
     /// Types whose layout is asked for.
     asking: FuturesUnordered<BoxFuture<'static, (Arc<str>, Result<StreamLayout>)>>,
+    courier: Option<Arc<dyn Courier>>,
+    /// Messages between projects: not looked at yet, looked at, on their way to the store, being noted.
+    messages: Vec<Outgoing>,
+    preparing: Option<BoxFuture<'static, Vec<(Token, Result<Parcel>)>>>,
+    posting: FuturesUnordered<BoxFuture<'static, Vec<Sent>>>,
+    noting: FuturesUnordered<BoxFuture<'static, Finished>>,
 }
 
 /// Events on their way to the store, by bucket.
@@ -262,7 +295,7 @@ fn by_bucket(drafts: Vec<Draft>) -> Drafts {
 impl Task {
     async fn run(mut self, mut submissions: mpsc::UnboundedReceiver<Input>) {
         let mut open = true;
-        while open || !self.in_flight.is_empty() || !self.casting.is_empty() || !self.asking.is_empty() {
+        while open || self.has_work() {
             tokio::select! {
                 // Answers first: they end with what is on its way, so that nobody waits for ever. Not by chance, which no
                 // test could repeat.
@@ -278,6 +311,9 @@ impl Task {
                     self.cast();
                 }
                 Some((event_type, layout)) = self.asking.next(), if !self.asking.is_empty() => self.asked(&event_type, layout),
+                Some(finished) = self.noting.next(), if !self.noting.is_empty() => self.answer(finished),
+                Some(sent) = self.posting.next(), if !self.posting.is_empty() => self.note(sent),
+                Some(prepared) = next_of(&mut self.preparing), if self.preparing.is_some() => self.prepared(prepared),
                 submission = submissions.recv(), if open => match submission {
                     Some(Input::Records(submission)) => self.accept_guarded(submission),
                     Some(Input::Cancel(token)) => give_up(&self.cancel, &self.answers, token),
@@ -287,6 +323,11 @@ impl Task {
         }
     }
 
+    fn has_work(&self) -> bool {
+        let stored = !self.in_flight.is_empty() || !self.casting.is_empty() || !self.asking.is_empty();
+        stored || self.preparing.is_some() || !self.posting.is_empty() || !self.noting.is_empty()
+    }
+
     fn asked(&mut self, event_type: &str, layout: Result<StreamLayout>) {
         match layout {
             Ok(layout) => {
@@ -294,8 +335,10 @@ impl Task {
                 self.send(by_bucket(placed));
             }
             Err(error) => {
-                let waiting = self.placer.give_up(event_type);
-                self.answer(waiting.into_iter().map(|draft| (draft.token, Err(error.clone()))).collect());
+                let (copies, others): (Vec<_>, Vec<_>) = self.placer.give_up(event_type).into_iter().partition(|draft| draft.copy.is_some());
+                self.answer(others.into_iter().map(|draft| (draft.token, Err(error.clone()))).collect());
+                let sent = copies.into_iter().filter_map(|draft| posted(draft.copy.as_ref()?, &draft.event, Err(error.clone()))).collect();
+                self.note(sent);
             }
         }
     }
@@ -320,12 +363,12 @@ impl Task {
     fn accept_guarded(&mut self, submission: Submission) {
         let first = submission.first;
         let count = memchr::memchr_iter(b'\n', submission.text.as_bytes()).count();
-        let before = self.in_flight.len() + self.casts.len();
+        let before = self.in_flight.len() + self.casts.len() + self.messages.len();
         if let Err(panic) = catch_unwind(AssertUnwindSafe(|| self.accept(&submission))) {
             let error = Error::panicked(panic.as_ref());
             self.host.lifecycle(vec![Lifecycle::error(&error)]);
             // Nothing was sent before all records were read.
-            if self.in_flight.len() + self.casts.len() == before {
+            if self.in_flight.len() + self.casts.len() + self.messages.len() == before {
                 self.answer((0..count).map(|i| (token(first, i), Err(error.clone()))).collect());
             }
         }
@@ -334,15 +377,28 @@ impl Task {
     fn accept(&mut self, submission: &Submission) {
         let mut refused = Vec::new();
         let mut drafts = Vec::new();
+        let mut messages = Vec::new();
         for (i, record) in submission.text.split_terminator('\n').enumerate() {
             let token = token(submission.first, i);
             match if i < submission.accepted { self.draft(token, record) } else { Err(self.too_many()) } {
                 Ok(Drafted::Event(draft)) => drafts.push(draft),
                 Ok(Drafted::Cast(token, id, event)) => self.casts.push((token, id, event)),
+                Ok(Drafted::Message(message)) => messages.push(message),
                 Err(error) => refused.push((token, Err(error))),
             }
         }
         // From here on nothing is read any more: each of them is sent, waits, or is refused.
+        self.place(drafts);
+        self.cast();
+        self.messages.append(&mut messages);
+        self.prepare();
+        if !refused.is_empty() {
+            self.answer(refused);
+        }
+    }
+
+    /// Sends those whose partition can be chosen now.
+    fn place(&mut self, drafts: Vec<Draft>) {
         let mut placed = Drafts::new();
         for draft in drafts {
             match self.placer.place(draft) {
@@ -354,9 +410,48 @@ impl Task {
             }
         }
         self.send(placed);
-        self.cast();
+    }
+
+    /// Has messages between projects checked and signed, one batch at a time: they keep their order.
+    fn prepare(&mut self) {
+        if self.preparing.is_some() || self.messages.is_empty() {
+            return;
+        }
+        let messages = std::mem::take(&mut self.messages);
+        let Some(courier) = self.courier.clone() else {
+            let error = Error::new(Code::Disabled, "messages between projects are switched off (crossProject.enabled)");
+            return self.answer(messages.into_iter().map(|message| (message.token, Err(error.clone()))).collect());
+        };
+        let tokens: Vec<Token> = messages.iter().map(|message| message.token).collect();
+        // On a task of its own: hashing and signing take time that events need not wait for.
+        let prepared = self.env.spawn(courier.prepare(messages));
+        self.preparing = Some(Box::pin(async move {
+            prepared.await.unwrap_or_else(|error| {
+                let error = Error::internal(format!("a defect of this library: {error}. Please report it"));
+                tokens.into_iter().map(|token| (token, Err(error.clone()))).collect()
+            })
+        }));
+    }
+
+    fn prepared(&mut self, prepared: Vec<(Token, Result<Parcel>)>) {
+        let (mut drafts, mut refused) = (Vec::new(), Finished::new());
+        for (token, result) in prepared {
+            match result {
+                Ok(parcel) => drafts.extend(OnItsWay::begin(token, parcel)),
+                Err(error) => refused.push((token, Err(error))),
+            }
+        }
+        self.place(drafts);
         if !refused.is_empty() {
             self.answer(refused);
+        }
+        self.prepare();
+    }
+
+    /// Has noted what was sent.
+    fn note(&mut self, sent: Vec<Sent>) {
+        if let Some(courier) = self.courier.clone().filter(|_| !sent.is_empty()) {
+            self.noting.push(courier.sent(sent));
         }
     }
 
@@ -368,44 +463,88 @@ impl Task {
     }
 
     fn send(&mut self, buckets: Drafts) {
-        for (bucket, drafts) in buckets {
+        for (bucket, mut drafts) in buckets {
+            if self.courier.is_some() && drafts.iter().any(|draft| draft.copy.is_some()) {
+                let (copies, others): (Vec<_>, Vec<_>) = drafts.into_iter().partition(|draft| draft.copy.is_some());
+                self.post(bucket, copies);
+                drafts = others;
+                if drafts.is_empty() {
+                    continue;
+                }
+            }
             for draft in drafts.iter().filter(|draft| draft.asks) {
                 self.answers.placed(draft.token, &draft.event.partition);
             }
             let (tokens, events): (Vec<Token>, Vec<NewEvent>) = drafts.into_iter().map(|draft| (draft.token, draft.event)).unzip();
             let ids: Vec<Arc<str>> = events.iter().map(|event| event.id.clone()).collect();
-            let alarm = events.iter().filter_map(|event| event.delay_ms).min();
-            // Told only to those who listen: it costs an object an event.
-            let types: Option<Vec<Arc<str>>> =
-                self.host.listens(Kind::Published).then(|| events.iter().map(|event| event.partition.event_type.clone()).collect());
-            let journaled = self.settings.journal.begin(&events);
-            let host = self.host.clone();
-            let appended = self.store.append(bucket, events);
-            let (metrics, alarms) = (self.metrics.clone(), self.alarms.clone());
+            let appended = self.append(bucket, events);
             self.in_flight.push(Box::pin(async move {
-                let results = AssertUnwindSafe(appended).catch_unwind().await.unwrap_or_else(|panic| {
-                    let error = Error::panicked(panic.as_ref());
-                    tokens.iter().map(|_| Err(error.clone())).collect()
-                });
-                if let Some(delay_ms) = alarm {
-                    alarms.set(bucket, Duration::from_millis(delay_ms));
-                }
-                let stored = results.iter().filter(|result| matches!(result, Ok(Appended::Stored))).count();
-                metrics.add_published(stored as u64);
-                if let Some(types) = types {
-                    let stored = results.iter().zip(ids.iter().zip(types)).filter(|(result, _)| matches!(result, Ok(Appended::Stored)));
-                    let about = |(id, event_type): (&Arc<str>, Arc<str>)| json!({ "eventType": &*event_type, "eventId": &**id });
-                    host.lifecycle(stored.map(|(_, event)| Lifecycle(Kind::Published, about(event))).collect());
-                }
-                if let Some(journaled) = journaled {
-                    host.lifecycle(journaled.stored(&results));
-                }
                 let id = |(result, id): (Result<Appended>, Arc<str>)| match result? {
                     Appended::Stored => Ok(id.as_ref().to_owned()),
                     Appended::Duplicate(first) => Ok(first),
                 };
-                tokens.into_iter().zip(results.into_iter().zip(ids).map(id)).collect()
+                tokens.into_iter().zip(appended.await.into_iter().zip(ids).map(id)).collect()
             }));
         }
     }
+
+    /// Sends copies of messages between projects.
+    fn post(&mut self, bucket: Bucket, drafts: Vec<Draft>) {
+        let copies: Vec<(Option<CopyOf>, Arc<str>, Arc<str>)> = drafts
+            .iter()
+            .map(|draft| (draft.copy.clone(), draft.event.partition.event_type.clone(), draft.event.id.clone()))
+            .collect();
+        let appended = self.append(bucket, drafts.into_iter().map(|draft| draft.event).collect());
+        self.posting.push(Box::pin(async move {
+            let results = appended.await.into_iter().zip(copies);
+            results.filter_map(|(result, (copy, stream, id))| copy?.posted(Posted { stream, id, result })).collect()
+        }));
+    }
+
+    /// Has the store take events of a bucket; tells those who listen.
+    fn append(&mut self, bucket: Bucket, events: Vec<NewEvent>) -> impl Future<Output = Vec<Result<Appended>>> + Send + 'static + use<> {
+        let count = events.len();
+        let alarm = events.iter().filter_map(|event| event.delay_ms).min();
+        // Told only to those who listen: it costs an object an event.
+        let told: Option<Vec<(Arc<str>, Arc<str>)>> = self
+            .host
+            .listens(Kind::Published)
+            .then(|| events.iter().map(|event| (event.id.clone(), event.partition.event_type.clone())).collect());
+        let journaled = self.settings.journal.begin(&events);
+        let host = self.host.clone();
+        let appended = self.store.append(bucket, events);
+        let (metrics, alarms) = (self.metrics.clone(), self.alarms.clone());
+        async move {
+            let results = AssertUnwindSafe(appended).catch_unwind().await.unwrap_or_else(|panic| {
+                let error = Error::panicked(panic.as_ref());
+                (0..count).map(|_| Err(error.clone())).collect()
+            });
+            if let Some(delay_ms) = alarm {
+                alarms.set(bucket, Duration::from_millis(delay_ms));
+            }
+            let stored = results.iter().filter(|result| matches!(result, Ok(Appended::Stored))).count();
+            metrics.add_published(stored as u64);
+            if let Some(told) = told {
+                let stored = results.iter().zip(told).filter(|(result, _)| matches!(result, Ok(Appended::Stored)));
+                let about = |(id, event_type): (Arc<str>, Arc<str>)| json!({ "eventType": &*event_type, "eventId": &*id });
+                host.lifecycle(stored.map(|(_, event)| Lifecycle(Kind::Published, about(event))).collect());
+            }
+            if let Some(journaled) = journaled {
+                host.lifecycle(journaled.stored(&results));
+            }
+            results
+        }
+    }
+}
+
+/// What became of the message, if this is the last of its copies.
+fn posted(copy: &CopyOf, event: &NewEvent, result: Result<Appended>) -> Option<Sent> {
+    copy.posted(Posted { stream: event.partition.event_type.clone(), id: event.id.clone(), result })
+}
+
+/// Its answer, once; never while there is none.
+async fn next_of<T>(work: &mut Option<BoxFuture<'static, T>>) -> Option<T> {
+    let answer = work.as_mut()?.await;
+    *work = None;
+    Some(answer)
 }

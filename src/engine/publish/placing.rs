@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::Token;
+use super::courier::CopyOf;
 use crate::engine::error::Result;
 use crate::engine::event::Priority;
 use crate::engine::name;
@@ -19,6 +20,7 @@ const TYPES_KEPT_MAX: usize = 10_000;
 const ASK_PAUSE: Duration = Duration::from_millis(50);
 
 /// An event whose partition is not chosen yet.
+#[derive(Clone, Debug)]
 pub struct Draft {
     /// Who waits for it.
     pub token: Token,
@@ -30,6 +32,8 @@ pub struct Draft {
     pub lane: Priority,
     /// An answer to it is awaited.
     pub asks: bool,
+    /// It is a copy of a message between projects.
+    pub copy: Option<CopyOf>,
 }
 
 /// What becomes of an event that is to be placed.
@@ -170,7 +174,7 @@ mod tests {
             cancelled: None,
             entry: None,
         };
-        Draft { token: 0, event, key: None, lane: Priority::Normal, asks: false }
+        Draft { token: 0, event, key: None, lane: Priority::Normal, asks: false, copy: None }
     }
 
     fn placer(layout: StreamLayout) -> Placer {

@@ -20,7 +20,7 @@ use async_trait::async_trait;
 use futures_util::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 
-use super::error::{Error, Result};
+use super::error::{Code, Error, Result};
 use super::event::Asked;
 pub use asking::{Decision, INBOX_LIFE, INBOX_MESSAGES_MAX, Inbox, Transient, inbox_bucket};
 pub use exclusive::{Exclusive, Ownership, Parked};
@@ -100,6 +100,19 @@ pub struct Entry {
     pub deliveries: u32,
     /// How many of those ended with the death of the process.
     pub crashes: u32,
+    /// Why it may not reach a handler. Set by the engine; for the store it is an entry like others.
+    pub refusal: Option<Box<Refusal>>,
+}
+
+/// Why an entry may not reach a handler.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// What its dead letter says.
+    pub reason: DeadReason,
+    /// What a sender would have been told.
+    pub code: Code,
+    /// What is wrong with it.
+    pub message: String,
 }
 
 /// A pending entry as its consumer knows it: an operation on it does nothing unless all of it holds.

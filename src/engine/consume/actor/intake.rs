@@ -8,12 +8,14 @@ use tokio::time::Instant;
 use super::{Actor, same};
 use crate::engine::consume::flush::{Lane, Note, Settlement};
 use crate::engine::consume::group::{Group, GroupId, GroupName, Sub};
+use crate::engine::consume::gate::Message;
 use crate::engine::consume::held::InFlight;
-use crate::engine::error::Result;
-use crate::engine::event::MetaView;
+use crate::engine::error::{Code, Result};
+use crate::engine::event::{self, MetaView};
 use crate::engine::filter::Labels;
 use crate::engine::host::{EventText, Lifecycle};
-use crate::engine::store::{Body, DeadReason, Disposal, Entry, Held, Partition, ReadError};
+use crate::engine::name;
+use crate::engine::store::{Body, DeadReason, Disposal, Entry, Held, Partition, ReadError, Refusal};
 
 impl Actor {
     pub(super) fn plan_reads(&mut self) {
@@ -99,7 +101,10 @@ impl Actor {
         }
     }
 
-    fn take_one(&mut self, group_name: &GroupName, consumer: &Arc<str>, entry: Entry, now_ms: u64, fresh: bool) {
+    fn take_one(&mut self, group_name: &GroupName, consumer: &Arc<str>, mut entry: Entry, now_ms: u64, fresh: bool) {
+        if let Some(refusal) = entry.refusal.take() {
+            return self.refuse(group_name, consumer, entry, *refusal);
+        }
         let held = Held { partition: entry.partition, id: entry.id, deliveries: entry.deliveries };
         let (meta, data) = match entry.body {
             Body::Event { only_group: Some(group), .. } if *group != ***group_name => {
@@ -125,8 +130,10 @@ impl Actor {
         };
         let event_id = view.id.to_string();
         let asked = view.asked().map(Box::new);
+        let is_addressed = name::is_addressed(&held.partition.event_type);
+        let about = || is_addressed.then(|| Box::new(Message::new(Arc::new(EventText { meta: meta.clone(), data: data.clone(), asks: false }))));
         if held.deliveries <= 1 && view.ttl_ms().is_some_and(|ttl| held.id.ms.saturating_add(ttl) <= now_ms) {
-            let note = Note { event_id, asked, expired: true, ..Note::default() };
+            let note = Note { event_id, asked, expired: true, message: about(), ..Note::default() };
             if view.ttl_given() {
                 return self.settle_untouched(group_name, consumer, held, Disposal::Acknowledge, note);
             }
@@ -137,6 +144,14 @@ impl Actor {
         let Some(group) = self.groups.get_mut(group_name) else {
             return self.settle_untouched(group_name, consumer, held, Disposal::HandBack, Note { event_id, ..Note::default() });
         };
+        if is_addressed && group.matching(&held.partition).any(|sub| sub.options.signed_only) && event::cut_signature(&meta).is_none() {
+            let message = "the message is not signed, and the handler takes signed ones only (requireSignatureValidation)".to_owned();
+            let refusal = Refusal { reason: DeadReason::Signature, code: Code::Signature, message };
+            let body = Body::Event { meta: meta.clone().into_bytes(), data: data.into_bytes(), only_group: None, first_entry: None };
+            let Held { partition, id, deliveries } = held;
+            let entry = Entry { partition, id, body, deliveries, crashes: entry.crashes, refusal: None };
+            return self.refuse(group_name, consumer, entry, refusal);
+        }
         let Takers { done, subscriptions, are_none } = takers(group, &held, &view, &meta);
         if are_none {
             // What no filter takes is done with.
@@ -156,7 +171,8 @@ impl Actor {
             // All that are here succeeded before, and who did not has gone.
             let disposal = if done { Disposal::Acknowledge } else { Disposal::HandBack };
             group.partial.remove(&(held.id, held.partition.clone()));
-            return self.settle_untouched(group_name, consumer, held, disposal, Note { event_id, ..Note::default() });
+            let note = Note { event_id, message: about(), ..Note::default() };
+            return self.settle_untouched(group_name, consumer, held, disposal, note);
         }
         for sub in group.subs.iter_mut().filter(|sub| subscriptions.contains(&sub.id)) {
             sub.in_flight += 1;
@@ -180,6 +196,25 @@ impl Actor {
             started: Instant::now(),
         });
         group.waiting.push(priority, key);
+    }
+
+    /// A message that no handler may see becomes a dead letter; of one for another group, this one knows nothing.
+    fn refuse(&mut self, group_name: &GroupName, consumer: &Arc<str>, entry: Entry, refusal: Refusal) {
+        let event_id = note(&entry).event_id;
+        let held = Held { partition: entry.partition, id: entry.id, deliveries: entry.deliveries };
+        let (meta, data) = match entry.body {
+            Body::Event { only_group: Some(group), .. } if *group != ***group_name => {
+                let note = Note { quiet: true, ..Note::default() };
+                return self.settle_untouched(group_name, consumer, held, Disposal::Acknowledge, note);
+            }
+            Body::Event { meta, data, .. } => (String::from_utf8(meta).unwrap_or_default(), String::from_utf8(data).unwrap_or_default()),
+            Body::Foreign(_) => Default::default(),
+        };
+        let error = format!("{}: {}", refusal.code.as_str(), refusal.message);
+        let reason = refusal.reason;
+        let text = Arc::new(EventText { meta, data, asks: false });
+        let message = Some(Box::new(Message { text, refusal: Some(refusal), recorded: false }));
+        self.bury_untouched(group_name, consumer, held, reason, error, Note { event_id, message, ..Note::default() });
     }
 
     pub(super) fn settle_untouched(&mut self, group: &Arc<str>, consumer: &Arc<str>, held: Held, disposal: Disposal, note: Note) {
@@ -243,6 +278,11 @@ fn takers(group: &Group, held: &Held, view: &MetaView<'_>, meta: &str) -> Takers
     }
     takers.are_none = refused && !takers.done && takers.subscriptions.is_empty();
     takers
+}
+
+/// What is to be recorded of an event that is a message to a project.
+pub(super) fn message(partition: &Partition, text: &Arc<EventText>) -> Option<Box<Message>> {
+    name::is_addressed(&partition.event_type).then(|| Box::new(Message::new(text.clone())))
 }
 
 /// Names the event, as far as it can be read.

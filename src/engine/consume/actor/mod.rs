@@ -34,6 +34,7 @@ use tokio::time::Instant;
 
 use super::confirm::{Confirmed, Confirms};
 use super::flush::{Flushed, Flusher};
+use super::gate::Gate;
 use super::group::{Group, GroupId, GroupName, Sub};
 use super::held::Deliveries;
 use super::{Command, ConsumeSettings, Lease, Subscribed};
@@ -79,6 +80,16 @@ impl Counters {
         self.in_flight.store(count, Ordering::Relaxed);
         self.metrics.in_flight.store(count, Ordering::Relaxed);
     }
+}
+
+/// What others have in hand, too.
+pub struct Beside {
+    /// The lease, renewed by the keeper.
+    pub lease: Arc<Lease>,
+    /// Settlements that are waited for.
+    pub confirms: Arc<Confirms>,
+    /// Looks at messages to projects.
+    pub gate: Option<Arc<dyn Gate>>,
 }
 
 /// `<service>-<pid>-<random>`, new for each life of a consumer.
@@ -208,6 +219,7 @@ pub struct Actor {
     /// Groups opened so far.
     serial: u64,
     confirms: Arc<Confirms>,
+    gate: Option<Arc<dyn Gate>>,
     work: FuturesUnordered<Work>,
     /// Whose turn it is.
     work_first: bool,
@@ -240,9 +252,9 @@ impl Actor {
         host: Arc<dyn Host>,
         env: Env,
         counters: Counters,
-        lease: Arc<Lease>,
-        confirms: Arc<Confirms>,
+        beside: Beside,
     ) -> Self {
+        let Beside { lease, confirms, gate } = beside;
         let consumer = lease.current().0;
         Self {
             settings,
@@ -264,6 +276,7 @@ impl Actor {
             leasing: false,
             serial: 0,
             confirms,
+            gate,
             work: FuturesUnordered::new(),
             work_first: false,
             out: Vec::new(),
@@ -449,7 +462,7 @@ impl Actor {
     }
 
     fn flush(&mut self) {
-        for call in self.flusher.start(&self.store) {
+        for call in self.flusher.start(&self.store, self.gate.as_ref()) {
             self.work.push(Box::pin(async move { Done::Flushed(call.await) }));
         }
     }

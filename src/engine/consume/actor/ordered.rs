@@ -8,6 +8,7 @@ use futures_util::future::join_all;
 use tokio::time::Instant;
 
 use super::{Actor, Done, READ_PAUSE, Work, release, same};
+use crate::engine::consume::gate;
 use crate::engine::consume::Lease;
 use crate::engine::consume::flush::Note;
 use crate::engine::consume::group::{Group, GroupId, GroupName};
@@ -264,8 +265,12 @@ impl Actor {
             }
             group.claiming += 1;
             let (store, group, consumer) = (self.store.clone(), group.id.clone(), self.consumer.clone());
+            let gate = self.gate.clone();
             work.push(Box::pin(async move {
-                let result = store.claim_parked(&partition, &group.name, &consumer, &ids).await;
+                let result = match store.claim_parked(&partition, &group.name, &consumer, &ids).await {
+                    Ok(Some(due)) => gate::admit(gate.as_ref(), due.entries).await.map(|entries| Some(Due { entries, lost: due.lost })),
+                    result => result,
+                };
                 Done::ClaimedParked(ClaimedParked { group, consumer, partition, reserved, ids, result })
             }));
         }

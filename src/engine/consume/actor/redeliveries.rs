@@ -7,6 +7,7 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use super::{Actor, Claimed, DUE_POLL, Done, Work, release, same};
+use crate::engine::consume::gate;
 use crate::engine::consume::group::{GroupId, Reading};
 use crate::engine::error::Result;
 use crate::engine::host::{Kind, Lifecycle};
@@ -82,8 +83,12 @@ impl Actor {
                 }
                 group.claiming += 1;
                 let (store, group, consumer) = (self.store.clone(), group.id.clone(), self.consumer.clone());
+                let gate = self.gate.clone();
                 work.push(Box::pin(async move {
-                    let result = store.claim_due(&partition, &group.name, &consumer, asked).await;
+                    let result = match store.claim_due(&partition, &group.name, &consumer, asked).await {
+                        Ok(due) => gate::admit(gate.as_ref(), due.entries).await.map(|entries| Due { entries, lost: due.lost }),
+                        Err(error) => Err(error),
+                    };
                     Done::Claimed(Claimed { group, consumer, partition, reserved, asked, result })
                 }));
             }

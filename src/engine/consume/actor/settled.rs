@@ -8,6 +8,7 @@ use super::Actor;
 use super::asked::tell_who_asked;
 use crate::engine::ask::Letters;
 use crate::engine::consume::flush::{Flushed, Note, Settlement};
+use crate::engine::consume::gate::GivenUp;
 use crate::engine::consume::group::GroupName;
 use crate::engine::host::{Kind, Lifecycle};
 use crate::engine::journal::End;
@@ -66,11 +67,25 @@ impl Actor {
                 }
                 self.say(&group, &held, &disposal, &note);
                 tell_who_asked(&mut letters, &group, &disposal, &note);
+                self.tell_source(&group, &held, &disposal, &note);
             }
         }
         self.announce(letters);
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // µs
         self.counters.metrics.add_settled(acknowledged, failed, time_us as u64);
+    }
+
+    /// Who sent a message to a project hears when its handlers gave it up.
+    fn tell_source(&self, group: &Arc<str>, held: &Held, disposal: &Disposal, note: &Note) {
+        let (Some(gate), Some(message)) = (&self.gate, &note.message) else { return };
+        let (reason, error) = match (disposal, note.given_up.as_deref()) {
+            (Disposal::DeadLetter { reason, error, .. }, _) | (Disposal::Acknowledge, Some((reason, error))) => (*reason, error.as_str()),
+            _ => return,
+        };
+        if message.refusal.is_none() && !note.expired {
+            let stream = &*held.partition.event_type;
+            gate.gave_up(GivenUp { stream, group, text: &message.text, reason, error, attempts: held.deliveries });
+        }
     }
 
     /// Lifecycle events of one settled entry.

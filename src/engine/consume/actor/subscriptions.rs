@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use super::ordered::give_up;
 use super::partitions::take_lease;
 use super::{Actor, Closing, Done, Joining, Lapsed, READ_PAUSE, ReadResult, Unread, release, same};
+use crate::engine::consume::gate;
 use crate::engine::consume::group::{Group, GroupId, GroupName, Sub};
 use crate::engine::consume::held::Key;
 use crate::engine::consume::plan::Plan;
@@ -142,7 +143,7 @@ impl Actor {
     fn open_reader(&mut self, group: &GroupId, pause: Duration) -> (mpsc::Sender<Plan>, Arc<dyn Waker>) {
         let (reader, waker) = self.store.reader(&group.name);
         let (plans, orders) = mpsc::channel(1);
-        let results = read_loop(&self.env, reader, orders, pause);
+        let results = read_loop(&self.env, reader, orders, pause, self.gate.clone());
         self.await_read(group.clone(), results);
         (plans, waker)
     }
@@ -386,13 +387,22 @@ async fn join(
 }
 
 /// The task beside: reads as it is told, one read at a time, and pauses after failures.
-fn read_loop(env: &Env, mut reader: Box<dyn Reader>, mut plans: mpsc::Receiver<Plan>, begin: Duration) -> mpsc::Receiver<ReadResult> {
+fn read_loop(
+    env: &Env,
+    mut reader: Box<dyn Reader>,
+    mut plans: mpsc::Receiver<Plan>,
+    begin: Duration,
+    gate: Option<Arc<dyn Gate>>,
+) -> mpsc::Receiver<ReadResult> {
     let (sender, results) = mpsc::channel(1);
     env.spawn(async move {
         tokio::time::sleep(begin).await;
         let mut pause = READ_PAUSE.0;
         while let Some(plan) = plans.recv().await {
-            let result = reader.read(&plan.consumer, &plan.from, plan.count, plan.wait).await;
+            let result = match reader.read(&plan.consumer, &plan.from, plan.count, plan.wait).await {
+                Ok(entries) => gate::admit(gate.as_ref(), entries).await.map_err(ReadError::Store),
+                Err(error) => Err(error),
+            };
             if result.is_err() {
                 tokio::time::sleep(pause).await;
                 pause = (pause * 2).min(READ_PAUSE.1);

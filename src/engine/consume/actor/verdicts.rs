@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::intake::message;
 use super::{Actor, release};
 use crate::engine::consume::Verdict;
 use crate::engine::consume::flush::Note;
@@ -80,6 +81,7 @@ impl Actor {
                         group: entry.group.clone(),
                         consumer: entry.consumer.clone(),
                         event_id: entry.event_id.clone(),
+                        text: entry.text.clone(),
                     };
                     let is_stuck = sub.is_stuck();
                     if is_stuck && call_ended {
@@ -149,6 +151,7 @@ impl Actor {
             }
         }
         let note = Note {
+            message: message(&entry.held.partition, &entry.text),
             event_id: entry.event_id,
             duration_ms: entry.started.elapsed().as_secs_f64() * 1000.0,
             error: entry.failures.first().map(|failed| failed.error.clone()),
@@ -189,7 +192,8 @@ impl Actor {
         if let Some(group) = group {
             group.partial.remove(&(overdue.held.id, overdue.held.partition.clone()));
         }
-        let mut note = Note { event_id: overdue.event_id, late: true, ..Note::default() };
+        let message = message(&overdue.held.partition, &overdue.text);
+        let mut note = Note { event_id: overdue.event_id, late: true, message, ..Note::default() };
         if confirm != 0 {
             self.confirms.expect(confirm);
             note.confirmations.push(confirm);

@@ -132,5 +132,12 @@ impl Stream {
 
 /// What a consumer gets.
 pub(super) fn entry(at: &Partition, stored: &Stored, pending: &Pending) -> Entry {
-    Entry { partition: at.clone(), id: stored.id, body: stored.body.clone(), deliveries: pending.deliveries, crashes: pending.crashes }
+    Entry {
+        partition: at.clone(),
+        id: stored.id,
+        body: stored.body.clone(),
+        deliveries: pending.deliveries,
+        crashes: pending.crashes,
+        refusal: None,
+    }
 }

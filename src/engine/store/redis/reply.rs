@@ -132,7 +132,7 @@ pub fn entry(partition: &Partition, value: Value, deliveries: u32, crashes: u32)
     if fields == Value::Nil {
         return Ok(None);
     }
-    Ok(Some(Entry { partition: partition.clone(), id: entry_id(&id)?, body: body(fields)?, deliveries, crashes }))
+    Ok(Some(Entry { partition: partition.clone(), id: entry_id(&id)?, body: body(fields)?, deliveries, crashes, refusal: None }))
 }
 
 /// An error inside a reply.

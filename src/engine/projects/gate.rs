@@ -1,0 +1,343 @@
+//! In: whether a message is what its source sent, once, and what its contract says. What is not becomes a dead letter, and no
+//! handler sees it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use serde_json::{Value, json};
+
+use super::Shared;
+use super::audit::{Entry as Record, Outcome};
+use super::contract::Named;
+use super::data;
+use super::directory::View;
+use super::identity::short_name;
+use super::project::Project;
+use crate::engine::consume::{Gate, GivenUp, Message, Settlement};
+use crate::engine::error::{Code, Error, Result};
+use crate::engine::event::{self, Extras, MetaView};
+use crate::engine::host::Lifecycle;
+use crate::engine::name;
+use crate::engine::store::{Body, DeadReason, Disposal, Entry, EntryId, Refusal, Sighting};
+
+/// Most time between what a message says and the server's time of its first entry, ms.
+const WINDOW_MS: u64 = 5 * 60_000;
+/// How late a delayed message may become an entry, ms: all processes may have been away when it was due.
+const LATE_MS_MAX: u64 = 7 * 24 * 3_600_000;
+/// How long a message that never expires is remembered; others for their ttl.
+const SIGHTING_LIFE: (Duration, Duration) = (Duration::from_millis(2 * WINDOW_MS), Duration::from_secs(30 * 24 * 3600));
+/// Type of the answer to a message that was given up.
+const ERROR: &str = "system.error";
+
+/// A message as it came.
+struct Incoming<'a> {
+    stream: &'a str,
+    target: &'a str,
+    event_type: &'a str,
+    meta: &'a str,
+    data: &'a str,
+    view: MetaView<'a>,
+    extras: Extras,
+    /// Place of its first entry.
+    first: EntryId,
+}
+
+fn refusal(reason: DeadReason, code: Code, message: impl Into<String>) -> Refusal {
+    Refusal { reason, code, message: message.into() }
+}
+
+fn forged(message: impl Into<String>) -> Refusal {
+    refusal(DeadReason::Signature, Code::Signature, message)
+}
+
+fn replayed(message: impl Into<String>) -> Refusal {
+    refusal(DeadReason::Signature, Code::Replay, message)
+}
+
+/// Why a message is not taken: for good, or as far as this process knows.
+enum No {
+    Refused(Refusal),
+    /// Its source, its key or its contract may be news.
+    PerhapsNews(Refusal),
+}
+
+impl<'a> Incoming<'a> {
+    /// Reads an entry of a stream that is addressed to a project.
+    fn read(entry: &'a Entry) -> Result<Self, Refusal> {
+        let malformed = |why: String| refusal(DeadReason::Malformed, Code::InvalidArgument, why);
+        let stream: &str = &entry.partition.event_type;
+        let (target, event_type) = name::address(stream).ok_or_else(|| malformed("its stream is no project's".to_owned()))?;
+        let Body::Event { meta, data, first_entry, .. } = &entry.body else {
+            return Err(malformed("not written by this bus: it has no 'meta' and 'data'".to_owned()));
+        };
+        let text = |bytes: &'a [u8]| str::from_utf8(bytes).map_err(|_| malformed("the entry's text is not UTF-8".to_owned()));
+        let (meta, data) = (text(meta)?, text(data)?);
+        let view = MetaView::read(meta.as_bytes()).map_err(|error| malformed(error.message))?;
+        let extras: Extras = serde_json::from_str(meta).map_err(|error| malformed(format!("its metadata cannot be read: {error}")))?;
+        Ok(Self { stream, target, event_type, meta, data, view, extras, first: first_entry.unwrap_or(entry.id) })
+    }
+
+    /// When it was to become an entry, as it says.
+    fn due_ms(&self) -> u64 {
+        self.extras.due.unwrap_or(self.view.timestamp)
+    }
+
+    /// Its signature, and that its time is that of its entry.
+    fn check_origin(&self, view: &View, secured: bool) -> Result<(), No> {
+        let id = &*self.view.source;
+        if self.extras.target.as_deref() != Some(self.target) {
+            return Err(No::Refused(forged(format!("it is not addressed to '{}'", self.target))));
+        }
+        let Some(source) = view.known(id) else {
+            return Err(No::PerhapsNews(forged(format!("its source '{}' is not a registered project", shown(id)))));
+        };
+        if secured {
+            self.check_signature(view, source)?;
+        }
+        self.check_time().map_err(No::Refused)
+    }
+
+    fn check_signature(&self, view: &View, source: &Project) -> Result<(), No> {
+        let id = &source.project_id;
+        let Some((signed, signature)) = event::cut_signature(self.meta) else {
+            if source.signed_at(self.first.ms) || view.is_pinned(id) {
+                return Err(No::PerhapsNews(forged(format!("it is not signed, and '{id}' signs its messages"))));
+            }
+            return Ok(());
+        };
+        let key_id = self.extras.message.as_ref().and_then(|message| message.key_id.as_deref());
+        let Some(key_id) = key_id else {
+            return Err(No::Refused(forged("it has a signature, but names no key")));
+        };
+        let keys = view.keys(source, key_id, self.view.timestamp);
+        if keys.is_empty() {
+            return Err(No::PerhapsNews(forged(format!("'{id}' has no key '{}' of that time that is believed", shown(key_id)))));
+        }
+        if keys.iter().any(|key| key.verifies_message(self.stream, signed, self.data.as_bytes(), signature)) {
+            return Ok(());
+        }
+        // Another key of the same name may have come since.
+        Err(No::PerhapsNews(forged(format!("its signature is not that of '{id}': the message was changed, or is somebody else's"))))
+    }
+
+    fn check_time(&self) -> Result<(), Refusal> {
+        let (due, entered) = (self.due_ms(), self.first.ms);
+        let late_max = if self.extras.due.is_some() { LATE_MS_MAX } else { WINDOW_MS };
+        if entered.saturating_add(WINDOW_MS) < due || entered > due.saturating_add(late_max) {
+            let message = format!("it says that its time is {due}, but it became an entry at {entered}: more than {} s apart", WINDOW_MS / 1000);
+            return Err(replayed(message));
+        }
+        Ok(())
+    }
+
+    /// Its data, by the contracts that it names and those that hold here.
+    fn check_data(&self, view: &View) -> Result<(), No> {
+        if let Err(error) = data::check_depth(self.data) {
+            return Err(No::Refused(refusal(DeadReason::Contract, error.code, error.message)));
+        }
+        let source = &*self.view.source;
+        let named: Vec<Named> = self.extras.message.iter().flat_map(|message| &message.contracts).filter_map(|text| Named::parse(text)).collect();
+        if named.is_empty() && !view.contracts().applies_any(source, self.target, self.event_type) {
+            return Ok(());
+        }
+        // The bus's own answers have no contract.
+        if self.event_type == ERROR && named.is_empty() {
+            return Ok(());
+        }
+        let violation = |error: Error| refusal(DeadReason::Contract, error.code, with_paths(&error));
+        let parsed = data::parse(self.data).map_err(|error| No::Refused(refusal(DeadReason::Malformed, error.code, error.message)))?;
+        let checked = view.contracts().check_incoming(source, self.target, self.event_type, &parsed, &named);
+        checked.map_err(|error| No::PerhapsNews(violation(error)))
+    }
+
+    fn check(&self, view: &View, secured: bool) -> Result<(), No> {
+        self.check_origin(view, secured)?;
+        self.check_data(view)
+    }
+
+    fn sighting(&self, entry: &Entry) -> Sighting {
+        let ttl = self.view.ttl_ms().map_or(SIGHTING_LIFE.1, Duration::from_millis);
+        let late = if self.extras.due.is_some() { Duration::from_millis(LATE_MS_MAX) } else { Duration::ZERO };
+        let at = &entry.partition;
+        Sighting {
+            message: short_name(&[self.stream.as_bytes(), self.view.id.as_bytes()]),
+            at_ms: self.view.timestamp,
+            place: format!("{}.{}.{}", at.index, at.lane.as_str(), self.first),
+            life: ttl.max(late).max(SIGHTING_LIFE.0),
+        }
+    }
+}
+
+fn shown(text: &str) -> String {
+    text.chars().take(64).collect()
+}
+
+/// The message of a violation with the paths that failed.
+fn with_paths(error: &Error) -> String {
+    let paths = error.details.get("paths").and_then(Value::as_array);
+    let paths: Vec<&str> = paths.into_iter().flatten().filter_map(|path| path["path"].as_str()).take(20).collect();
+    if paths.is_empty() { error.message.clone() } else { format!("{} (at: {})", error.message, paths.join(", ")) }
+}
+
+impl Shared {
+    async fn judge(&self, entries: &[Entry]) -> Result<Vec<Option<Refusal>>> {
+        let secured = self.settings.security_enabled;
+        let mut view = self.directory.view();
+        let incoming: Vec<Option<Result<Incoming<'_>, Refusal>>> =
+            entries.iter().map(|entry| name::is_addressed(&entry.partition.event_type).then(|| Incoming::read(entry))).collect();
+        let judge = |view: &View| -> (Vec<Option<Refusal>>, bool) {
+            let mut news = false;
+            let verdict = |message: &Option<Result<Incoming<'_>, Refusal>>| match message {
+                None => None,
+                Some(Err(refusal)) => Some(refusal.clone()),
+                Some(Ok(message)) => match message.check(view, secured) {
+                    Ok(()) => None,
+                    Err(No::Refused(refusal)) => Some(refusal),
+                    Err(No::PerhapsNews(refusal)) => {
+                        news = true;
+                        Some(refusal)
+                    }
+                },
+            };
+            (incoming.iter().map(verdict).collect(), news)
+        };
+        let (mut refusals, news) = judge(&view);
+        if news {
+            // Refused is for good: only by what is known now.
+            let now = self.directory.refresh().await?;
+            if !Arc::ptr_eq(&now, &view) {
+                view = now;
+                refusals = judge(&view).0;
+            }
+        }
+        let messages = || incoming.iter().enumerate().filter_map(|(i, message)| Some((i, message.as_ref()?.as_ref().ok()?)));
+        let good: Vec<(usize, Sighting)> =
+            messages().filter(|(i, _)| refusals[*i].is_none()).map(|(i, message)| (i, message.sighting(&entries[i]))).collect();
+        if !good.is_empty() {
+            let places = self.store.first_sightings(good.iter().map(|(_, sighting)| sighting.clone()).collect()).await?;
+            for ((i, sighting), place) in good.into_iter().zip(places) {
+                if place != sighting.place {
+                    let message = format!("the same message was found before, at {place}; this copy is at {}", sighting.place);
+                    refusals[i] = Some(replayed(message));
+                }
+            }
+        }
+        Ok(refusals)
+    }
+
+    /// What is recorded of the end of a message.
+    fn ending(&self, group: &str, settlement: &Settlement, message: &Message) -> Option<Record> {
+        let note = &settlement.note;
+        let in_group = |what: &str| format!("group '{group}': {what}");
+        let (outcome, reason) = match (&settlement.disposal, &message.refusal) {
+            (Disposal::Retry { .. } | Disposal::HandBack, _) => return None,
+            (_, Some(refusal)) => {
+                let outcome = match refusal.code {
+                    Code::Signature => Outcome::Forged,
+                    Code::Replay => Outcome::Replayed,
+                    _ => Outcome::Invalid,
+                };
+                (outcome, format!("{}: {}", refusal.code.as_str(), refusal.message))
+            }
+            (Disposal::DeadLetter { reason, error, .. }, None) => (Outcome::Failed, in_group(&format!("{}: {error}", reason.as_str()))),
+            (Disposal::Acknowledge, None) => match (&note.given_up, &note.error) {
+                (Some(given_up), _) => (Outcome::Failed, in_group(&format!("{}: {}", given_up.0.as_str(), given_up.1))),
+                (None, _) if note.expired => (Outcome::Failed, in_group("expired: its ttl was over before it was delivered")),
+                (None, Some(error)) => (Outcome::Delivered, in_group(&format!("its failure was ignored: {error}"))),
+                (None, None) => (Outcome::Delivered, format!("group '{group}'")),
+            },
+        };
+        let (target, event_type) = name::address(&settlement.held.partition.event_type)?;
+        let view = MetaView::read(message.text.meta.as_bytes()).ok();
+        let latency_ms = view.as_ref().map(|view| {
+            let due = serde_json::from_str::<Extras>(&message.text.meta).ok().and_then(|extras| extras.due).unwrap_or(view.timestamp);
+            self.store.now_ms().saturating_sub(due)
+        });
+        Some(Record {
+            source: view.as_ref().map(|view| view.source.chars().take(256).collect()).unwrap_or_default(),
+            target: target.to_owned(),
+            event_type: event_type.to_owned(),
+            message_id: view.map(|view| view.id.chars().take(256).collect()),
+            outcome,
+            reason: Some(reason),
+            latency_us: latency_ms.map(|ms| ms.saturating_mul(1000)),
+            signer: None,
+            again: false,
+        })
+    }
+
+    /// The answer to a message that was given up, if its source reads such answers.
+    async fn tell_source(&self, stream: &str, data: Value, address: Value) {
+        match self.store.topology().await {
+            Ok(topology) if topology.groups.iter().any(|group| name::matches(&group.pattern, stream)) => self.say(ERROR, &address, &data),
+            Ok(_) => {}
+            Err(error) => tracing::debug!(%error, stream, "whether a source reads errors could not be learnt"),
+        }
+    }
+}
+
+#[async_trait]
+impl Gate for Shared {
+    async fn admit(&self, mut entries: Vec<Entry>) -> Result<Vec<Entry>> {
+        let refusals = self.judge(&entries).await.map_err(|error| Error { retryable: true, ..error })?;
+        for (entry, refusal) in entries.iter_mut().zip(refusals) {
+            entry.refusal = refusal.map(Box::new);
+        }
+        Ok(entries)
+    }
+
+    async fn record(&self, group: &str, endings: &[&Settlement]) -> Result<()> {
+        let record = |settlement: &&Settlement| self.ending(group, settlement, settlement.note.message.as_ref()?);
+        let records: Vec<Record> = endings.iter().filter_map(record).collect();
+        match self.audit.record(self.counted(records)).await {
+            // Events are not held up by a log that is refused for good.
+            Err(error) if !error.retryable => {
+                self.warn_unrecorded(&error);
+                Ok(())
+            }
+            result => result,
+        }
+    }
+
+    fn gave_up(&self, message: GivenUp<'_>) {
+        let Some((project, event_type)) = name::address(message.stream).filter(|(_, event_type)| *event_type != ERROR) else { return };
+        let meta = &message.text.meta;
+        let (Ok(view), Ok(extras)) = (MetaView::read(meta.as_bytes()), serde_json::from_str::<Extras>(meta)) else { return };
+        let source = view.source.to_string();
+        let data = json!({
+            "error": message.error,
+            "reason": message.reason.as_str(),
+            "eventType": event_type,
+            "messageId": view.id,
+            "sourceProject": source,
+            "targetProject": project,
+            "group": message.group,
+            "attempts": message.attempts,
+            "timestamp": self.store.now_ms(),
+        });
+        let correlation = extras.correlation_id.unwrap_or_else(|| view.id.to_string());
+        let address = json!({
+            "source": project,
+            "target": source,
+            "own": true,
+            "options": {
+                "correlationId": correlation, "causationId": view.id,
+                "idempotencyKey": short_name(&[b"error", view.id.as_bytes(), message.group.as_bytes()]),
+            },
+        });
+        let stream = name::addressed(&source, ERROR);
+        if let Some(shared) = self.me.upgrade() {
+            self.env.spawn(async move { shared.tell_source(&stream, data, address).await });
+        }
+    }
+}
+
+impl Shared {
+    /// Said once: each record that follows would say the same.
+    pub(super) fn warn_unrecorded(&self, error: &Error) {
+        if !self.unrecorded.swap(true, std::sync::atomic::Ordering::AcqRel) {
+            self.host.lifecycle(vec![Lifecycle::warn(format!("audit records could not be written: {error}"))]);
+        }
+    }
+}

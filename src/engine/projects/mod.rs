@@ -1,0 +1,216 @@
+//! Messages between projects: who a project is, what it may send, that a message is what its source sent, and a record of all.
+//!
+//! Reading order: [`identity`] keys and signatures, [`project`] what is stored of a project; [`data`], [`schema`], [`contract`],
+//! [`route`] what messages have to be like and where else they go; [`audit`] and [`tally`] what is written down; [`directory`] what
+//! this process knows; then the way of a message: out by [`courier`], in by [`gate`]; [`Projects`] is what the bus calls.
+
+pub mod audit;
+pub mod contract;
+pub mod data;
+pub mod directory;
+pub mod identity;
+pub mod project;
+pub mod route;
+pub mod schema;
+pub mod tally;
+
+mod courier;
+mod gate;
+mod held;
+mod registering;
+mod setup;
+mod stats;
+mod upkeep;
+
+use std::collections::BTreeMap;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, Weak};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::config::{BusConfig, CrossProject};
+use super::consume::Gate;
+use super::env::{Env, lock};
+use super::error::{Error, Result};
+use super::event::{Priority, seconds_to_ms};
+use super::host::Host;
+use super::publish::{Courier, Publisher};
+use super::store::Store;
+use audit::Audit;
+use audit::log::Query;
+use directory::Directory;
+use held::Held;
+use identity::PublicKey;
+use tally::Tally;
+
+/// Most audit records a page.
+const PAGE_MAX: usize = 1000;
+
+/// What messages between projects depend on.
+#[derive(Clone, Debug)]
+struct Settings {
+    security_enabled: bool,
+    rate_limiting_enabled: bool,
+    /// How long audit records are kept, ms.
+    audit_retention_ms: u64,
+    /// Most audit records kept.
+    audit_records_max: u64,
+    payload_bytes_max: usize,
+    length_max: Option<u64>,
+    /// Seconds.
+    ttl_s: f64,
+    priority: Priority,
+    /// How long what was done waits for its record.
+    patience: Duration,
+}
+
+/// What the parts of this module share.
+struct Shared {
+    settings: Settings,
+    store: Arc<dyn Store>,
+    host: Arc<dyn Host>,
+    env: Env,
+    directory: Directory,
+    held: Held,
+    audit: Audit,
+    tally: Tally,
+    /// Names this bus among those that attend.
+    instance: String,
+    /// For what the bus itself says; there while it is connected.
+    publisher: Mutex<Weak<Publisher>>,
+    unrecorded: AtomicBool,
+    me: Weak<Self>,
+}
+
+impl Shared {
+    fn say(&self, event_type: &str, address: &Value, data: &Value) {
+        if let Some(publisher) = lock(&self.publisher).upgrade() {
+            publisher.say_to(event_type, address, data);
+        }
+    }
+
+    /// Counts them here; those of projects that are not registered are not counted in the store, where each name costs a place.
+    fn counted(&self, mut entries: Vec<audit::Entry>) -> Vec<audit::Entry> {
+        let view = self.directory.view();
+        for entry in entries.iter_mut().filter(|entry| !entry.again) {
+            let known = |id: &str| view.known(id).map(|project| project.project_id.as_str());
+            self.tally.count(entry.outcome, known(&entry.source), known(&entry.target));
+            let counts_for = audit::record::counts_for(entry);
+            if known(counts_for).is_none() {
+                entry.again = true;
+            }
+        }
+        entries
+    }
+}
+
+/// Messages between projects, of one bus.
+pub struct Projects {
+    shared: Arc<Shared>,
+    upkeep: tokio::task::JoinHandle<()>,
+}
+
+impl Drop for Projects {
+    fn drop(&mut self) {
+        self.upkeep.abort();
+    }
+}
+
+impl Projects {
+    /// Starts what goes on beside. Nothing is known before the first look, which is not waited for.
+    pub fn start(config: &BusConfig, cross: &CrossProject, store: Arc<dyn Store>, host: Arc<dyn Host>, env: Env) -> Result<Self> {
+        let settings = Settings {
+            security_enabled: cross.security_enabled,
+            rate_limiting_enabled: cross.rate_limiting_enabled,
+            audit_retention_ms: seconds_to_ms(cross.audit_retention_s).unwrap_or(u64::MAX),
+            audit_records_max: cross.audit_records_max,
+            payload_bytes_max: config.limits.max_payload_bytes,
+            length_max: config.limits.max_stream_length,
+            ttl_s: config.defaults.ttl_s,
+            priority: config.defaults.priority,
+            patience: Duration::from_millis(config.redis.command_timeout_ms),
+        };
+        let pins: BTreeMap<String, PublicKey> =
+            cross.trusted_keys.iter().filter_map(|(id, key)| Some((id.clone(), PublicKey::read(key)?))).collect();
+        let tally = Tally::new()?;
+        let shared = Arc::new_cyclic(|me| Shared {
+            directory: Directory::start(&env, store.clone(), host.clone(), pins),
+            audit: Audit::start(&env, store.clone(), host.clone()),
+            held: Held::default(),
+            instance: env.hex(16),
+            publisher: Mutex::default(),
+            unrecorded: AtomicBool::new(false),
+            settings,
+            store,
+            host,
+            env,
+            tally,
+            me: me.clone(),
+        });
+        shared.directory.look();
+        let upkeep = shared.env.spawn(upkeep::run(shared.clone()));
+        Ok(Self { shared, upkeep })
+    }
+
+    /// By what the bus's own messages are published.
+    pub fn speak_by(&self, publisher: &Arc<Publisher>) {
+        *lock(&self.shared.publisher) = Arc::downgrade(publisher);
+    }
+
+    /// What checks and signs messages.
+    pub fn courier(&self) -> Arc<dyn Courier> {
+        self.shared.clone()
+    }
+
+    /// What looks at messages before handlers do.
+    pub fn gate(&self) -> Arc<dyn Gate> {
+        self.shared.clone()
+    }
+
+    /// Something may have changed.
+    pub fn look(&self) {
+        self.shared.directory.look();
+    }
+
+    /// Metrics of this process in the text format 0.0.4.
+    pub fn metrics(&self) -> Result<String> {
+        self.shared.tally.export()
+    }
+
+    /// One page of audit records as `{ items, cursor? }`, times as ms.
+    pub async fn audit_log(&self, query: &Query, limit: usize, cursor: Option<&str>) -> Result<Value> {
+        let page = audit::log::page(&self.shared.store, query, limit.clamp(1, PAGE_MAX), cursor).await?;
+        let items: Vec<Value> = page.records.iter().filter_map(audit::record::to_json).collect();
+        let mut out = json!({ "items": items });
+        if let Some(cursor) = page.cursor {
+            out["cursor"] = cursor.into();
+        }
+        Ok(out)
+    }
+
+    /// `{ ok, checked, firstBroken? }`.
+    pub async fn verify_audit(&self) -> Result<Value> {
+        let view = self.shared.directory.refresh().await?;
+        let found = audit::check::verify(&self.shared.store, &view).await?;
+        let mut out = json!({ "ok": found.first_broken.is_none(), "checked": found.checked });
+        if let Some(broken) = found.first_broken {
+            out["firstBroken"] = broken.into();
+        }
+        Ok(out)
+    }
+
+    /// Gives up what it attends to; within `deadline`.
+    pub async fn close(&self, deadline: Duration) {
+        let members = self.shared.held.members(&self.shared.instance);
+        if !members.is_empty() {
+            let _ = tokio::time::timeout(deadline, self.shared.store.unattend(&members)).await;
+        }
+    }
+
+    fn unknown(id: &str) -> Error {
+        use super::error::Code;
+        let id: String = id.chars().take(64).collect();
+        Error::new(Code::ProjectUnknown, format!("the project '{id}' is not registered: call registerProject() first")).with("projectId", id)
+    }
+}

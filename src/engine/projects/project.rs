@@ -1,0 +1,534 @@
+//! A project: how it is registered, and what is stored of it for all processes.
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use super::identity::{PublicKey, SECRET_BYTES_MIN, Signer};
+use crate::engine::config::Secret;
+use crate::engine::error::{Code, Error, Result};
+use crate::engine::name;
+use crate::engine::store::Rate;
+
+/// Version of the stored form.
+const VERSION: u8 = 1;
+/// Longest name and namespace, bytes.
+const TEXT_BYTES_MAX: usize = 256;
+/// Longest apiKey and secret, bytes.
+const SECRET_BYTES_MAX: usize = 4096;
+/// Most event types and targets of a project.
+const LIST_MAX: usize = 1000;
+/// Keys that are remembered of a project: the ones before are believed no more.
+const KEYS_MAX: usize = 16;
+/// A key is believed so long before and after its time, ms: processes learn of a change within a second, and what was signed
+/// before may be on its way.
+const KEY_GRACE_MS: u64 = 10_000;
+
+/// `ProjectConfig.credentials`.
+#[derive(Clone, Debug)]
+pub struct Credentials {
+    /// Names the key.
+    pub api_key: Secret,
+    /// The key is made of it.
+    pub secret: Secret,
+    /// The secret before, whose key hands over to this one.
+    pub previous_secret: Option<Secret>,
+}
+
+/// `ProjectConfig`.
+#[derive(Clone, Debug)]
+pub struct ProjectConfig {
+    /// Who it is.
+    pub id: String,
+    /// For people.
+    pub name: String,
+    /// What it belongs to.
+    pub namespace: String,
+    /// Event types and patterns that it may send.
+    pub allowed_event_types: Vec<String>,
+    /// Projects that it may send to; `*`: all.
+    pub allowed_targets: Vec<String>,
+    /// By which it signs.
+    pub credentials: Option<Credentials>,
+    /// How much it may send.
+    pub rate_limiting: Option<RateLimiting>,
+}
+
+/// `ProjectConfig.rateLimiting`.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RateLimiting {
+    /// In the long run.
+    pub events_per_second: f64,
+    /// At once.
+    pub burst_limit: u32,
+}
+
+impl From<RateLimiting> for Rate {
+    fn from(limits: RateLimiting) -> Self {
+        Self { per_second: limits.events_per_second, burst: limits.burst_limit }
+    }
+}
+
+/// An object of the caller's, read key by key.
+struct Fields {
+    map: Map<String, Value>,
+    path: &'static str,
+}
+
+impl Fields {
+    fn read(value: Value, path: &'static str) -> Result<Self> {
+        match value {
+            Value::Object(map) if !map.contains_key("$invalid") => Ok(Self { map, path }),
+            _ => Err(Error::argument(path, "must be an object")),
+        }
+    }
+
+    fn wrong(&self, key: &str, right: &str) -> Error {
+        Error::argument(&format!("{}.{key}", self.path), format!("must be {right}"))
+    }
+
+    fn text(&mut self, key: &str, right: &str) -> Result<String> {
+        match self.map.remove(key) {
+            Some(Value::String(text)) if !text.is_empty() && text.len() <= TEXT_BYTES_MAX => Ok(text),
+            _ => Err(self.wrong(key, right)),
+        }
+    }
+
+    /// The value is in no error.
+    fn secret(&mut self, key: &str, bytes_min: usize) -> Result<Option<Secret>> {
+        match self.map.remove(key) {
+            None => Ok(None),
+            Some(Value::String(text)) if (bytes_min..=SECRET_BYTES_MAX).contains(&text.len()) => Ok(Some(Secret::new(text))),
+            Some(_) => Err(self.wrong(key, &format!("a string of {bytes_min} to {SECRET_BYTES_MAX} bytes"))),
+        }
+    }
+
+    fn list(&mut self, key: &str, what: &str, check: impl Fn(&str) -> Result<()>) -> Result<Vec<String>> {
+        let list = match self.map.remove(key) {
+            Some(Value::Array(list)) if list.len() <= LIST_MAX => list,
+            _ => return Err(self.wrong(key, &format!("an array of at most {LIST_MAX} {what}"))),
+        };
+        let item = |(i, value): (usize, Value)| {
+            let path = format!("{}.{key}[{i}]", self.path);
+            match value {
+                Value::String(text) => check(&text).map(|()| text).map_err(|error| {
+                    let problem = error.message.split_once(": ").map_or(error.message.as_str(), |(_, problem)| problem);
+                    Error::argument(&path, problem)
+                }),
+                _ => Err(Error::argument(&path, "must be a string")),
+            }
+        };
+        list.into_iter().enumerate().map(item).collect()
+    }
+
+    fn end(self, known: &[&str]) -> Result<()> {
+        match self.map.into_iter().next() {
+            None => Ok(()),
+            Some((key, _)) => {
+                let key: String = key.chars().take(64).collect();
+                Err(Error::argument(&format!("{}.{key}", self.path), format!("is not known; known are {}", known.join(", "))))
+            }
+        }
+    }
+}
+
+impl ProjectConfig {
+    /// From what the program gave. `ERR_INVALID_ARGUMENT` with the path of the key; no secret is in it.
+    pub fn read(value: Value) -> Result<Self> {
+        let mut fields = Fields::read(value, "config")?;
+        let id = fields.text("projectId", "a project id: 1 to 64 of the characters A-Z a-z 0-9 _ . -")?;
+        name::check_project("config.projectId", &id)?;
+        let target = |id: &str| if id == "*" || id == "**" { Ok(()) } else { name::check_project("target", id) };
+        let config = Self {
+            id,
+            name: fields.text("name", "a string of 1 to 256 bytes")?,
+            namespace: fields.text("namespace", "a string of 1 to 256 bytes")?,
+            allowed_event_types: fields.list("allowedEventTypes", "event types or patterns", name::check_pattern)?,
+            allowed_targets: fields.list("allowedTargets", "project ids, or '*' for all", target)?,
+            credentials: fields.map.remove("credentials").map(read_credentials).transpose()?,
+            rate_limiting: fields.map.remove("rateLimiting").map(read_rate).transpose()?,
+        };
+        fields.end(&["projectId", "name", "namespace", "allowedEventTypes", "allowedTargets", "credentials", "rateLimiting"])?;
+        Ok(config)
+    }
+}
+
+fn read_credentials(value: Value) -> Result<Credentials> {
+    let mut fields = Fields::read(value, "config.credentials")?;
+    let missing = |key: &str| Error::argument(&format!("config.credentials.{key}"), "is missing");
+    let credentials = Credentials {
+        api_key: fields.secret("apiKey", 1)?.ok_or_else(|| missing("apiKey"))?,
+        secret: fields.secret("secret", SECRET_BYTES_MIN)?.ok_or_else(|| missing("secret"))?,
+        previous_secret: fields.secret("previousSecret", SECRET_BYTES_MIN)?,
+    };
+    // A key may be a secret that was put in the wrong place: it is not shown.
+    if !fields.map.is_empty() {
+        return Err(Error::argument("config.credentials", "has an unknown key; known are apiKey, secret, previousSecret"));
+    }
+    Ok(credentials)
+}
+
+fn read_rate(value: Value) -> Result<RateLimiting> {
+    let mut fields = Fields::read(value, "config.rateLimiting")?;
+    let mut number = |key: &str, right: &str, is_right: &dyn Fn(f64) -> bool| {
+        let value = fields.map.remove(key).and_then(|value| value.as_f64());
+        value.filter(|n| is_right(*n)).ok_or_else(|| fields.wrong(key, right))
+    };
+    let events_per_second =
+        number("eventsPerSecond", "a number of events a second, above 0 and at most 1000000", &|n| n > 0.0 && n <= 1_000_000.0)?;
+    let burst = number("burstLimit", "a whole number of events from 1 to 1000000", &|n| (1.0..=1_000_000.0).contains(&n) && n.fract() == 0.0)?;
+    fields.end(&["eventsPerSecond", "burstLimit"])?;
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // in range by the check
+    Ok(RateLimiting { events_per_second, burst_limit: burst as u32 })
+}
+
+/// A key of a project and its time.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Key {
+    /// First 16 hex digits of SHA-256(apiKey).
+    pub id: String,
+    /// The public key as text.
+    pub public: String,
+    /// From when on it signs, ms since 1970.
+    pub from_ms: u64,
+    /// Until when it signed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub until_ms: Option<u64>,
+    /// Signature by which the key before handed over to it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub handed_over: Option<String>,
+}
+
+/// A project as it is stored.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Project {
+    v: u8,
+    /// Who it is.
+    pub project_id: String,
+    /// For people.
+    pub name: String,
+    /// What it belongs to.
+    pub namespace: String,
+    /// Event types and patterns that it may send.
+    pub allowed_event_types: Vec<String>,
+    /// Projects that it may send to; `*`: all.
+    pub allowed_targets: Vec<String>,
+    /// How much it may send.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rate_limiting: Option<RateLimiting>,
+    /// Its keys, the present one last; none: it does not sign.
+    pub keys: Vec<Key>,
+    /// When it was registered first, ms since 1970.
+    pub registered_ms: u64,
+    /// From when on what it sends is signed; 0: always.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    signs_from_ms: Option<u64>,
+    /// It was unregistered then. Its keys are kept for what it has sent before.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gone_ms: Option<u64>,
+}
+
+impl Project {
+    /// Reads what [`Project::to_text`] wrote.
+    pub fn from_text(text: &str) -> Result<Self> {
+        let project: Self = serde_json::from_str(text).map_err(|error| Error::argument("project", format!("cannot be read: {error}")))?;
+        if project.v != VERSION {
+            return Err(Error::argument("project", format!("version {} is not known; this process reads {VERSION}", project.v)));
+        }
+        Ok(project)
+    }
+
+    /// As it is stored.
+    pub fn to_text(&self) -> String {
+        serde_json::to_string(self).expect("texts and finite numbers always serialize")
+    }
+
+    /// The project after it is registered with `config`, in the name of `signer`; `before`: as it is stored.
+    /// `ERR_PROJECT_CONFLICT` where that is not its owner.
+    pub fn registered(before: Option<&Self>, config: &ProjectConfig, signers: &Signers, now_ms: u64) -> Result<Self> {
+        let living = before.filter(|project| project.gone_ms.is_none());
+        let keys = match living {
+            Some(project) => project.keys_after(signers, now_ms)?,
+            // Of one that was given up and is taken up anew, nothing of old is believed.
+            None => signers.current.iter().map(|signer| first_key(signer, now_ms)).collect(),
+        };
+        let signs_from_ms = match living {
+            Some(project) => project.signs_from_ms.or_else(|| (!keys.is_empty()).then_some(now_ms)),
+            None => (!keys.is_empty()).then_some(0),
+        };
+        Ok(Self {
+            v: VERSION,
+            project_id: config.id.clone(),
+            name: config.name.clone(),
+            namespace: config.namespace.clone(),
+            allowed_event_types: config.allowed_event_types.clone(),
+            allowed_targets: config.allowed_targets.clone(),
+            rate_limiting: config.rate_limiting,
+            keys,
+            registered_ms: living.map_or(now_ms, |project| project.registered_ms),
+            signs_from_ms,
+            gone_ms: None,
+        })
+    }
+
+    fn keys_after(&self, signers: &Signers, now_ms: u64) -> Result<Vec<Key>> {
+        let mut keys = self.keys.clone();
+        let Some(present) = keys.last_mut() else {
+            return Ok(signers.current.iter().map(|signer| first_key(signer, now_ms)).collect());
+        };
+        let Some(signer) = &signers.current else { return Err(self.conflict("it has credentials; register it with them")) };
+        let public = signer.public_key().to_text();
+        if public == present.public && signer.key_id() == present.id {
+            return Ok(keys);
+        }
+        let hands_over = [Some(signer), signers.previous.as_ref()].into_iter().flatten().find(|by| by.public_key().to_text() == present.public);
+        let Some(by) = hands_over else {
+            return Err(self.conflict(if signers.previous.is_some() {
+                "neither credentials.secret nor credentials.previousSecret is the secret that it has"
+            } else {
+                "credentials.secret is not the secret that it has; to change the secret, give the present one as credentials.previousSecret"
+            }));
+        };
+        // Later than the one before, whatever the clocks say.
+        let from_ms = now_ms.max(present.from_ms + 1);
+        present.until_ms = Some(from_ms);
+        let handed_over = Some(by.sign_change(&self.project_id, signer.key_id(), signer.public_key(), from_ms));
+        keys.push(Key { id: signer.key_id().to_owned(), public, from_ms, until_ms: None, handed_over });
+        keys.drain(..keys.len().saturating_sub(KEYS_MAX));
+        Ok(keys)
+    }
+
+    fn conflict(&self, why: &str) -> Error {
+        let message = format!("the project '{}' is registered by somebody else: {why}", self.project_id);
+        Error::new(Code::ProjectConflict, message).with("projectId", self.project_id.as_str())
+    }
+
+    /// The same, unregistered.
+    pub fn given_up(&self, now_ms: u64) -> Self {
+        let mut project = self.clone();
+        project.gone_ms = Some(now_ms);
+        if let Some(key) = project.keys.last_mut() {
+            key.until_ms = Some(key.until_ms.unwrap_or(now_ms));
+        }
+        project
+    }
+
+    /// Whether it is registered now.
+    pub fn is_there(&self) -> bool {
+        self.gone_ms.is_none()
+    }
+
+    /// Whether it signs now.
+    pub fn signs(&self) -> bool {
+        !self.keys.is_empty()
+    }
+
+    /// Whether what it sent at that time is signed.
+    pub fn signed_at(&self, ms: u64) -> bool {
+        self.signs_from_ms.is_some_and(|from| from <= ms)
+    }
+
+    /// The keys of that name that it had at that time; with `pin`, only those that follow from it.
+    pub fn keys_at(&self, key_id: &str, ms: u64, pin: Option<PublicKey>) -> Vec<PublicKey> {
+        let in_time = |key: &Key| {
+            key.id == key_id
+                && key.from_ms.saturating_sub(KEY_GRACE_MS) <= ms
+                && key.until_ms.is_none_or(|until| ms <= until.saturating_add(KEY_GRACE_MS))
+        };
+        let mut believed: Vec<PublicKey> = Vec::new();
+        let mut found = Vec::new();
+        for key in &self.keys {
+            let Some(public) = PublicKey::read(&key.public) else { continue };
+            let follows = |by: &PublicKey| {
+                let signature = key.handed_over.as_deref();
+                signature.is_some_and(|signature| by.verifies_change(&self.project_id, &key.id, public, key.from_ms, signature))
+            };
+            if pin.is_none_or(|pin| pin == public || believed.last().is_some_and(follows)) {
+                believed.push(public);
+                if in_time(key) {
+                    found.push(public);
+                }
+            }
+        }
+        found
+    }
+
+    /// Whether it may send events of that type.
+    pub fn may_send(&self, event_type: &str) -> bool {
+        self.allowed_event_types.iter().any(|pattern| name::matches(pattern, event_type))
+    }
+
+    /// Whether it may send to that project.
+    pub fn may_reach(&self, target: &str) -> bool {
+        self.allowed_targets.iter().any(|allowed| allowed == target || allowed == "*" || allowed == "**")
+    }
+}
+
+/// What a process registers a project with.
+#[derive(Debug, Default)]
+pub struct Signers {
+    /// Of `credentials.secret`.
+    pub current: Option<Signer>,
+    /// Of `credentials.previousSecret`.
+    pub previous: Option<Signer>,
+}
+
+fn first_key(signer: &Signer, now_ms: u64) -> Key {
+    Key {
+        id: signer.key_id().to_owned(),
+        public: signer.public_key().to_text(),
+        from_ms: now_ms,
+        until_ms: None,
+        handed_over: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    const OLD: &str = "the old secret of it";
+    const NEW: &str = "the new secret of it";
+    const OTHER: &str = "a secret of another";
+
+    fn signer(secret: &str) -> Signer {
+        Signer::derive("a", &Secret::new("api-key"), &Secret::new(secret)).unwrap()
+    }
+
+    fn signers(current: Option<&str>, previous: Option<&str>) -> Signers {
+        Signers { current: current.map(signer), previous: previous.map(signer) }
+    }
+
+    fn config() -> ProjectConfig {
+        ProjectConfig::read(json!({
+            "projectId": "a", "name": "A", "namespace": "n", "allowedEventTypes": ["user.*", "order.created"], "allowedTargets": ["b"],
+        }))
+        .unwrap()
+    }
+
+    fn registered(before: Option<&Project>, current: Option<&str>, previous: Option<&str>, now_ms: u64) -> Result<Project> {
+        Project::registered(before, &config(), &signers(current, previous), now_ms)
+    }
+
+    #[test]
+    fn what_is_stored_is_read_back() {
+        let project = registered(None, Some(OLD), None, 5).unwrap();
+        assert_eq!(Project::from_text(&project.to_text()).unwrap(), project);
+        assert!(!project.to_text().contains(OLD) && !project.to_text().contains("api-key"));
+        assert!(Project::from_text(&project.to_text().replace(r#""v":1"#, r#""v":9"#)).is_err());
+        assert!(Project::from_text("{}").is_err());
+    }
+
+    #[test]
+    fn only_its_secret_changes_a_project() {
+        let project = registered(None, Some(OLD), None, 5).unwrap();
+        assert_eq!(registered(Some(&project), Some(OLD), None, 9).unwrap().keys, project.keys);
+        for (current, previous) in [(Some(OTHER), None), (None, None), (Some(OTHER), Some(NEW))] {
+            let error = registered(Some(&project), current, previous, 9).unwrap_err();
+            assert_eq!((error.code, error.details["projectId"].as_str()), (Code::ProjectConflict, Some("a")));
+        }
+        let open = registered(None, None, None, 5).unwrap();
+        assert!(!open.signs());
+        let owned = registered(Some(&open), Some(OLD), None, 9).unwrap();
+        assert!(owned.signs(), "the first to bring credentials owns it");
+        assert!(!owned.signed_at(8) && owned.signed_at(9) && project.signed_at(0), "what it sent before it had a key stays good");
+    }
+
+    #[test]
+    fn a_key_that_was_handed_over_is_believed_in_its_own_time() {
+        let project = registered(None, Some(OLD), None, 100_000).unwrap();
+        let project = registered(Some(&project), Some(NEW), Some(OLD), 200_000).unwrap();
+        let (old, new) = (signer(OLD).public_key(), signer(NEW).public_key());
+        let id = signer(OLD).key_id().to_owned();
+        for (ms, pin, expected) in [
+            (150_000, None, vec![old]),
+            (205_000, None, vec![old, new]),
+            (211_000, None, vec![new]),
+            (80_000, None, vec![]),
+            (211_000, Some(old), vec![new]),
+            (150_000, Some(new), vec![]),
+            (211_000, Some(signer(OTHER).public_key()), vec![]),
+        ] {
+            assert_eq!(project.keys_at(&id, ms, pin), expected, "{ms} {pin:?}");
+        }
+        assert!(project.keys_at("another", 150_000, None).is_empty());
+        // The same change again, by another process.
+        assert_eq!(registered(Some(&project), Some(NEW), Some(OLD), 300_000).unwrap().keys, project.keys);
+        assert!(registered(Some(&project), Some(OLD), None, 300_000).is_err(), "the old secret is none any more");
+    }
+
+    #[test]
+    fn a_forged_change_of_keys_does_not_follow_from_the_pinned_one() {
+        let mut project = registered(None, Some(OLD), None, 100_000).unwrap();
+        let key = first_key(&signer(OTHER), 200_000);
+        project.keys.push(Key { handed_over: Some(signer(OTHER).sign_change("a", &key.id, signer(OTHER).public_key(), 200_000)), ..key });
+        let id = signer(OLD).key_id().to_owned();
+        assert_eq!(project.keys_at(&id, 250_000, Some(signer(OLD).public_key())), [signer(OLD).public_key()]);
+    }
+
+    #[test]
+    fn what_was_given_up_keeps_its_keys_until_it_is_taken_up_anew() {
+        let project = registered(None, Some(OLD), None, 100_000).unwrap();
+        let gone = project.given_up(200_000);
+        let id = signer(OLD).key_id().to_owned();
+        assert!(!gone.is_there());
+        assert_eq!(gone.keys_at(&id, 150_000, None), [signer(OLD).public_key()]);
+        assert!(gone.keys_at(&id, 250_000, None).is_empty());
+        let again = registered(Some(&gone), Some(OTHER), None, 300_000).unwrap();
+        assert!(again.is_there() && again.keys_at(&id, 150_000, None).is_empty());
+        assert_eq!(again.registered_ms, 300_000);
+    }
+
+    #[test]
+    fn what_it_may_send_and_whom_it_may_reach() {
+        let project = registered(None, None, None, 5).unwrap();
+        assert!(project.may_send("user.created") && project.may_send("order.created") && !project.may_send("order.paid"));
+        assert!(project.may_reach("b") && !project.may_reach("c"));
+        let open = Project { allowed_targets: vec!["*".into()], ..project };
+        assert!(open.may_reach("c.d"));
+    }
+
+    #[test]
+    fn wrong_configurations_name_their_path_and_show_no_secret() {
+        let right = json!({
+            "projectId": "a", "name": "A", "namespace": "n", "allowedEventTypes": [], "allowedTargets": [],
+            "credentials": { "apiKey": "k", "secret": "sixteen bytes ok" }, "rateLimiting": { "eventsPerSecond": 0.5, "burstLimit": 1 },
+        });
+        assert!(ProjectConfig::read(right.clone()).is_ok());
+        let secret = "hunter2-hunter2";
+        for (pointer, value, path) in [
+            ("/projectId", json!("a b"), "config.projectId"),
+            ("/projectId", json!(7), "config.projectId"),
+            ("/name", json!(""), "config.name"),
+            ("/namespace", json!(null), "config.namespace"),
+            ("/allowedEventTypes", json!("a"), "config.allowedEventTypes"),
+            ("/allowedEventTypes", json!(["a", "b*c"]), "config.allowedEventTypes[1]"),
+            ("/allowedEventTypes", json!([1]), "config.allowedEventTypes[0]"),
+            ("/allowedTargets", json!(["a/b"]), "config.allowedTargets[0]"),
+            ("/credentials", json!(secret), "config.credentials"),
+            ("/credentials/secret", json!(secret), "config.credentials.secret"),
+            ("/credentials/apiKey", json!(""), "config.credentials.apiKey"),
+            ("/credentials", json!({ "apiKey": "k" }), "config.credentials.secret"),
+            ("/credentials", json!({ "apiKey": "k", "secret": "sixteen bytes ok", "previousSecret": secret }), "config.credentials.previousSecret"),
+            ("/credentials", json!({ "apiKey": "k", "secret": "sixteen bytes ok", secret: 1 }), "config.credentials"),
+            ("/rateLimiting", json!(5), "config.rateLimiting"),
+            ("/rateLimiting/eventsPerSecond", json!(0), "config.rateLimiting.eventsPerSecond"),
+            ("/rateLimiting/burstLimit", json!(1.5), "config.rateLimiting.burstLimit"),
+            ("/rateLimiting", json!({ "eventsPerSecond": 1, "burstLimit": 1, "burst": 1 }), "config.rateLimiting.burst"),
+        ] {
+            let mut wrong = right.clone();
+            *wrong.pointer_mut(pointer).unwrap() = value;
+            let error = ProjectConfig::read(wrong).unwrap_err();
+            assert_eq!((error.code, error.details["argument"].as_str()), (Code::InvalidArgument, Some(path)));
+            assert!(!error.to_json().to_string().contains(secret), "{error}");
+        }
+        let mut unknown = right.clone();
+        unknown["secret"] = json!(secret);
+        assert_eq!(ProjectConfig::read(unknown).unwrap_err().details["argument"], "config.secret");
+        assert!(ProjectConfig::read(json!("x")).is_err());
+    }
+}

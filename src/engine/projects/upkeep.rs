@@ -1,0 +1,79 @@
+//! What goes on beside: this process attends its projects, registers them anew when the store was emptied, and has old audit
+//! records removed.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Shared;
+use crate::engine::error::Result;
+use crate::engine::store::{Bucket, Shelf};
+
+/// How long a process counts as there without saying so again.
+pub const ATTEND_FOR: Duration = Duration::from_secs(30);
+const EVERY: Duration = Duration::from_secs(2);
+/// Attending is said, and records are trimmed, each so many rounds.
+const ATTEND_EACH: u32 = 5;
+const TRIM_EACH: u32 = 15;
+/// Steps of trimming a bucket in one round.
+const TRIMS_A_ROUND: usize = 100;
+
+/// For as long as the bus is connected.
+pub async fn run(shared: Arc<Shared>) {
+    // Not all processes at the same time.
+    tokio::time::sleep(EVERY.mul_f64(shared.env.random())).await;
+    for round in 0_u32.. {
+        if let Err(error) = shared.keep_up(round).await {
+            tracing::debug!(%error, "upkeep of projects");
+        }
+        tokio::time::sleep(EVERY).await;
+    }
+}
+
+impl Shared {
+    async fn keep_up(&self, round: u32) -> Result<()> {
+        self.register_anew().await?;
+        if round.is_multiple_of(ATTEND_EACH) {
+            let members = self.held.members(&self.instance);
+            if !members.is_empty() {
+                self.store.attend(&members, ATTEND_FOR).await?;
+            }
+        }
+        if round.is_multiple_of(TRIM_EACH) {
+            self.trim().await?;
+        }
+        Ok(())
+    }
+
+    /// The server was emptied: what this process registered is there no more. Of others it knows nothing.
+    async fn register_anew(&self) -> Result<()> {
+        let documents = [
+            (Shelf::Projects, self.held.documents()),
+            (Shelf::Contracts, self.held.contracts()),
+            (Shelf::Routes, self.held.routes()),
+        ];
+        let view = self.directory.view();
+        if documents.iter().all(|(shelf, held)| held.is_empty() || !view.is_empty(*shelf)) {
+            return Ok(());
+        }
+        let view = self.directory.refresh().await?;
+        for (shelf, held) in documents {
+            for (name, text) in held.into_iter().filter(|_| view.is_empty(shelf)) {
+                self.store.put_document(shelf, &name, None, Some(&text)).await?;
+            }
+        }
+        self.directory.refresh().await.map(drop)
+    }
+
+    async fn trim(&self) -> Result<()> {
+        let before_ms = self.store.now_ms().saturating_sub(self.settings.audit_retention_ms);
+        let most = self.settings.audit_records_max / Bucket::all().count() as u64;
+        for bucket in Bucket::all() {
+            for _ in 0..TRIMS_A_ROUND {
+                if !self.store.trim_records(bucket, before_ms, most.max(1)).await?.1 {
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
+}

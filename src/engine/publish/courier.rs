@@ -1,0 +1,102 @@
+//! Messages between projects on their way out: who checks and signs them is told here what the publisher does with them.
+
+use std::sync::{Arc, Mutex};
+
+use futures_util::future::BoxFuture;
+
+use super::{Draft, Finished};
+use crate::engine::env::lock;
+use crate::engine::error::Result;
+use crate::engine::host::Token;
+use crate::engine::store::Appended;
+
+/// A message as it was given to the publisher.
+#[derive(Clone, Debug)]
+pub struct Outgoing {
+    /// Who waits for it.
+    pub token: Token,
+    /// Its event type.
+    pub event_type: String,
+    /// `{ source, target, options? }` as JSON text.
+    pub address: String,
+    /// The data's JSON text.
+    pub data: String,
+}
+
+/// A message that may go out.
+#[derive(Debug)]
+pub struct Parcel {
+    /// The project that sends it.
+    pub source: Arc<str>,
+    /// A copy for each target, at least one.
+    pub copies: Vec<Draft>,
+}
+
+/// What became of one copy.
+#[derive(Clone, Debug)]
+pub struct Posted {
+    /// Its stream.
+    pub stream: Arc<str>,
+    /// The message's id.
+    pub id: Arc<str>,
+    /// The store's answer.
+    pub result: Result<Appended>,
+}
+
+/// What became of a message.
+#[derive(Clone, Debug)]
+pub struct Sent {
+    /// Who waits for it.
+    pub token: Token,
+    /// The project that sent it.
+    pub source: Arc<str>,
+    /// Its copies, in the order of [`Parcel::copies`].
+    pub copies: Vec<Posted>,
+}
+
+/// Checks and signs messages, and notes what was sent.
+pub trait Courier: Send + Sync {
+    /// Each message as it goes out, or why it does not. Called with one batch at a time, so that messages keep their order.
+    fn prepare(self: Arc<Self>, messages: Vec<Outgoing>) -> BoxFuture<'static, Vec<(Token, Result<Parcel>)>>;
+
+    /// The answers to those who wait, once what was sent is noted.
+    fn sent(self: Arc<Self>, sent: Vec<Sent>) -> BoxFuture<'static, Finished>;
+}
+
+/// One message while its copies are on their way.
+#[derive(Debug)]
+pub(super) struct OnItsWay {
+    token: Token,
+    source: Arc<str>,
+    copies: Mutex<Vec<Option<Posted>>>,
+}
+
+/// One copy on its way: the message, and which one it is.
+#[derive(Clone, Debug)]
+pub struct CopyOf(Arc<OnItsWay>, usize);
+
+impl OnItsWay {
+    /// The drafts of a message, each knowing whose copy it is.
+    pub fn begin(token: Token, parcel: Parcel) -> Vec<Draft> {
+        let copies = Mutex::new(vec![None; parcel.copies.len()]);
+        let message = Arc::new(Self { token, source: parcel.source, copies });
+        let name = |(i, mut draft): (usize, Draft)| {
+            draft.copy = Some(CopyOf(message.clone(), i));
+            draft
+        };
+        parcel.copies.into_iter().enumerate().map(name).collect()
+    }
+}
+
+impl CopyOf {
+    /// Notes what became of it; of the last one, answers what became of the message.
+    pub fn posted(&self, posted: Posted) -> Option<Sent> {
+        let Self(message, index) = self;
+        let mut copies = lock(&message.copies);
+        if let Some(place) = copies.get_mut(*index) {
+            *place = Some(posted);
+        }
+        let all: Option<Vec<Posted>> = copies.iter().cloned().collect();
+        Some(Sent { token: message.token, source: message.source.clone(), copies: all? })
+    }
+}
