@@ -172,6 +172,7 @@ impl Bus {
                         tell(Command::Reconnected);
                     }
                     StoreEvent::TopologyChanged => tell(Command::TopologyChanged),
+                    StoreEvent::DocumentsChanged => {}
                     StoreEvent::DataLoss(losses) => host.lifecycle(losses.iter().map(published_loss).collect()),
                     StoreEvent::Transient(event) => {
                         if let Some(consumer) = &*lock(&consumer) {
