@@ -3,6 +3,7 @@
 
 pub mod appending;
 pub mod asking;
+pub mod commons;
 pub mod dead_letters;
 pub mod exclusive;
 pub mod groups;
@@ -200,6 +201,32 @@ macro_rules! every_rule {
                 an_ephemeral_group_of_the_living_stays,
                 of_a_member_that_joins_while_the_last_one_leaves_nothing_is_lost,
                 deletions_at_once_agree;
+            commons:
+                a_document_changes_only_from_what_is_expected,
+                of_racing_changes_to_a_document_one_wins,
+                versions_rise_whatever_becomes_of_the_documents,
+                what_is_known_is_not_read_again,
+                changed_documents_are_announced_to_all,
+                a_limit_grants_its_burst_and_then_by_its_rate,
+                a_limit_holds_for_all_who_take_together,
+                limits_are_told_apart_by_their_names,
+                a_changed_rate_holds_from_then_on,
+                what_is_no_limit_is_refused,
+                a_message_stays_where_it_was_found_first,
+                all_who_find_a_message_at_once_get_one_answer,
+                where_a_message_was_found_is_forgotten_after_its_life,
+                records_come_with_their_head_counters_and_times,
+                a_batch_that_is_there_changes_nothing,
+                records_that_do_not_follow_their_chain_are_refused,
+                a_chain_of_which_nothing_is_known_begins_anywhere,
+                chains_written_at_once_are_whole,
+                records_beyond_the_last_ones_are_trimmed,
+                old_records_are_trimmed_and_their_chains_forgotten,
+                chains_without_records_are_forgotten_when_they_are_old,
+                many_records_are_trimmed_in_bounded_steps,
+                trimming_at_once_removes_each_record_once,
+                counters_and_times_are_those_of_all_buckets,
+                members_are_here_as_long_as_they_say;
             users:
                 an_open_store_is_connected,
                 what_one_user_does_another_sees,

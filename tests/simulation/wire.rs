@@ -1,7 +1,7 @@
 //! The way from a process to the store: calls are slow, do not arrive, or their replies do not; and those of a process that
 //! was killed never come back. What the store did is written into the ledger, whatever the process hears of it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -12,9 +12,10 @@ use ossa::engine::env::lock;
 use ossa::engine::error::{Code, Error, Result};
 use ossa::engine::store::memory::MemoryStore;
 use ossa::engine::store::{
-    Appended, Bucket, DeadLetterQuery, Decision, Disposal, Due, DueIndex, Entry, EntryId, Exclusive, GroupSpec, Held, Inbox, Keeping, Kept,
-    NewEvent, Noted, Ownership, Parked, Partition, PartitionState, ReadError, ReadFrom, Reader, Reaped, Restored, Search, Searched,
-    Settled, Standing, StartFrom, Store, StoreEvent, StoreStatus, StoredDeadLetter, StreamLayout, Swept, Topology, Transient, Waker,
+    Appended, Bucket, ChainBatch, ChainRecord, Chains, Commons, DeadLetterQuery, Decision, Disposal, Documents, Due, DueIndex, Entry,
+    EntryId, Exclusive, GroupSpec, Held, Inbox, Keeping, Kept, NewEvent, Noted, Ownership, Parked, Partition, PartitionState, Rate,
+    ReadError, ReadFrom, Reader, Reaped, Restored, Search, Searched, Settled, Shelf, Sighting, Standing, StartFrom, Store, StoreEvent,
+    StoreStatus, StoredDeadLetter, StreamLayout, Swept, Taken, Topology, Transient, Waker,
 };
 use rand::Rng;
 use rand::rngs::SmallRng;
@@ -178,6 +179,57 @@ impl Exclusive for Wire {
 
     async fn members(&self, spec: &GroupSpec) -> Result<usize> {
         self.way.around("members", self.inner.members(spec)).await
+    }
+}
+
+#[async_trait]
+impl Commons for Wire {
+    async fn documents(&self, on: Shelf, known: Option<u64>) -> Result<Option<Documents>> {
+        self.way.around("documents", self.inner.documents(on, known)).await
+    }
+
+    async fn put_document(&self, on: Shelf, name: &str, before: Option<&str>, after: Option<&str>) -> Result<bool> {
+        self.way.around("put_document", self.inner.put_document(on, name, before, after)).await
+    }
+
+    async fn take_places(&self, name: &str, rate: Rate, wanted: u32) -> Result<Taken> {
+        self.way.around("take_places", self.inner.take_places(name, rate, wanted)).await
+    }
+
+    async fn first_sightings(&self, sightings: Vec<Sighting>) -> Result<Vec<String>> {
+        self.way.around("first_sightings", self.inner.first_sightings(sightings)).await
+    }
+
+    async fn append_records(&self, batch: &ChainBatch) -> Result<()> {
+        self.way.around("append_records", self.inner.append_records(batch)).await
+    }
+
+    async fn records(&self, bucket: Bucket, after: EntryId, to: EntryId, count: usize) -> Result<Vec<(EntryId, ChainRecord)>> {
+        self.way.around("records", self.inner.records(bucket, after, to, count)).await
+    }
+
+    async fn chains(&self, bucket: Bucket) -> Result<Chains> {
+        self.way.around("chains", self.inner.chains(bucket)).await
+    }
+
+    async fn trim_records(&self, bucket: Bucket, before_ms: u64, most: u64) -> Result<(u64, bool)> {
+        self.way.around("trim_records", self.inner.trim_records(bucket, before_ms, most)).await
+    }
+
+    async fn counts(&self) -> Result<(BTreeMap<String, i64>, BTreeMap<String, u64>)> {
+        self.way.around("counts", self.inner.counts()).await
+    }
+
+    async fn attend(&self, members: &[String], life: Duration) -> Result<()> {
+        self.way.around("attend", self.inner.attend(members, life)).await
+    }
+
+    async fn unattend(&self, members: &[String]) -> Result<()> {
+        self.way.around("unattend", self.inner.unattend(members)).await
+    }
+
+    async fn attending(&self) -> Result<Vec<String>> {
+        self.way.around("attending", self.inner.attending()).await
     }
 }
 

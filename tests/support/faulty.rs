@@ -1,6 +1,6 @@
 //! A store that fails as told: by switch, by count, or at random by a seed.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -8,9 +8,10 @@ use async_trait::async_trait;
 use futures_util::future::BoxFuture;
 use ossa::engine::error::{Code, Error, Result};
 use ossa::engine::store::{
-    Appended, Bucket, DeadLetterQuery, Decision, Disposal, Due, DueIndex, Entry, EntryId, Exclusive, GroupSpec, Held, Inbox, Keeping, Kept,
-    NewEvent, Noted, Ownership, Parked, Partition, PartitionState, ReadError, ReadFrom, Reader, Reaped, Restored, Search, Searched,
-    Settled, Standing, StartFrom, Store, StoreEvent, StoreStatus, StoredDeadLetter, StreamLayout, Swept, Topology, Transient, Waker,
+    Appended, Bucket, ChainBatch, ChainRecord, Chains, Commons, DeadLetterQuery, Decision, Disposal, Documents, Due, DueIndex, Entry,
+    EntryId, Exclusive, GroupSpec, Held, Inbox, Keeping, Kept, NewEvent, Noted, Ownership, Parked, Partition, PartitionState, Rate,
+    ReadError, ReadFrom, Reader, Reaped, Restored, Search, Searched, Settled, Shelf, Sighting, Standing, StartFrom, Store, StoreEvent,
+    StoreStatus, StoredDeadLetter, StreamLayout, Swept, Taken, Topology, Transient, Waker,
 };
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
@@ -168,6 +169,57 @@ impl Exclusive for Faulty {
 
     async fn members(&self, spec: &GroupSpec) -> Result<usize> {
         self.inner.members(spec).await
+    }
+}
+
+#[async_trait]
+impl Commons for Faulty {
+    async fn documents(&self, on: Shelf, known: Option<u64>) -> Result<Option<Documents>> {
+        self.faults.around("documents", self.inner.documents(on, known)).await
+    }
+
+    async fn put_document(&self, on: Shelf, name: &str, before: Option<&str>, after: Option<&str>) -> Result<bool> {
+        self.faults.around("put_document", self.inner.put_document(on, name, before, after)).await
+    }
+
+    async fn take_places(&self, name: &str, rate: Rate, wanted: u32) -> Result<Taken> {
+        self.faults.around("take_places", self.inner.take_places(name, rate, wanted)).await
+    }
+
+    async fn first_sightings(&self, sightings: Vec<Sighting>) -> Result<Vec<String>> {
+        self.faults.around("first_sightings", self.inner.first_sightings(sightings)).await
+    }
+
+    async fn append_records(&self, batch: &ChainBatch) -> Result<()> {
+        self.faults.around("append_records", self.inner.append_records(batch)).await
+    }
+
+    async fn records(&self, bucket: Bucket, after: EntryId, to: EntryId, count: usize) -> Result<Vec<(EntryId, ChainRecord)>> {
+        self.faults.around("records", self.inner.records(bucket, after, to, count)).await
+    }
+
+    async fn chains(&self, bucket: Bucket) -> Result<Chains> {
+        self.faults.around("chains", self.inner.chains(bucket)).await
+    }
+
+    async fn trim_records(&self, bucket: Bucket, before_ms: u64, most: u64) -> Result<(u64, bool)> {
+        self.faults.around("trim_records", self.inner.trim_records(bucket, before_ms, most)).await
+    }
+
+    async fn counts(&self) -> Result<(BTreeMap<String, i64>, BTreeMap<String, u64>)> {
+        self.faults.around("counts", self.inner.counts()).await
+    }
+
+    async fn attend(&self, members: &[String], life: Duration) -> Result<()> {
+        self.faults.around("attend", self.inner.attend(members, life)).await
+    }
+
+    async fn unattend(&self, members: &[String]) -> Result<()> {
+        self.faults.around("unattend", self.inner.unattend(members)).await
+    }
+
+    async fn attending(&self) -> Result<Vec<String>> {
+        self.faults.around("attending", self.inner.attending()).await
     }
 }
 

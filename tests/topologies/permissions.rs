@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use ossa::engine::consume::Verdict;
 use ossa::engine::store::redis::{Durability, Location, RedisStoreConfig};
-use ossa::engine::store::{DeadLetterQuery, Partition};
+use ossa::engine::store::{ChainBatch, ChainRecord, DeadLetterQuery, Partition, Rate, Shelf, Sighting, Store, chain_bucket};
 use redis::Value;
 use serde_json::json;
 
@@ -164,9 +164,32 @@ async fn looks_after(config: RedisStoreConfig) {
     store.move_delayed(at.bucket()).await.expect("moved");
     store.sweep(&at, &crate::support::events::keeping()).await.expect("swept");
     store.end_groups().await.expect("ended");
+    shares(&*store).await;
     assert!(store.delete_group("life.*", "g").await.expect("deleted"));
     assert!(store.status().await.connected);
     store.close(Duration::from_secs(2)).await;
+}
+
+/// What processes have in common beside their events.
+async fn shares(store: &dyn Store) {
+    for (before, after) in [(None, Some("text")), (Some("text"), None)] {
+        assert!(store.put_document(Shelf::Routes, "r", before, after).await.expect("put"));
+    }
+    assert!(store.documents(Shelf::Routes, None).await.expect("read").expect("nothing is known").version > 0);
+    assert_eq!(store.take_places("all", Rate { per_second: 1.0, burst: 1 }, 1).await.expect("taken").granted, 1);
+    let seen = Sighting { message: "m".into(), at_ms: 1, place: "here".into(), life: Duration::from_secs(9) };
+    assert_eq!(store.first_sightings(vec![seen]).await.expect("noted"), ["here"]);
+    let record = ChainRecord { text: "text".into(), hash: "hash".into(), signature: Some("signature".into()) };
+    let (counts, times) = ([("n".to_owned(), 1)].into(), [("last".to_owned(), 1)].into());
+    store.append_records(&ChainBatch { chain: "c".into(), first: 1, records: vec![record], counts, times }).await.expect("appended");
+    let bucket = chain_bucket("c");
+    assert_eq!(store.chains(bucket).await.expect("read").heads.len(), 1);
+    assert_eq!(store.counts().await.expect("read").0.len(), 1);
+    assert_eq!(store.trim_records(bucket, u64::MAX, 0).await.expect("trimmed"), (1, false));
+    let members = ["member".to_owned()];
+    store.attend(&members, Duration::from_secs(9)).await.expect("noted");
+    assert_eq!(store.attending().await.expect("read"), members);
+    store.unattend(&members).await.expect("gone");
 }
 
 mod cases {

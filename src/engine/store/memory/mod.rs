@@ -2,11 +2,13 @@
 //!
 //! Reading order: `entries` and `stream` (one partition), `append` (how events come in), `reader` (how they go out),
 //! `settle` (what becomes of them), `lease` (who is alive), `deleting` (how groups
-//! end), `dead_letters`, `sweep` (what goes), `state` (all of it
+//! end), `dead_letters`, `sweep` (what goes), `chains` and `commons` (what is beside events), `state` (all of it
 //! under one lock), `shared` (who shares it).
 
 mod append;
 mod asking;
+mod chains;
+mod commons;
 mod dead_letters;
 mod deleting;
 mod entries;

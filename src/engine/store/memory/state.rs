@@ -11,6 +11,8 @@ use super::super::{
 };
 use super::append::{Bound, IdempotencyKeys};
 use super::asking::Messages;
+use super::chains::Audit;
+use super::commons::InCommon;
 use super::dead_letters::DeadLetters;
 use super::lease::Leases;
 use super::stream::Stream;
@@ -29,6 +31,7 @@ pub(super) struct BucketState {
     /// By type and index, in the normal lane.
     idempotency: HashMap<Partition, IdempotencyKeys>,
     pub(super) leases: Leases,
+    pub(super) audit: Audit,
 }
 
 /// A durable subscription and its members, with the time of their joins.
@@ -52,6 +55,7 @@ pub(super) struct State {
     pub(super) signals: BTreeMap<String, Weak<Notify>>,
     /// By name.
     pub(super) inboxes: HashMap<String, Messages>,
+    pub(super) in_common: InCommon,
 }
 
 /// Whether the holder has a lease, or joined so lately that it may not have one yet.

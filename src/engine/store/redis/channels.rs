@@ -1,4 +1,4 @@
-//! What other processes announce: that types or groups are new, and events that are not stored. One connection a bus.
+//! What other processes announce: that types, groups or documents are new, and events that are not stored. One connection a bus.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -10,6 +10,7 @@ use redis::aio::PubSubSink;
 use tokio::sync::watch;
 
 use super::super::{Bucket, StoreEvent, Transient};
+use super::commons::DOCUMENTS;
 use super::nodes::Node;
 use super::{Shared, hash_slot, reply};
 use crate::engine::error::{Error, Result};
@@ -154,11 +155,17 @@ impl Shared {
         Ok(())
     }
 
+    /// Tells what was announced; `None`: some of it may have been missed.
     async fn news(&self, news: Option<&str>) {
-        if let Err(error) = self.heard(news).await {
-            tracing::debug!(%error, "how types are laid out could not be read");
+        if news != Some(DOCUMENTS) {
+            if let Err(error) = self.heard(news).await {
+                tracing::debug!(%error, "how types are laid out could not be read");
+            }
+            self.link.tell(StoreEvent::TopologyChanged);
         }
-        self.link.tell(StoreEvent::TopologyChanged);
+        if news.is_none_or(|news| news == DOCUMENTS) {
+            self.link.tell(StoreEvent::DocumentsChanged);
+        }
     }
 
     async fn announced(&self, message: &redis::Msg) {

@@ -2,7 +2,7 @@
 //!
 //! `P` is the key prefix. A bucket's tag is its hash tag in Redis Cluster: everything one script touches shares it.
 
-use super::super::{Bucket, EntryId, Partition, inbox_bucket};
+use super::super::{Bucket, EntryId, Partition, Shelf, inbox_bucket};
 use super::hash_slot;
 use crate::engine::event::Priority;
 
@@ -144,6 +144,32 @@ impl Keys {
     /// Channel of the events of a bucket that are not stored.
     pub fn transient(&self, bucket: Bucket) -> String {
         self.in_bucket(bucket, "transient")
+    }
+
+    /// Documents: name, text; the version under the empty name.
+    pub fn shelf(&self, on: Shelf) -> String {
+        self.global(on.as_str())
+    }
+
+    /// What is taken of a limit over all processes. Unlike types and groups its name may be any text.
+    pub fn rate(&self, name: &str) -> String {
+        self.global(&format!("rate:{}", escape(&name.replace('%', "%25"))))
+    }
+
+    /// Messages of one time: message, place where it was found first.
+    pub fn sightings(&self, time: u64) -> String {
+        self.global(&format!("nonce:{time}"))
+    }
+
+    /// Records of the chains of a bucket.
+    pub fn records(&self, bucket: Bucket) -> String {
+        self.in_bucket(bucket, "audit")
+    }
+
+    /// What is known of its chains beside the records: `heads` and `anchors` (chain, `<sequence> <hash>`), `trimmed` (chain,
+    /// ms of the record of its anchor); and what they count: `counts` and `times`.
+    pub fn of_chains(&self, bucket: Bucket, what: &str) -> String {
+        self.in_bucket(bucket, &format!("audit:{what}"))
     }
 
     /// Facts of a partition that its upkeep needs: `ttl_ms_max`, `scan`.

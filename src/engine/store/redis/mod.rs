@@ -17,7 +17,9 @@ mod pooled;
 mod scripts;
 mod wire;
 
+mod chains;
 mod channels;
+mod commons;
 mod dead_letters;
 mod decisions;
 mod deleting;

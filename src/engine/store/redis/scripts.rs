@@ -98,6 +98,24 @@ scripts! {
     SEARCH = "search.lua",
     /// Where groups stand on entries.
     STANDING = "standing.lua",
+    /// Reads the documents of a shelf.
+    DOCUMENTS = "documents.lua",
+    /// Changes one.
+    PUT_DOCUMENT = "put_document.lua",
+    /// Takes places of a limit.
+    TAKE_PLACES = "take_places.lua",
+    /// Notes where messages are found.
+    SIGHT = "sight.lua",
+    /// Notes who is here.
+    ATTEND = "attend.lua",
+    /// Reads who is here.
+    ATTENDING = "attending.lua",
+    /// Adds records to a chain.
+    APPEND_RECORDS = "append_records.lua",
+    /// Reads where chains begin and end.
+    CHAINS = "chains.lua",
+    /// Removes the oldest records.
+    TRIM_RECORDS = "trim_records.lua",
 }
 
 /// `EVALSHA` with keys and arguments still to be added.
