@@ -442,7 +442,7 @@ export interface CrossProjectStats {
 export type AuditOutcome = 'sent' | 'delivered' | 'failed' | 'denied' | 'rate-limited' | 'invalid' | 'forged' | 'replayed';
 /** One line of the audit log. */
 export interface AuditRecord { id: string; at: Date; sourceProject: string; targetProject: string; eventType: string; messageId?: string; outcome: AuditOutcome; reason?: string; hash: string;
-  chain: string; sequence: number; previousHash: string; keyId?: string; signature?: string }
+  chain?: string; sequence?: number; previousHash?: string; keyId?: string; signature?: string }
 /** Which records of the audit log: those with projectId as source or target. */
 export interface AuditQuery { projectId?: string; from?: Date; to?: Date; outcome?: AuditOutcome; limit?: number /* 100, at most 1000 */; cursor?: string }
 

@@ -1,7 +1,7 @@
 //! One bus: its parts put together, its life from connect to disconnect.
 
-use std::sync::{Arc, Mutex, Weak};
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -205,7 +205,8 @@ impl Bus {
             Some(cross) => Some(Arc::new(Projects::start(&self.config, cross, store.clone(), host.clone(), env.clone())?)),
             None => None,
         };
-        let beside = Beside { metrics: metrics.clone(), alarms: alarms.clone(), courier: projects.as_ref().map(|projects| projects.courier()) };
+        let beside =
+            Beside { metrics: metrics.clone(), alarms: alarms.clone(), courier: projects.as_ref().map(|projects| projects.courier()) };
         let publisher = Arc::new(Publisher::start((&self.config).into(), store.clone(), host.clone(), env.clone(), beside));
         let gate = projects.as_ref().map(|projects| projects.gate());
         let consumer = Arc::new(Consumer::start((&self.config).into(), store.clone(), host.clone(), env.clone(), metrics.clone(), gate));

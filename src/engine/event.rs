@@ -361,7 +361,7 @@ mod tests {
         assert!(serde_json::from_str::<serde_json::Value>(&signed).is_ok_and(|meta| meta["sig"] == *signature));
         assert_eq!(cut_signature(&signed), Some((&plain[..plain.len() - 1], signature.as_str())));
         assert!(MetaView::read(signed.as_bytes()).is_ok());
-        for other in [plain.clone(), signed.replace("}", ",\"a\":1}"), signed.replace("sig", "sign"), format!("é{}\"}}", "s".repeat(85))] {
+        for other in [plain.clone(), signed.replace('}', ",\"a\":1}"), signed.replace("sig", "sign"), format!("é{}\"}}", "s".repeat(85))] {
             assert_eq!(cut_signature(&other), None, "{other}");
         }
     }

@@ -41,16 +41,18 @@ pub fn check_group(name: &str) -> Result<()> {
     check("group", name, is_name_byte, ALLOWED)
 }
 
-/// Longest id of a project, bytes.
-const PROJECT_BYTES_MAX: usize = 64;
+/// Longest project id, bytes.
+pub const PROJECT_BYTES_MAX: usize = 64;
 
-/// The id of a project. `argument` names it in the error.
+/// What a project id is.
+pub const PROJECT_RULE: &str = "1 to 64 of the characters A-Z a-z 0-9 _ . -";
+
+/// A project id, given as `argument`. Without ':', '/' and '@', which stand between the parts of longer names.
 pub fn check_project(argument: &str, id: &str) -> Result<()> {
     let is_right = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-');
     if id.is_empty() || id.len() > PROJECT_BYTES_MAX || !id.bytes().all(is_right) {
         let shown: String = id.chars().take(64).collect();
-        let rule = format!("must be 1 to {PROJECT_BYTES_MAX} of the characters A-Z a-z 0-9 _ . -");
-        return Err(Error::argument(argument, format!("{shown:?} is no project id; it {rule}")));
+        return Err(Error::argument(argument, format!("{shown:?} is no project id; it must be {PROJECT_RULE}")));
     }
     Ok(())
 }
@@ -257,9 +259,15 @@ mod tests {
     fn what_is_addressed_to_a_project_is_for_nobody_else() {
         let stream = addressed("b", "user.created");
         assert_eq!((stream.as_str(), address(&stream)), ("@b/user.created", Some(("b", "user.created"))));
-        for (pattern, expected) in
-            [("**", false), ("*.created", false), ("@b/**", true), ("@b/*.created", true), ("@b/user.created", true), ("@a/**", false), ("@b/*", false)]
-        {
+        for (pattern, expected) in [
+            ("**", false),
+            ("*.created", false),
+            ("@b/**", true),
+            ("@b/*.created", true),
+            ("@b/user.created", true),
+            ("@a/**", false),
+            ("@b/*", false),
+        ] {
             assert_eq!(matches(pattern, &stream), expected, "{pattern}");
         }
         assert!(!matches("@b/**", "user.created"));

@@ -89,6 +89,7 @@ pub enum Start {
 
 /// `SubscriptionOptions`, complete but for defaults.
 #[derive(Clone, Debug, Default, PartialEq)]
+#[allow(clippy::struct_excessive_bools)] // the public contract's
 pub struct SubscribeOptions {
     /// Consumer group.
     pub group: Option<String>,
@@ -164,7 +165,8 @@ pub(super) struct Fields {
     path: &'static str,
 }
 
-fn shown(value: &Value) -> String {
+/// A value as it is told in an error: its beginning.
+pub(super) fn shown(value: &Value) -> String {
     if let Some(invalid) = value.get("$invalid").and_then(Value::as_str) {
         return invalid.to_owned();
     }

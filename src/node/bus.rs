@@ -145,7 +145,8 @@ impl NativeBus {
 
 impl NativeBus {
     fn ask(&self, question: impl FnOnce(&Arc<Bus>) -> Result<Value>) -> String {
-        let asked = self.engine.as_ref().map_err(Clone::clone).and_then(|engine| guarded(|| question(&engine.bus)).and_then(|answer| answer));
+        let asked =
+            self.engine.as_ref().map_err(Clone::clone).and_then(|engine| guarded(|| question(&engine.bus)).and_then(|answer| answer));
         answer(asked)
     }
 

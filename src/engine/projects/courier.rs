@@ -12,31 +12,21 @@ use serde_json::{Map, Value};
 use super::Shared;
 use super::audit::{Entry, Outcome};
 use super::contract::Named;
-use super::data;
 use super::directory::View;
 use super::identity::Signer;
+use super::nesting;
 use super::project::Project;
 use crate::engine::error::{Code, Error, Result};
 use crate::engine::event::{self, Extras, MessageMeta, NewMeta};
 use crate::engine::host::Token;
 use crate::engine::name;
 use crate::engine::options::PublishOptions;
-use crate::engine::publish::{Courier, Draft, Finished, OWN, Outgoing, Parcel, Sent, too_large};
+use crate::engine::publish::{Courier, Draft, Finished, OWN, Outgoing, Parcel, Prepared, Sent, too_large};
 use crate::engine::store::{Appended, NewEvent, Partition};
 
 /// `options` of `sendCrossProjectMessage`.
-const OPTIONS: [&str; 10] = [
-    "correlationId",
-    "causationId",
-    "priority",
-    "ttl",
-    "delayMs",
-    "partitionKey",
-    "idempotencyKey",
-    "tags",
-    "headers",
-    "contractVersion",
-];
+const OPTIONS: [&str; 10] =
+    ["correlationId", "causationId", "priority", "ttl", "delayMs", "partitionKey", "idempotencyKey", "tags", "headers", "contractVersion"];
 /// Most targets named in one call.
 const TARGETS_MAX: usize = 1_000;
 
@@ -97,8 +87,12 @@ struct Refused {
 impl Target {
     fn read(value: Value) -> Result<Self> {
         match serde_json::from_value(value) {
-            Ok(Self::List(list)) if list.is_empty() => Err(Error::argument("target", "is an empty list; name at least one project, or '*' for all")),
-            Ok(Self::List(list)) if list.len() > TARGETS_MAX => Err(Error::argument("target", format!("has more than {TARGETS_MAX} projects"))),
+            Ok(Self::List(list)) if list.is_empty() => {
+                Err(Error::argument("target", "is an empty list; name at least one project, or '*' for all"))
+            }
+            Ok(Self::List(list)) if list.len() > TARGETS_MAX => {
+                Err(Error::argument("target", format!("has more than {TARGETS_MAX} projects")))
+            }
             Ok(target) => Ok(target),
             Err(_) => Err(Error::argument("target", "must be a project id, a list of them, or '*' for all that the source may reach")),
         }
@@ -138,11 +132,11 @@ fn outcome_of(error: &Error) -> Option<Outcome> {
 }
 
 impl Shared {
-    fn read_letter(message: Outgoing) -> Result<Letter, Refused> {
+    fn read_letter(message: Outgoing) -> Result<Letter, Box<Refused>> {
         let Outgoing { token, event_type, address, data } = message;
         let refuse = |error, source: &str, target: &str| {
             let entry = entry(source, target, &event_type, &error);
-            Refused { token, error, entry }
+            Box::new(Refused { token, error, entry })
         };
         let address: Address = serde_json::from_str(&address)
             .map_err(|error| refuse(Error::argument("options", format!("cannot be read: {error}")), "", ""))?;
@@ -159,10 +153,10 @@ impl Shared {
     }
 
     /// Whether the message may be sent: by its source, in its size, to its targets, with its data.
-    fn clear(&self, view: &View, letter: Letter, notes: &mut Vec<Entry>) -> Result<Cleared, (Letter, Error)> {
+    fn clear(&self, view: &View, letter: Letter, notes: &mut Vec<Entry>) -> Result<Cleared, Box<(Letter, Error)>> {
         match self.look_at(view, &letter, notes) {
             Ok((source, signer, copies)) => Ok(Cleared { letter, source, signer, copies }),
-            Err(error) => Err((letter, error)),
+            Err(error) => Err(Box::new((letter, error))),
         }
     }
 
@@ -181,7 +175,7 @@ impl Shared {
         if letter.data.len() > limit {
             return Err(too_large(&letter.event_type, letter.data.len(), limit));
         }
-        data::check_depth(&letter.data)?;
+        nesting::check(&letter.data)?;
         let direct = targets(view, source, letter)?;
         let mut copies = Vec::with_capacity(direct.len());
         // Parsed once, and only where a contract or a route asks for it.
@@ -212,7 +206,7 @@ impl Shared {
     }
 
     /// Takes a place in its source's rate for each message.
-    async fn within_rates(&self, cleared: Vec<Cleared>) -> Vec<Result<Cleared, (Letter, Error)>> {
+    async fn within_rates(&self, cleared: Vec<Cleared>) -> Vec<Result<Cleared, Box<(Letter, Error)>>> {
         if !self.settings.rate_limiting_enabled {
             return cleared.into_iter().map(Ok).collect();
         }
@@ -220,14 +214,16 @@ impl Shared {
         for message in cleared.iter().filter(|message| message.source.rate_limiting.is_some() && !message.letter.own) {
             wanted.entry(&message.source.project_id).or_insert((&message.source, 0)).1 += 1;
         }
-        let takes = wanted.into_iter().map(|(id, (project, count))| async move {
+        let asked = wanted.into_iter().map(|(id, (project, count))| async move {
             let limits = project.rate_limiting?;
             Some((id.to_owned(), limits, self.store.take_places(id, limits.into(), count).await))
         });
-        let taken = join_all(takes).await.into_iter().flatten();
+        let taken = join_all(asked).await.into_iter().flatten();
         let mut left: BTreeMap<String, _> = taken.map(|(id, limits, result)| (id, (limits, result))).collect();
         let judge = |message: Cleared| {
-            let Some((limits, taken)) = left.get_mut(&message.source.project_id).filter(|_| !message.letter.own) else { return Ok(message) };
+            let Some((limits, taken)) = left.get_mut(&message.source.project_id).filter(|_| !message.letter.own) else {
+                return Ok(message);
+            };
             match taken {
                 Ok(taken) if taken.granted > 0 => {
                     taken.granted -= 1;
@@ -239,10 +235,11 @@ impl Shared {
                         "the project '{id}' has sent as much as it may: {} messages a second, {} at once, over all its processes; try again in {} ms",
                         limits.events_per_second, limits.burst_limit, taken.retry_after_ms
                     );
-                    let error = Error::new(Code::RateLimited, text).with("projectId", id.as_str()).with("retryAfterMs", taken.retry_after_ms);
-                    Err((message.letter, error))
+                    let error =
+                        Error::new(Code::RateLimited, text).with("projectId", id.as_str()).with("retryAfterMs", taken.retry_after_ms);
+                    Err(Box::new((message.letter, error)))
                 }
-                Err(error) => Err((message.letter, error.clone())),
+                Err(error) => Err(Box::new((message.letter, error.clone()))),
             }
         };
         cleared.into_iter().map(judge).collect()
@@ -304,13 +301,13 @@ impl Shared {
         Parcel { copies: copies.into_iter().map(draft).collect(), source: source.project_id.as_str().into() }
     }
 
-    async fn prepare_all(&self, messages: Vec<Outgoing>) -> Vec<(Token, Result<Parcel>)> {
+    async fn prepare_all(&self, messages: Vec<Outgoing>) -> Prepared {
         let mut answers = Vec::with_capacity(messages.len());
         let (mut refused, mut letters): (Vec<Refused>, Vec<Letter>) = (Vec::new(), Vec::new());
         for message in messages {
             match Self::read_letter(message) {
                 Ok(letter) => letters.push(letter),
-                Err(error) => refused.push(error),
+                Err(error) => refused.push(*error),
             }
         }
         let mut notes = Vec::new();
@@ -318,12 +315,12 @@ impl Shared {
         let mut looked: Vec<_> = letters.into_iter().map(|letter| self.clear(&view, letter, &mut notes)).collect();
         // What was registered elsewhere a moment ago need not be known here.
         let may_be_news = |code| matches!(code, Code::ProjectUnknown | Code::NotPermitted | Code::ContractViolation);
-        if looked.iter().any(|result| result.as_ref().is_err_and(|(_, error)| may_be_news(error.code)))
+        if looked.iter().any(|result| result.as_ref().is_err_and(|refused| may_be_news(refused.1.code)))
             && let Ok(now) = self.directory.refresh().await
             && !Arc::ptr_eq(&now, &view)
         {
-            let again = |result: Result<Cleared, (Letter, Error)>| match result {
-                Err((letter, error)) if may_be_news(error.code) => self.clear(&now, letter, &mut notes),
+            let again = |result: Result<Cleared, Box<(Letter, Error)>>| match result {
+                Err(refused) if may_be_news(refused.1.code) => self.clear(&now, refused.0, &mut notes),
                 result => result,
             };
             looked = looked.into_iter().map(again).collect();
@@ -332,13 +329,13 @@ impl Shared {
         for result in looked {
             match result {
                 Ok(message) => cleared.push(message),
-                Err((letter, error)) => refused.push(refusal(&letter, error)),
+                Err(one) => refused.push(refusal(&one.0, one.1)),
             }
         }
         for result in self.within_rates(cleared).await {
             match result {
                 Ok(message) => answers.push((message.letter.token, Ok(self.parcel(message)))),
-                Err((letter, error)) => refused.push(refusal(&letter, error)),
+                Err(one) => refused.push(refusal(&one.0, one.1)),
             }
         }
         notes.extend(refused.iter().filter_map(|refused| refused.entry.clone()));
@@ -366,6 +363,12 @@ impl Shared {
             let mut results = Vec::with_capacity(copies.len());
             for posted in copies {
                 let (target, event_type) = name::address(&posted.stream).unwrap_or_default();
+                let is_away = |error: &Error| matches!(error.code, Code::Connection | Code::Timeout | Code::Closed);
+                if posted.result.as_ref().is_err_and(is_away) {
+                    // Nothing was refused, and nothing can be recorded.
+                    results.push((target.to_owned(), posted.result.map(|_| String::new())));
+                    continue;
+                }
                 let (id, outcome, reason) = match &posted.result {
                     Ok(Appended::Stored) => (posted.id.to_string(), Outcome::Sent, None),
                     Ok(Appended::Duplicate(first)) => (first.clone(), Outcome::Sent, Some("its idempotencyKey was known".to_owned())),
@@ -392,7 +395,7 @@ impl Shared {
 }
 
 impl Courier for Shared {
-    fn prepare(self: Arc<Self>, messages: Vec<Outgoing>) -> BoxFuture<'static, Vec<(Token, Result<Parcel>)>> {
+    fn prepare(self: Arc<Self>, messages: Vec<Outgoing>) -> BoxFuture<'static, Prepared> {
         Box::pin(async move { self.prepare_all(messages).await })
     }
 
@@ -404,7 +407,10 @@ impl Courier for Shared {
 fn read_options(mut options: Map<String, Value>) -> Result<(PublishOptions, Option<VersionReq>)> {
     if let Some(key) = options.keys().find(|key| !OPTIONS.contains(&key.as_str())) {
         let shown = shortened(key);
-        return Err(Error::argument(&format!("options.{shown}"), format!("is not an option of a message between projects; known are {}", OPTIONS.join(", "))));
+        return Err(Error::argument(
+            &format!("options.{shown}"),
+            format!("is not an option of a message between projects; known are {}", OPTIONS.join(", ")),
+        ));
     }
     let version = match options.remove("contractVersion") {
         None => None,
@@ -419,7 +425,8 @@ fn targets(view: &View, source: &Project, letter: &Letter) -> Result<Vec<Arc<Pro
     let one = |target: &String| {
         let project = view.project(target).ok_or_else(|| unknown("target", target))?;
         if !letter.own && !source.may_reach(target) {
-            let message = format!("the project '{}' may not send to '{target}': its allowedTargets are {:?}", letter.source, source.allowed_targets);
+            let message =
+                format!("the project '{}' may not send to '{target}': its allowedTargets are {:?}", letter.source, source.allowed_targets);
             return Err(denied(message).with("projectId", letter.source.as_str()).with("target", target.as_str()));
         }
         Ok(project.clone())
@@ -472,7 +479,7 @@ fn check_contracts(view: &View, letter: &Letter, target: &str, parsed: &mut Opti
 
 fn parse<'a>(text: &str, parsed: &'a mut Option<Value>) -> Result<&'a Value> {
     if parsed.is_none() {
-        *parsed = Some(data::parse(text)?);
+        *parsed = Some(nesting::parse(text)?);
     }
     parsed.as_ref().ok_or_else(|| Error::internal("data that was parsed is gone"))
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use futures_util::future::try_join3;
 use tokio::sync::{mpsc, oneshot};
 
-use super::contract::Contracts;
+use super::contracts::Contracts;
 use super::identity::PublicKey;
 use super::project::Project;
 use super::route::Route;
@@ -24,7 +24,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(2);
 #[derive(Debug, Default)]
 pub struct View {
     projects: BTreeMap<String, (String, Arc<Project>)>,
-    contracts: Contracts,
+    contracts: Arc<Contracts>,
     routes: BTreeMap<String, (String, Arc<Route>)>,
     /// `crossProject.trustedKeys`.
     pins: Arc<BTreeMap<String, PublicKey>>,
@@ -68,8 +68,8 @@ impl View {
     }
 
     /// Nothing was ever written to the shelf, or the store was emptied.
-    pub fn is_empty(&self, shelf: Shelf) -> bool {
-        self.versions[shelf as usize] == 0
+    pub fn is_empty(&self, of: Shelf) -> bool {
+        self.versions[of as usize] == 0
     }
 
     /// Whether the configuration names the key of the project.
@@ -159,7 +159,7 @@ impl Looker {
 
     async fn look(&self) -> Result<Arc<View>> {
         let before = lock(&self.view).clone();
-        let read = |shelf: Shelf| self.store.documents(shelf, Some(before.versions[shelf as usize]));
+        let read = |of: Shelf| self.store.documents(of, Some(before.versions[of as usize]));
         let (projects, contracts, routes) = try_join3(read(Shelf::Projects), read(Shelf::Contracts), read(Shelf::Routes)).await?;
         if projects.is_none() && contracts.is_none() && routes.is_none() {
             return Ok(before);
@@ -176,14 +176,16 @@ impl Looker {
         note(Shelf::Routes, &routes);
         let view = View {
             projects: match projects {
-                Some(documents) => read_all(documents, &before.projects, &mut problems, |text| Project::from_text(text).map_err(|e| e.message)),
+                Some(documents) => {
+                    read_all(documents, &before.projects, &mut problems, |text| Project::from_text(text).map_err(|e| e.message))
+                }
                 None => before.projects.clone(),
             },
             contracts: match contracts {
                 Some(documents) => {
-                    let (contracts, unreadable) = before.contracts.with(&documents.by_name);
-                    problems.extend(unreadable);
-                    contracts
+                    let contracts = Contracts::new(&documents.by_name, &before.contracts);
+                    problems.extend(contracts.faults().map(|fault| format!("{}: {}", fault.id, fault.error.message)));
+                    Arc::new(contracts)
                 }
                 None => before.contracts.clone(),
             },

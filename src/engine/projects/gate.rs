@@ -10,9 +10,9 @@ use serde_json::{Value, json};
 use super::Shared;
 use super::audit::{Entry as Record, Outcome};
 use super::contract::Named;
-use super::data;
 use super::directory::View;
 use super::identity::short_name;
+use super::nesting;
 use super::project::Project;
 use crate::engine::consume::{Gate, GivenUp, Message, Settlement};
 use crate::engine::error::{Code, Error, Result};
@@ -125,7 +125,8 @@ impl<'a> Incoming<'a> {
         let (due, entered) = (self.due_ms(), self.first.ms);
         let late_max = if self.extras.due.is_some() { LATE_MS_MAX } else { WINDOW_MS };
         if entered.saturating_add(WINDOW_MS) < due || entered > due.saturating_add(late_max) {
-            let message = format!("it says that its time is {due}, but it became an entry at {entered}: more than {} s apart", WINDOW_MS / 1000);
+            let message =
+                format!("it says that its time is {due}, but it became an entry at {entered}: more than {} s apart", WINDOW_MS / 1000);
             return Err(replayed(message));
         }
         Ok(())
@@ -133,11 +134,12 @@ impl<'a> Incoming<'a> {
 
     /// Its data, by the contracts that it names and those that hold here.
     fn check_data(&self, view: &View) -> Result<(), No> {
-        if let Err(error) = data::check_depth(self.data) {
-            return Err(No::Refused(refusal(DeadReason::Contract, error.code, error.message)));
+        if let Err(error) = nesting::check(self.data).map_err(Error::from) {
+            return Err(No::Refused(refusal(DeadReason::Malformed, error.code, error.message)));
         }
         let source = &*self.view.source;
-        let named: Vec<Named> = self.extras.message.iter().flat_map(|message| &message.contracts).filter_map(|text| Named::parse(text)).collect();
+        let named: Vec<Named> =
+            self.extras.message.iter().flat_map(|message| &message.contracts).filter_map(|text| Named::read(text)).collect();
         if named.is_empty() && !view.contracts().applies_any(source, self.target, self.event_type) {
             return Ok(());
         }
@@ -146,7 +148,9 @@ impl<'a> Incoming<'a> {
             return Ok(());
         }
         let violation = |error: Error| refusal(DeadReason::Contract, error.code, with_paths(&error));
-        let parsed = data::parse(self.data).map_err(|error| No::Refused(refusal(DeadReason::Malformed, error.code, error.message)))?;
+        let parsed = nesting::parse(self.data)
+            .map_err(Error::from)
+            .map_err(|error| No::Refused(refusal(DeadReason::Malformed, error.code, error.message)))?;
         let checked = view.contracts().check_incoming(source, self.target, self.event_type, &parsed, &named);
         checked.map_err(|error| No::PerhapsNews(violation(error)))
     }

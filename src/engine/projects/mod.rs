@@ -1,22 +1,27 @@
 //! Messages between projects: who a project is, what it may send, that a message is what its source sent, and a record of all.
 //!
-//! Reading order: [`identity`] keys and signatures, [`project`] what is stored of a project; [`data`], [`schema`], [`contract`],
-//! [`route`] what messages have to be like and where else they go; [`audit`] and [`tally`] what is written down; [`directory`] what
+//! Reading order: [`identity`] keys and signatures, [`project`] what is stored of a project; [`nesting`], [`schema`], [`contract`],
+//! [`contracts`], [`route`] what messages have to be like and where else they go; [`audit`] and [`tally`] what is written down; [`directory`] what
 //! this process knows; then the way of a message: out by [`courier`], in by [`gate`]; [`Projects`] is what the bus calls.
 
 pub mod audit;
 pub mod contract;
-pub mod data;
+pub mod contracts;
 pub mod directory;
 pub mod identity;
+pub mod moment;
+pub mod nesting;
 pub mod project;
 pub mod route;
 pub mod schema;
 pub mod tally;
 
 mod courier;
+mod form;
 mod gate;
 mod held;
+mod metered;
+mod places;
 mod registering;
 mod setup;
 mod stats;
@@ -136,7 +141,7 @@ impl Projects {
         let tally = Tally::new()?;
         let shared = Arc::new_cyclic(|me| Shared {
             directory: Directory::start(&env, store.clone(), host.clone(), pins),
-            audit: Audit::start(&env, store.clone(), host.clone()),
+            audit: Audit::start(&env, store.clone(), host.clone(), settings.audit_retention_ms),
             held: Held::default(),
             instance: env.hex(16),
             publisher: Mutex::default(),
@@ -211,6 +216,7 @@ impl Projects {
     fn unknown(id: &str) -> Error {
         use super::error::Code;
         let id: String = id.chars().take(64).collect();
-        Error::new(Code::ProjectUnknown, format!("the project '{id}' is not registered: call registerProject() first")).with("projectId", id)
+        Error::new(Code::ProjectUnknown, format!("the project '{id}' is not registered: call registerProject() first"))
+            .with("projectId", id)
     }
 }

@@ -176,7 +176,8 @@ fn read_rate(value: Value) -> Result<RateLimiting> {
     };
     let events_per_second =
         number("eventsPerSecond", "a number of events a second, above 0 and at most 1000000", &|n| n > 0.0 && n <= 1_000_000.0)?;
-    let burst = number("burstLimit", "a whole number of events from 1 to 1000000", &|n| (1.0..=1_000_000.0).contains(&n) && n.fract() == 0.0)?;
+    let burst =
+        number("burstLimit", "a whole number of events from 1 to 1000000", &|n| (1.0..=1_000_000.0).contains(&n) && n.fract() == 0.0)?;
     fields.end(&["eventsPerSecond", "burstLimit"])?;
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // in range by the check
     Ok(RateLimiting { events_per_second, burst_limit: burst as u32 })
@@ -283,7 +284,8 @@ impl Project {
         if public == present.public && signer.key_id() == present.id {
             return Ok(keys);
         }
-        let hands_over = [Some(signer), signers.previous.as_ref()].into_iter().flatten().find(|by| by.public_key().to_text() == present.public);
+        let hands_over =
+            [Some(signer), signers.previous.as_ref()].into_iter().flatten().find(|by| by.public_key().to_text() == present.public);
         let Some(by) = hands_over else {
             return Err(self.conflict(if signers.previous.is_some() {
                 "neither credentials.secret nor credentials.previousSecret is the secret that it has"
@@ -306,6 +308,7 @@ impl Project {
     }
 
     /// The same, unregistered.
+    #[must_use]
     pub fn given_up(&self, now_ms: u64) -> Self {
         let mut project = self.clone();
         project.gone_ms = Some(now_ms);
@@ -376,13 +379,7 @@ pub struct Signers {
 }
 
 fn first_key(signer: &Signer, now_ms: u64) -> Key {
-    Key {
-        id: signer.key_id().to_owned(),
-        public: signer.public_key().to_text(),
-        from_ms: now_ms,
-        until_ms: None,
-        handed_over: None,
-    }
+    Key { id: signer.key_id().to_owned(), public: signer.public_key().to_text(), from_ms: now_ms, until_ms: None, handed_over: None }
 }
 
 #[cfg(test)]
@@ -513,7 +510,11 @@ mod tests {
             ("/credentials/secret", json!(secret), "config.credentials.secret"),
             ("/credentials/apiKey", json!(""), "config.credentials.apiKey"),
             ("/credentials", json!({ "apiKey": "k" }), "config.credentials.secret"),
-            ("/credentials", json!({ "apiKey": "k", "secret": "sixteen bytes ok", "previousSecret": secret }), "config.credentials.previousSecret"),
+            (
+                "/credentials",
+                json!({ "apiKey": "k", "secret": "sixteen bytes ok", "previousSecret": secret }),
+                "config.credentials.previousSecret",
+            ),
             ("/credentials", json!({ "apiKey": "k", "secret": "sixteen bytes ok", secret: 1 }), "config.credentials"),
             ("/rateLimiting", json!(5), "config.rateLimiting"),
             ("/rateLimiting/eventsPerSecond", json!(0), "config.rateLimiting.eventsPerSecond"),

@@ -94,18 +94,20 @@ impl Projects {
         if is_owner {
             return Ok(());
         }
-        let message = format!("the project '{id}' can be {done} only by a process that registered it with its secret: call registerProject() here first");
+        let message = format!(
+            "the project '{id}' can be {done} only by a process that registered it with its secret: call registerProject() here first"
+        );
         Err(Error::new(Code::NotPermitted, message).with("projectId", id))
     }
 
     /// `registerContract`. `ERR_NOT_PERMITTED` where its source is a project with credentials that are not here.
     pub async fn register_contract(&self, contract: Value) -> Result<()> {
         let shared = &self.shared;
-        let contract = Contract::read(&contract, shared.store.now_ms())?;
+        let contract = Contract::read(contract, shared.store.now_ms())?;
         let (id, text) = (contract.id(), contract.to_text());
         for _ in 0..ATTEMPTS_MAX {
             let view = shared.directory.refresh().await?;
-            if let Some(source) = view.project(&contract.source_project).filter(|source| source.signs()) {
+            if let Some(source) = view.project(&contract.source).filter(|source| source.signs()) {
                 self.check_owner(source, "bound by contracts")?;
             }
             let stored = view.contracts().get(&id);
@@ -115,11 +117,11 @@ impl Projects {
                 let message = format!(
                     "contract.version: version {} of '{}' is registered with another schema, event types or targets; what was checked against it \
                      stays so: register a new version",
-                    contract.version, contract.name
+                    contract.named.version, contract.named.name
                 );
                 return Err(Error::new(Code::ContractInvalid, message).with("path", "contract.version"));
             }
-            if stored.is_none() && view.contracts().len() >= DOCUMENTS_MAX {
+            if stored.is_none() && view.contracts().all().count() >= DOCUMENTS_MAX {
                 return Err(too_many("contract"));
             }
             if stored.is_some() || shared.store.put_document(Shelf::Contracts, &id, None, Some(&text)).await? {
@@ -133,7 +135,7 @@ impl Projects {
     /// `registerRoute`. One of the same name is replaced.
     pub async fn register_route(&self, route: Value) -> Result<()> {
         let shared = &self.shared;
-        let route = Route::read(&route)?;
+        let route = Route::read(route)?;
         for _ in 0..ATTEMPTS_MAX {
             let view = shared.directory.refresh().await?;
             for (i, target) in route.targets.iter().enumerate().filter(|(_, target)| *target != "*") {
@@ -141,7 +143,7 @@ impl Projects {
                     return Err(Self::unknown(target).with("argument", format!("route.targets[{i}]")));
                 }
             }
-            if let Some(source) = &route.source_project
+            if let Some(source) = &route.source
                 && view.project(source).is_none()
             {
                 return Err(Self::unknown(source).with("argument", "route.match.sourceProject"));

@@ -43,7 +43,9 @@ impl Projects {
                 None => found.warnings.push("this process cannot send for it: it did not register it with its secret".to_owned()),
             }
             if secured && view.keys(project, &key.id, self.shared.store.now_ms()).is_empty() {
-                found.errors.push("its key does not follow from the one in crossProject.trustedKeys: its messages are refused here".to_owned());
+                found
+                    .errors
+                    .push("its key does not follow from the one in crossProject.trustedKeys: its messages are refused here".to_owned());
             }
         } else {
             found.warnings.push("it has no credentials: its messages are not signed, and anybody can send as it".to_owned());
@@ -66,7 +68,7 @@ impl Projects {
             }
         }
         for contract in view.contracts().available(id) {
-            for other in contract.target_projects.iter().chain([&contract.source_project]) {
+            for other in contract.targets.iter().chain([&contract.source]) {
                 if other != "*" && view.project(other).is_none() {
                     found.warnings.push(format!("the contract '{}' names '{other}', which is not registered", contract.id()));
                 }
@@ -75,7 +77,7 @@ impl Projects {
         let bound: BTreeSet<&str> = view
             .contracts()
             .available(id)
-            .filter(|contract| contract.source_project == id)
+            .filter(|contract| contract.source == id)
             .flat_map(|contract| contract.event_types.iter().map(String::as_str))
             .collect();
         for event_type in &project.allowed_event_types {

@@ -56,7 +56,7 @@ impl Projects {
         let is_here = |member: &&String| member.split_once(' ').is_some_and(|(id, _)| is_meant(id));
         Ok(json!({
             "totalProjects": view.projects().filter(|project| is_meant(&project.project_id)).count(),
-            "totalContracts": only.map_or_else(|| view.contracts().len(), |id| view.contracts().available(id).count()),
+            "totalContracts": only.map_or_else(|| view.contracts().all().count(), |id| view.contracts().available(id).count()),
             "messagesSent": total(Count::Sent),
             "messagesReceived": received,
             "messagesFailed": total(Count::Failed),

@@ -46,11 +46,8 @@ impl Shared {
 
     /// The server was emptied: what this process registered is there no more. Of others it knows nothing.
     async fn register_anew(&self) -> Result<()> {
-        let documents = [
-            (Shelf::Projects, self.held.documents()),
-            (Shelf::Contracts, self.held.contracts()),
-            (Shelf::Routes, self.held.routes()),
-        ];
+        let documents =
+            [(Shelf::Projects, self.held.documents()), (Shelf::Contracts, self.held.contracts()), (Shelf::Routes, self.held.routes())];
         let view = self.directory.view();
         if documents.iter().all(|(shelf, held)| held.is_empty() || !view.is_empty(*shelf)) {
             return Ok(());

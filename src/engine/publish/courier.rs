@@ -32,6 +32,9 @@ pub struct Parcel {
     pub copies: Vec<Draft>,
 }
 
+/// Each message that was given, and whether it may go out.
+pub type Prepared = Vec<(Token, Result<Parcel>)>;
+
 /// What became of one copy.
 #[derive(Clone, Debug)]
 pub struct Posted {
@@ -57,7 +60,7 @@ pub struct Sent {
 /// Checks and signs messages, and notes what was sent.
 pub trait Courier: Send + Sync {
     /// Each message as it goes out, or why it does not. Called with one batch at a time, so that messages keep their order.
-    fn prepare(self: Arc<Self>, messages: Vec<Outgoing>) -> BoxFuture<'static, Vec<(Token, Result<Parcel>)>>;
+    fn prepare(self: Arc<Self>, messages: Vec<Outgoing>) -> BoxFuture<'static, Prepared>;
 
     /// The answers to those who wait, once what was sent is noted.
     fn sent(self: Arc<Self>, sent: Vec<Sent>) -> BoxFuture<'static, Finished>;

@@ -32,8 +32,8 @@ use super::name::ADDRESSED;
 use super::options::PublishOptions;
 use super::store::{Appended, Bucket, NewEvent, Store, StreamLayout, Transient};
 use casting::{Casts, cast};
-pub use courier::{Courier, Outgoing, Parcel, Posted, Sent};
 use courier::{CopyOf, OnItsWay};
+pub use courier::{Courier, Outgoing, Parcel, Posted, Prepared, Sent};
 pub use drafting::too_large;
 pub use placing::Draft;
 use placing::{Placed, Placer, ask_layout};
@@ -276,7 +276,7 @@ struct Task {
     courier: Option<Arc<dyn Courier>>,
     /// Messages between projects: not looked at yet, looked at, on their way to the store, being noted.
     messages: Vec<Outgoing>,
-    preparing: Option<BoxFuture<'static, Vec<(Token, Result<Parcel>)>>>,
+    preparing: Option<BoxFuture<'static, Prepared>>,
     posting: FuturesUnordered<BoxFuture<'static, Vec<Sent>>>,
     noting: FuturesUnordered<BoxFuture<'static, Finished>>,
 }
@@ -335,7 +335,8 @@ impl Task {
                 self.send(by_bucket(placed));
             }
             Err(error) => {
-                let (copies, others): (Vec<_>, Vec<_>) = self.placer.give_up(event_type).into_iter().partition(|draft| draft.copy.is_some());
+                let (copies, others): (Vec<_>, Vec<_>) =
+                    self.placer.give_up(event_type).into_iter().partition(|draft| draft.copy.is_some());
                 self.answer(others.into_iter().map(|draft| (draft.token, Err(error.clone()))).collect());
                 let sent = copies.into_iter().filter_map(|draft| posted(draft.copy.as_ref()?, &draft.event, Err(error.clone()))).collect();
                 self.note(sent);
@@ -433,7 +434,7 @@ impl Task {
         }));
     }
 
-    fn prepared(&mut self, prepared: Vec<(Token, Result<Parcel>)>) {
+    fn prepared(&mut self, prepared: Prepared) {
         let (mut drafts, mut refused) = (Vec::new(), Finished::new());
         for (token, result) in prepared {
             match result {
@@ -490,10 +491,8 @@ impl Task {
 
     /// Sends copies of messages between projects.
     fn post(&mut self, bucket: Bucket, drafts: Vec<Draft>) {
-        let copies: Vec<(Option<CopyOf>, Arc<str>, Arc<str>)> = drafts
-            .iter()
-            .map(|draft| (draft.copy.clone(), draft.event.partition.event_type.clone(), draft.event.id.clone()))
-            .collect();
+        let copies: Vec<(Option<CopyOf>, Arc<str>, Arc<str>)> =
+            drafts.iter().map(|draft| (draft.copy.clone(), draft.event.partition.event_type.clone(), draft.event.id.clone())).collect();
         let appended = self.append(bucket, drafts.into_iter().map(|draft| draft.event).collect());
         self.posting.push(Box::pin(async move {
             let results = appended.await.into_iter().zip(copies);

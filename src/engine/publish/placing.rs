@@ -37,6 +37,7 @@ pub struct Draft {
 }
 
 /// What becomes of an event that is to be placed.
+#[allow(clippy::large_enum_variant)] // a box would cost each event an allocation
 pub enum Placed {
     /// Its partition is chosen.
     Here(Draft),

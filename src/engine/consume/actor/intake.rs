@@ -7,8 +7,8 @@ use tokio::time::Instant;
 
 use super::{Actor, same};
 use crate::engine::consume::flush::{Lane, Note, Settlement};
-use crate::engine::consume::group::{Group, GroupId, GroupName, Sub};
 use crate::engine::consume::gate::Message;
+use crate::engine::consume::group::{Group, GroupId, GroupName, Sub};
 use crate::engine::consume::held::InFlight;
 use crate::engine::error::{Code, Result};
 use crate::engine::event::{self, MetaView};
@@ -131,7 +131,8 @@ impl Actor {
         let event_id = view.id.to_string();
         let asked = view.asked().map(Box::new);
         let is_addressed = name::is_addressed(&held.partition.event_type);
-        let about = || is_addressed.then(|| Box::new(Message::new(Arc::new(EventText { meta: meta.clone(), data: data.clone(), asks: false }))));
+        let about =
+            || is_addressed.then(|| Box::new(Message::new(Arc::new(EventText { meta: meta.clone(), data: data.clone(), asks: false }))));
         if held.deliveries <= 1 && view.ttl_ms().is_some_and(|ttl| held.id.ms.saturating_add(ttl) <= now_ms) {
             let note = Note { event_id, asked, expired: true, message: about(), ..Note::default() };
             if view.ttl_given() {

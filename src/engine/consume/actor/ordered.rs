@@ -8,9 +8,9 @@ use futures_util::future::join_all;
 use tokio::time::Instant;
 
 use super::{Actor, Done, READ_PAUSE, Work, release, same};
-use crate::engine::consume::gate;
 use crate::engine::consume::Lease;
 use crate::engine::consume::flush::Note;
+use crate::engine::consume::gate;
 use crate::engine::consume::group::{Group, GroupId, GroupName};
 use crate::engine::consume::ordered::{Line, State};
 use crate::engine::error::Result;

@@ -11,7 +11,7 @@ use crate::engine::consume::gate;
 use crate::engine::consume::group::{GroupId, Reading};
 use crate::engine::error::Result;
 use crate::engine::host::{Kind, Lifecycle};
-use crate::engine::store::{DueIndex, EntryId, Partition};
+use crate::engine::store::{Due, DueIndex, EntryId, Partition};
 
 impl Actor {
     pub(super) fn look_for_due(&mut self) {

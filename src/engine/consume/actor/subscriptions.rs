@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use super::ordered::give_up;
 use super::partitions::take_lease;
 use super::{Actor, Closing, Done, Joining, Lapsed, READ_PAUSE, ReadResult, Unread, release, same};
-use crate::engine::consume::gate;
+use crate::engine::consume::gate::{self, Gate};
 use crate::engine::consume::group::{Group, GroupId, GroupName, Sub};
 use crate::engine::consume::held::Key;
 use crate::engine::consume::plan::Plan;
@@ -21,7 +21,7 @@ use crate::engine::error::{Error, Result};
 use crate::engine::host::{Kind, Lifecycle};
 use crate::engine::name;
 use crate::engine::options::{Start, SubscribeOptions};
-use crate::engine::store::{Disposal, GroupSpec, Partition, Reader, StartFrom, Store, Waker};
+use crate::engine::store::{Disposal, GroupSpec, Partition, ReadError, Reader, StartFrom, Store, Waker};
 
 /// How long closing a subscription waits for its group to end; the keeper makes up for what was not done.
 const LEAVE_MAX: Duration = Duration::from_secs(2);

@@ -35,12 +35,21 @@ pub struct Audit {
 }
 
 impl Audit {
-    /// Begins a chain.
-    pub fn start(env: &Env, store: Arc<dyn Store>, host: Arc<dyn Host>) -> Self {
+    /// Begins a chain; another one after a silence of half the retention, because of what is older nothing may be left.
+    pub fn start(env: &Env, store: Arc<dyn Store>, host: Arc<dyn Host>, retention_ms: u64) -> Self {
         // Unbounded: WAITING_MAX bounds the entries in it.
         let (jobs, inbox) = mpsc::unbounded_channel();
         let waiting = Arc::<AtomicUsize>::default();
-        let writer = Writer { store, chain: env.hex(16), last: 0, hash: String::new(), waiting: waiting.clone() };
+        let writer = Writer {
+            store,
+            env: env.clone(),
+            chain: env.hex(16),
+            last: 0,
+            hash: String::new(),
+            written_ms: 0,
+            silence_ms_max: retention_ms / 2,
+            waiting: waiting.clone(),
+        };
         env.spawn(writer.run(inbox));
         Self { jobs, waiting, host, is_full: AtomicBool::new(false) }
     }
@@ -73,10 +82,14 @@ impl Audit {
 
 struct Writer {
     store: Arc<dyn Store>,
+    env: Env,
     chain: String,
     /// Number and hash of the last record.
     last: u64,
     hash: String,
+    /// When it was written, by the server's time.
+    written_ms: u64,
+    silence_ms_max: u64,
     waiting: Arc<AtomicUsize>,
 }
 
@@ -102,6 +115,9 @@ impl Writer {
     /// A chain has no gap: what was sent once is sent again until the store says yes or no.
     async fn append(&mut self, jobs: &[Job]) -> Result<()> {
         let at_ms = self.store.now_ms();
+        if self.last > 0 && at_ms.saturating_sub(self.written_ms) > self.silence_ms_max {
+            (self.chain, self.last, self.hash) = (self.env.hex(16), 0, String::new());
+        }
         let (mut last, mut hash) = (self.last, self.hash.clone());
         let mut batch = ChainBatch { chain: self.chain.clone(), first: last + 1, ..ChainBatch::default() };
         let (mut counts, mut times) = (BTreeMap::new(), BTreeMap::new());
@@ -123,7 +139,7 @@ impl Writer {
                 Err(error) => return Err(error),
             }
         }
-        (self.last, self.hash) = (last, hash);
+        (self.last, self.hash, self.written_ms) = (last, hash, at_ms);
         Ok(())
     }
 }

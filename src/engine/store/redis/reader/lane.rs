@@ -185,7 +185,14 @@ fn read_streams(items: &mut Items<'_>, streams: usize, keys: &Keys, from: &[Read
             let id =
                 std::str::from_utf8(items.text()?).ok().and_then(|id| id.parse().ok()).ok_or_else(|| reply::unexpected("XREADGROUP"))?;
             if let Some(fields) = items.list()? {
-                out.push(Entry { partition: partition.clone(), id, body: read_body(items, fields)?, deliveries: 1, crashes: 0, refusal: None });
+                out.push(Entry {
+                    partition: partition.clone(),
+                    id,
+                    body: read_body(items, fields)?,
+                    deliveries: 1,
+                    crashes: 0,
+                    refusal: None,
+                });
             }
         }
     }
