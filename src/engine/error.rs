@@ -65,6 +65,22 @@ codes! {
     RequestTimeout = "ERR_REQUEST_TIMEOUT",
     /// The other side failed.
     Remote = "ERR_REMOTE",
+    /// No such project is registered.
+    ProjectUnknown = "ERR_PROJECT_UNKNOWN",
+    /// The project is registered with another secret.
+    ProjectConflict = "ERR_PROJECT_CONFLICT",
+    /// The project may not do this, or this process may not do it for the project.
+    NotPermitted = "ERR_NOT_PERMITTED",
+    /// The project's `rateLimiting` is used up.
+    RateLimited = "ERR_RATE_LIMITED",
+    /// The data breaks a contract.
+    ContractViolation = "ERR_CONTRACT_VIOLATION",
+    /// A contract cannot be read or compiled.
+    ContractInvalid = "ERR_CONTRACT_INVALID",
+    /// A signature is missing or wrong.
+    Signature = "ERR_SIGNATURE",
+    /// A message came a second time, or long after it was signed.
+    Replay = "ERR_REPLAY",
     /// A defect of this library.
     Internal = "ERR_INTERNAL",
 }
@@ -85,7 +101,10 @@ pub struct Error {
 impl Error {
     /// An error of `code`; retryable where the code itself means "try again".
     pub fn new(code: Code, message: impl Into<String>) -> Self {
-        let retryable = matches!(code, Code::Connection | Code::Timeout | Code::Backpressure | Code::StreamFull | Code::NotReplicated);
+        let retryable = matches!(
+            code,
+            Code::Connection | Code::Timeout | Code::Backpressure | Code::StreamFull | Code::NotReplicated | Code::RateLimited
+        );
         Self { code, message: message.into(), retryable, details: Map::new() }
     }
 

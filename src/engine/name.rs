@@ -5,16 +5,22 @@ use super::error::{Error, Result};
 /// Longest name, bytes.
 pub const NAME_BYTES_MAX: usize = 256;
 
+/// Longest project id, bytes.
+pub const PROJECT_BYTES_MAX: usize = 64;
+
+/// What a project id is.
+pub const PROJECT_RULE: &str = "1 to 64 of the characters A-Z a-z 0-9 _ . -";
+
 const ALLOWED: &str = "1 to 256 of the characters A-Z a-z 0-9 _ . : / -";
 
 fn is_name_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b':' | b'/' | b'-')
 }
 
-fn check(argument: &str, name: &str, allowed: impl Fn(u8) -> bool, rule: &str) -> Result<()> {
-    if name.is_empty() || name.len() > NAME_BYTES_MAX || !name.bytes().all(allowed) {
+fn check(argument: &str, name: &str, bytes_max: usize, allowed: impl Fn(u8) -> bool, rule: &str) -> Result<()> {
+    if name.is_empty() || name.len() > bytes_max || !name.bytes().all(allowed) {
         let shown: String = name.chars().take(64).collect();
-        let problem = if name.len() > NAME_BYTES_MAX {
+        let problem = if name.len() > bytes_max {
             format!("has {} bytes; it must be {rule}", name.len())
         } else {
             format!("{shown:?} is not valid; it must be {rule}")
@@ -29,17 +35,23 @@ pub fn check_event_type(name: &str) -> Result<()> {
     if name.contains('*') {
         return Err(Error::argument("eventType", format!("{name:?} has a wildcard; events are published under one type")));
     }
-    check("eventType", name, is_name_byte, ALLOWED)
+    check("eventType", name, NAME_BYTES_MAX, is_name_byte, ALLOWED)
 }
 
 /// A consumer group. `~` is kept for the store's own consumers.
 pub fn check_group(name: &str) -> Result<()> {
-    check("group", name, is_name_byte, ALLOWED)
+    check("group", name, NAME_BYTES_MAX, is_name_byte, ALLOWED)
+}
+
+/// A project id, given as `argument`. Without ':', '/' and '@', which stand between the parts of longer names.
+pub fn check_project(argument: &str, id: &str) -> Result<()> {
+    check(argument, id, PROJECT_BYTES_MAX, |b| is_name_byte(b) && !matches!(b, b':' | b'/'), PROJECT_RULE)
 }
 
 /// An event type or pattern to subscribe to: `*` stands for one dot-separated part, `**` for any number.
 pub fn check_pattern(pattern: &str) -> Result<()> {
-    check("eventType", pattern, |b| is_name_byte(b) || b == b'*', "1 to 256 of A-Z a-z 0-9 _ . : / - and the wildcards * and **")?;
+    let rule = "1 to 256 of A-Z a-z 0-9 _ . : / - and the wildcards * and **";
+    check("eventType", pattern, NAME_BYTES_MAX, |b| is_name_byte(b) || b == b'*', rule)?;
     for part in pattern.split('.') {
         if part.contains('*') && part != "*" && part != "**" {
             return Err(Error::argument(
@@ -169,5 +181,16 @@ mod tests {
         assert!(check_pattern("a.b*").is_err());
         assert!(check_pattern("a.*.**").is_ok());
         assert!(check_group("~retry").is_err());
+    }
+
+    #[test]
+    fn a_project_id_has_no_separators() {
+        let long = "x".repeat(65);
+        for id in ["", "a:b", "a/b", "a@b", "a b", "*", "ü", long.as_str()] {
+            let error = check_project("source", id).unwrap_err();
+            assert_eq!(error.details["argument"], "source", "{id:?}");
+        }
+        assert!(check_project("source", &"x".repeat(64)).is_ok());
+        assert!(check_project("source", "user-service_2.EU").is_ok());
     }
 }

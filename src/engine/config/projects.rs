@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::reader::Section;
 use crate::engine::error::{Error, Result};
-use crate::engine::name::check_group;
+use crate::engine::name::{PROJECT_RULE, check_project};
 
 const TRUSTED_KEYS_MAX: usize = 10_000;
 
@@ -54,9 +54,8 @@ fn read_keys(parent: &Section<'_>) -> Result<BTreeMap<String, String>> {
     let mut keys = BTreeMap::new();
     for (project, _) in section.entries() {
         let shown: String = project.chars().take(64).collect();
-        if check_group(project).is_err() {
-            let problem = "is no project id: 1 to 256 of the characters A-Z a-z 0-9 _ . : / -";
-            return Err(Error::config(&section.at(&shown), problem));
+        if check_project("trustedKeys", project).is_err() {
+            return Err(Error::config(&section.at(&shown), format!("is no project id: {PROJECT_RULE}")));
         }
         let Some(found) = section.argument(project) else { continue };
         // Not shown: the likeliest mistake is a secret in its place.

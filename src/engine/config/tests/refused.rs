@@ -187,6 +187,7 @@ fn flags_texts_and_objects_of_another_type() {
         ("crossProject.trustedKeys", vec![json!([]), json!("x")]),
         ("crossProject.trustedKeys.user-service", vec![json!("x"), json!(1), json!("z".repeat(64))]),
         ("crossProject.trustedKeys.user service", vec![json!("ab".repeat(32))]),
+        ("crossProject.trustedKeys.team/service", vec![json!("ab".repeat(32))]),
         ("monitoring.metrics.aggregationWindows", vec![json!([]), json!(60), Value::Array(vec![json!(1); 33])]),
         ("monitoring.tracing.serviceName", vec![json!(""), json!(" "), json!("a\nb"), json!(1), json!("x".repeat(257))]),
         ("monitoring.alerting.webhookUrl", vec![json!(""), json!("ftp://h"), json!("https://"), json!("https://a b"), json!(1)]),
