@@ -45,4 +45,6 @@ pub mod history;
 pub mod explain;
 pub mod streams;
 
+pub mod projects;
+
 pub mod bus;

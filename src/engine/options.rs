@@ -159,7 +159,8 @@ pub(super) struct Fields {
     path: &'static str,
 }
 
-fn shown(value: &Value) -> String {
+/// A value as it is told in an error: its beginning.
+pub(super) fn shown(value: &Value) -> String {
     if let Some(invalid) = value.get("$invalid").and_then(Value::as_str) {
         return invalid.to_owned();
     }
