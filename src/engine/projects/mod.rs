@@ -2,8 +2,18 @@
 
 pub mod nesting;
 
+pub mod moment;
+
+mod form;
+
 mod metered;
 
 mod places;
 
 pub mod schema;
+
+pub mod contract;
+
+pub mod contracts;
+
+pub mod route;
