@@ -205,7 +205,7 @@ fn violation(breaches: &[Breach<'_>]) -> Error {
     let Breach { newest, tried, .. } = &breaches[0];
     let also = match list_of(&tried[1..]).join(", ") {
         older if older.is_empty() => older,
-        older => format!(", nor {older}"),
+        older => format!(", also {older}"),
     };
     let Named { name, version } = &newest.named;
     Error::new(Code::ContractViolation, format!("the data breaks contract '{name}' {version}{also}: {told}"))

@@ -7,8 +7,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use jsonschema::{Draft, ReferencingError, Registry, RegistryBuilder, Retrieve, Uri, uri};
 use serde_json::{Map, Value};
 
-use crate::engine::options::shown;
-
 /// The URI of a schema that has none.
 const HOME: &str = "json-schema:///";
 /// Most subschemas that one place of the data meets, one within the other's `allOf`, `$ref` and the like, and beside each other.
@@ -116,18 +114,16 @@ pub(super) fn check(schema: &Value, draft: Draft) -> Result<(), Flaw> {
             queue.push_back((child.schema, child.at, resolver.clone(), draft));
         }
         for keyword in REFERENCES {
-            let Some(value) = schema.get(keyword) else { continue };
-            let Some(reference) = value.as_str() else { continue };
+            let Some(reference) = schema.get(keyword).and_then(Value::as_str) else { continue };
             let at = format!("{at}/{keyword}");
-            let other = || format!("{} is another document, which is never fetched; put it under $defs, with its $id", shown(value));
-            let (target, resolver, draft) = match resolver.lookup(reference) {
-                Ok(found) => found.into_inner(),
-                Err(ReferencingError::Unretrievable { .. }) => return Err(Flaw { at, problem: other() }),
-                Err(error) => return Err(Flaw { at, problem: format!("leads nowhere: {error}") }),
-            };
-            if asked.iter().any(|uri| uri == resolver.base_uri().as_str()) {
-                return Err(Flaw { at, problem: other() });
+            let refuse = |problem: String| Flaw { at: at.clone(), problem };
+            let document = reference.split('#').next().unwrap_or_default();
+            let document = uri::resolve_against(&resolver.base_uri().borrow(), document).map_err(|e| refuse(e.to_string()))?;
+            let target = resolver.lookup(reference);
+            if matches!(target, Err(ReferencingError::Unretrievable { .. })) || asked.iter().any(|uri| uri == document.as_str()) {
+                return Err(refuse(format!("{document} is another document, which is never fetched; put it under $defs, with its $id")));
             }
+            let (target, resolver, draft) = target.map_err(|e| refuse(format!("leads nowhere: {e}")))?.into_inner();
             graph.lead(node, target);
             references.push_back((target, at, resolver, draft));
         }

@@ -25,6 +25,9 @@ const VIOLATIONS_MAX: usize = 100;
 /// Longest message of a failure, characters.
 const MESSAGE_CHARS_MAX: usize = 200;
 
+const NO_PATTERN: &str = "is no regular expression that is matched in linear time: without look-around and back-references, and below \
+                          128 KiB when compiled";
+
 /// `$schema` of the drafts that are known, without "http://", "https://" and '#'.
 const DRAFTS: [(&str, Draft); 5] = [
     ("json-schema.org/draft-04/schema", Draft::Draft4),
@@ -160,23 +163,19 @@ fn look_through(schema: &Value, at: &str, patterns: &mut usize) -> Result<(), Fl
 /// What the compiler refused, and where.
 fn flaw_of(error: &ValidationError<'_>, schema: &Value, draft: Draft) -> Flaw {
     let at = error.instance_path().to_string();
+    let is_pattern = |error: &ValidationError<'_>| matches!(error.kind(), ValidationErrorKind::Format { format } if format == "regex");
     match error.kind() {
         // It does not say where the reference stands.
         ValidationErrorKind::Referencing(_) => match places::check(schema, draft) {
             Err(flaw) => flaw,
             Ok(()) => Flaw { at, problem: short(error) },
         },
-        ValidationErrorKind::Format { format } if format == "regex" => {
-            let problem = "is no regular expression that can be matched in linear time: look-around and back-references cannot, and it \
-                           must stay below 128 KiB compiled";
-            // A key of patternProperties is its own place, which the meta-schema of some drafts does not name.
-            match error.instance().as_str() {
-                Some(pattern) if at.ends_with("/patternProperties") => {
-                    Flaw { at: format!("{at}/{}", escaped(pattern)), problem: problem.into() }
-                }
-                _ => Flaw { at, problem: problem.into() },
-            }
+        // A key of patternProperties.
+        ValidationErrorKind::PropertyNames { error: of_name } if is_pattern(of_name) => {
+            let name = of_name.instance().as_str().unwrap_or_default();
+            Flaw { at: format!("{at}/{}", escaped(name)), problem: NO_PATTERN.to_owned() }
         }
+        _ if is_pattern(error) => Flaw { at, problem: NO_PATTERN.to_owned() },
         _ => Flaw { at, problem: short(error) },
     }
 }
