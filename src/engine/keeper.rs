@@ -16,14 +16,15 @@ use super::alarms::Alarms;
 use super::ask::message::{self, Answer, Failed};
 use super::ask::{Letters, post};
 use super::config::BusConfig;
-use super::consume::{Command, Consumer, LEASE, Lease};
+use super::consume::{Command, Consumer, Gate, GivenUp, LEASE, Lease, Message, Note, Settlement};
 use super::env::Env;
 use super::error::Error;
 use super::event;
-use super::host::{Host, Kind, Lifecycle};
+use super::host::{EventText, Host, Kind, Lifecycle};
 use super::journal::Journal;
 use super::metrics::Metrics;
-use super::store::{Bucket, Crashed, DeadLetterQuery, DeadReason, Keeping, Partition, Store};
+use super::name;
+use super::store::{Bucket, Crashed, DeadLetterQuery, DeadReason, Disposal, EntryId, Held, Keeping, Partition, Store};
 use super::unattended;
 
 /// How often the lease is renewed: several attempts before it lapses.
@@ -110,6 +111,7 @@ impl Keeper {
             keeping: settings.keeping,
             journal: settings.journal,
             alarms,
+            gate: consumer.gate.clone(),
             kept: Vec::new(),
             for_all: for_all.clone(),
             sweeps: HashMap::new(),
@@ -198,6 +200,8 @@ struct Upkeep {
     keeping: Keeping,
     journal: Journal,
     alarms: Arc<Alarms>,
+    /// Told of messages between projects that were given up.
+    gate: Option<Arc<dyn Gate>>,
     /// Buckets that this process looks after.
     kept: Vec<Bucket>,
     /// [`FOR_ALL`] is among them.
@@ -265,6 +269,7 @@ impl Upkeep {
             match self.store.reap(*bucket, CRASHES_MAX).await {
                 Ok(reaped) => {
                     self.tell_who_asked(&reaped.crashed);
+                    self.tell_gate(&reaped.crashed);
                     let events = reaped
                         .crashed
                         .into_iter()
@@ -319,6 +324,25 @@ impl Upkeep {
             let store = self.store.clone();
             // Beside the upkeep, which must not wait for it.
             self.env.spawn(async move { drop(post(&store, letters, REAP_EVERY).await) });
+        }
+    }
+
+    /// A message between projects that was given up is recorded, and its source told.
+    fn tell_gate(&self, crashed: &[Crashed]) {
+        let Some(gate) = &self.gate else { return };
+        for crash in crashed.iter().filter(|crash| name::is_addressed(&crash.partition.event_type)) {
+            let text = Arc::new(EventText { meta: crash.meta.clone(), data: String::new(), asks: false });
+            let error = "the processes that handled it ended";
+            let Crashed { partition, group, attempts, .. } = crash;
+            let stream = &*partition.event_type;
+            gate.gave_up(GivenUp { stream, group, text: &text, reason: DeadReason::Crashed, error, attempts: *attempts });
+            let ended = Settlement {
+                held: Held { partition: partition.clone(), id: EntryId::default(), deliveries: *attempts },
+                disposal: Disposal::DeadLetter { reason: DeadReason::Crashed, error: error.to_owned(), attempts: *attempts },
+                note: Note { message: Some(Box::new(Message::new(text))), ..Note::default() },
+            };
+            let (gate, group) = (gate.clone(), group.clone());
+            self.env.spawn(async move { drop(gate.record(&group, &[&ended]).await) });
         }
     }
 

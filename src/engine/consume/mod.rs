@@ -181,6 +181,8 @@ pub struct Consumer {
     pub in_flight: Arc<AtomicUsize>,
     /// The lease, for the keeper.
     pub lease: Arc<Lease>,
+    /// What looks at messages to projects, for the keeper.
+    pub gate: Option<Arc<dyn Gate>>,
     /// The defect by which the task ended.
     defect: Arc<OnceLock<Error>>,
     stopped: AtomicBool,
@@ -204,7 +206,7 @@ impl Consumer {
         let counters = actor::Counters { subscriptions: Arc::clone(&subscriptions), in_flight: Arc::clone(&in_flight), metrics };
         let confirms = Arc::<Confirms>::default();
         let defect = Arc::<OnceLock<Error>>::default();
-        let beside = actor::Beside { lease: lease.clone(), confirms: confirms.clone(), gate };
+        let beside = actor::Beside { lease: lease.clone(), confirms: confirms.clone(), gate: gate.clone() };
         let actor = actor::Actor::new(settings, store, host.clone(), env.clone(), counters.clone(), beside);
         let end = End { host: host.clone(), lease: lease.clone(), counters, confirms, defect: defect.clone() };
         env.spawn(async move {
@@ -213,7 +215,7 @@ impl Consumer {
             }
             end.answer(&mut inbox);
         });
-        Self { commands, host, subscriptions, in_flight, lease, defect, stopped: AtomicBool::new(false), casts: Casts::default() }
+        Self { commands, host, subscriptions, in_flight, lease, gate, defect, stopped: AtomicBool::new(false), casts: Casts::default() }
     }
 
     /// Tells the task; refused once it has ended.

@@ -415,6 +415,8 @@ pub struct Crashed {
     pub event_id: String,
     /// Attempts it had.
     pub attempts: u32,
+    /// Its packed metadata, empty where this bus did not write it.
+    pub meta: String,
     /// Who waits for what becomes of it.
     pub asked: Option<Asked>,
 }

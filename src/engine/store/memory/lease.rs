@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
-use super::super::{Bucket, Crashed, DeadReason, EntryId, Partition, Reaped};
+use super::super::{Body, Bucket, Crashed, DeadReason, EntryId, Partition, Reaped};
 use super::dead_letters::{DeadLetters, Death};
 use super::entries::Entries;
 use super::state::State;
@@ -114,14 +114,17 @@ impl Mourner<'_> {
         let attempts = pending.deliveries;
         let last = if pending.error.is_empty() { String::new() } else { format!("; last error: {}", pending.error) };
         let error = format!("its process died {} times while it held the event{last}", pending.crashes);
-        let (mut event_id, mut asked) = (String::new(), None);
+        let (mut event_id, mut meta, mut asked) = (String::new(), String::new(), None);
         if let Some(stored) = self.entries.get(id) {
             event_id = stored.event_id();
             asked = stored.asked();
+            if let Body::Event { meta: bytes, .. } = &stored.body {
+                meta = String::from_utf8_lossy(bytes).into_owned();
+            }
             let death = Death { group: group_name, reason: DeadReason::Crashed, error, attempts };
             self.dead_letters.add(self.at, stored, death, self.now_ms);
         }
         group.acknowledge(id);
-        reaped.crashed.push(Crashed { partition: self.at.clone(), group: group_name.to_owned(), event_id, attempts, asked });
+        reaped.crashed.push(Crashed { partition: self.at.clone(), group: group_name.to_owned(), event_id, attempts, meta, asked });
     }
 }

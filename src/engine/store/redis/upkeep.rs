@@ -155,6 +155,7 @@ impl Shared {
                     event_id: event_id(&meta),
                     asked: MetaView::read(&meta).ok().and_then(|view| view.asked()),
                     attempts: u32::try_from(reply::count(&attempts)?).unwrap_or(u32::MAX),
+                    meta: String::from_utf8(meta).unwrap_or_default(),
                 });
             }
             if !more {
