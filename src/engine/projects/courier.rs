@@ -13,7 +13,7 @@ use super::Shared;
 use super::audit::{Entry, Outcome};
 use super::contract::Named;
 use super::directory::View;
-use super::identity::Signer;
+use super::identity::{Signer, short_name};
 use super::nesting;
 use super::project::Project;
 use crate::engine::error::{Code, Error, Result};
@@ -22,7 +22,7 @@ use crate::engine::host::Token;
 use crate::engine::name;
 use crate::engine::options::PublishOptions;
 use crate::engine::publish::{Courier, Draft, Finished, OWN, Outgoing, Parcel, Prepared, Sent, too_large};
-use crate::engine::store::{Appended, NewEvent, Partition};
+use crate::engine::store::{Appended, Idempotency, NewEvent, Partition};
 
 /// `options` of `sendCrossProjectMessage`.
 const OPTIONS: [&str; 10] =
@@ -291,7 +291,11 @@ impl Shared {
                 meta: text,
                 data: letter.data.clone(),
                 delay_ms,
-                idempotency: options.idempotency.clone(),
+                // Of each project apart: what one has sent is no repetition of what another sends.
+                idempotency: options.idempotency.as_ref().map(|idempotency| Idempotency {
+                    key: short_name(&[source.project_id.as_bytes(), idempotency.key.as_bytes()]),
+                    ..idempotency.clone()
+                }),
                 length_max: self.settings.length_max,
                 cancelled: None,
                 entry: None,
@@ -359,7 +363,8 @@ impl Shared {
         let mut entries = Vec::new();
         let mut answers = Finished::with_capacity(sent.len());
         for Sent { token, source, copies } in sent {
-            let signer = self.held.signer(&source).filter(|_| self.settings.security_enabled);
+            // Records are signed also where messages are not.
+            let signer = self.held.signer(&source);
             let mut results = Vec::with_capacity(copies.len());
             for posted in copies {
                 let (target, event_type) = name::address(&posted.stream).unwrap_or_default();

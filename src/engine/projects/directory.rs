@@ -81,15 +81,6 @@ impl View {
     pub fn keys(&self, project: &Project, key_id: &str, ms: u64) -> Vec<PublicKey> {
         project.keys_at(key_id, ms, self.pins.get(&project.project_id).copied())
     }
-
-    /// Whether a record has the signature of the project; `None` where its keys are not known.
-    pub fn record_signed(&self, project: &str, key_id: &str, ms: u64, hash: &str, signature: Option<&str>) -> Option<bool> {
-        let keys = self.keys(self.known(project)?, key_id, ms);
-        if keys.is_empty() {
-            return None;
-        }
-        Some(signature.is_some_and(|signature| keys.iter().any(|key| key.verifies_record(hash, signature))))
-    }
 }
 
 type Request = Option<oneshot::Sender<Result<Arc<View>>>>;

@@ -1,10 +1,13 @@
 //! In: whether a message is what its source sent, once, and what its contract says. What is not becomes a dead letter, and no
 //! handler sees it.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use serde::Deserialize;
+use serde::de::IgnoredAny;
 use serde_json::{Value, json};
 
 use super::Shared;
@@ -19,7 +22,7 @@ use crate::engine::error::{Code, Error, Result};
 use crate::engine::event::{self, Extras, MetaView};
 use crate::engine::host::Lifecycle;
 use crate::engine::name;
-use crate::engine::store::{Body, DeadReason, Disposal, Entry, EntryId, Refusal, Sighting};
+use crate::engine::store::{Body, DeadReason, Disposal, Entry, EntryId, Partition, Refusal, Sighting};
 
 /// Most time between what a message says and the server's time of its first entry, ms.
 const WINDOW_MS: u64 = 5 * 60_000;
@@ -39,8 +42,10 @@ struct Incoming<'a> {
     data: &'a str,
     view: MetaView<'a>,
     extras: Extras,
-    /// Place of its first entry.
+    /// Its place, and that of its first entry, where it was redriven for a group.
+    id: EntryId,
     first: EntryId,
+    redriven_for: Option<&'a str>,
 }
 
 fn refusal(reason: DeadReason, code: Code, message: impl Into<String>) -> Refusal {
@@ -62,20 +67,31 @@ enum No {
     PerhapsNews(Refusal),
 }
 
+/// What else handlers are given has its type.
+#[derive(Deserialize)]
+struct Shape<'a> {
+    #[serde(borrow)]
+    #[allow(dead_code)] // read to see that it is text
+    version: Cow<'a, str>,
+}
+
 impl<'a> Incoming<'a> {
     /// Reads an entry of a stream that is addressed to a project.
     fn read(entry: &'a Entry) -> Result<Self, Refusal> {
         let malformed = |why: String| refusal(DeadReason::Malformed, Code::InvalidArgument, why);
         let stream: &str = &entry.partition.event_type;
         let (target, event_type) = name::address(stream).ok_or_else(|| malformed("its stream is no project's".to_owned()))?;
-        let Body::Event { meta, data, first_entry, .. } = &entry.body else {
+        let Body::Event { meta, data, only_group, first_entry } = &entry.body else {
             return Err(malformed("not written by this bus: it has no 'meta' and 'data'".to_owned()));
         };
         let text = |bytes: &'a [u8]| str::from_utf8(bytes).map_err(|_| malformed("the entry's text is not UTF-8".to_owned()));
         let (meta, data) = (text(meta)?, text(data)?);
         let view = MetaView::read(meta.as_bytes()).map_err(|error| malformed(error.message))?;
-        let extras: Extras = serde_json::from_str(meta).map_err(|error| malformed(format!("its metadata cannot be read: {error}")))?;
-        Ok(Self { stream, target, event_type, meta, data, view, extras, first: first_entry.unwrap_or(entry.id) })
+        let unreadable = |error: serde_json::Error| malformed(format!("its metadata cannot be read: {error}"));
+        let extras: Extras = serde_json::from_str(meta).map_err(unreadable)?;
+        serde_json::from_str::<Shape<'_>>(meta).map_err(unreadable)?;
+        let first = first_entry.unwrap_or(entry.id);
+        Ok(Self { stream, target, event_type, meta, data, view, extras, id: entry.id, first, redriven_for: only_group.as_deref() })
     }
 
     /// When it was to become an entry, as it says.
@@ -84,7 +100,7 @@ impl<'a> Incoming<'a> {
     }
 
     /// Its signature, and that its time is that of its entry.
-    fn check_origin(&self, view: &View, secured: bool) -> Result<(), No> {
+    fn check_origin(&self, view: &View, secured: bool, now_ms: u64) -> Result<(), No> {
         let id = &*self.view.source;
         if self.extras.target.as_deref() != Some(self.target) {
             return Err(No::Refused(forged(format!("it is not addressed to '{}'", self.target))));
@@ -93,15 +109,17 @@ impl<'a> Incoming<'a> {
             return Err(No::PerhapsNews(forged(format!("its source '{}' is not a registered project", shown(id)))));
         };
         if secured {
-            self.check_signature(view, source)?;
+            self.check_signature(view, source, now_ms)?;
         }
         self.check_time().map_err(No::Refused)
     }
 
-    fn check_signature(&self, view: &View, source: &Project) -> Result<(), No> {
+    fn check_signature(&self, view: &View, source: &Project, now_ms: u64) -> Result<(), No> {
         let id = &source.project_id;
         let Some((signed, signature)) = event::cut_signature(self.meta) else {
-            if source.signed_at(self.first.ms) || view.is_pinned(id) {
+            // What it sent before it had a key goes out with the backlog: by the place where it lies, whatever it says of another.
+            let is_over = source.signs_from_ms().is_some_and(|from| now_ms > from.saturating_add(LATE_MS_MAX));
+            if source.signed_at(self.id.ms) || is_over || view.is_pinned(id) {
                 return Err(No::PerhapsNews(forged(format!("it is not signed, and '{id}' signs its messages"))));
             }
             return Ok(());
@@ -134,8 +152,13 @@ impl<'a> Incoming<'a> {
 
     /// Its data, by the contracts that it names and those that hold here.
     fn check_data(&self, view: &View) -> Result<(), No> {
+        let malformed = |error: Error| No::Refused(refusal(DeadReason::Malformed, error.code, error.message));
+        if event::cut_signature(self.meta).is_none() {
+            // Of what is signed, its source's bus made sure.
+            serde_json::from_str::<IgnoredAny>(self.data).map_err(|error| malformed(nesting::Unreadable::NotJson(error).into()))?;
+        }
         if let Err(error) = nesting::check(self.data).map_err(Error::from) {
-            return Err(No::Refused(refusal(DeadReason::Malformed, error.code, error.message)));
+            return Err(malformed(error));
         }
         let source = &*self.view.source;
         let named: Vec<Named> =
@@ -155,8 +178,8 @@ impl<'a> Incoming<'a> {
         checked.map_err(|error| No::PerhapsNews(violation(error)))
     }
 
-    fn check(&self, view: &View, secured: bool) -> Result<(), No> {
-        self.check_origin(view, secured)?;
+    fn check(&self, view: &View, secured: bool, now_ms: u64) -> Result<(), No> {
+        self.check_origin(view, secured, now_ms)?;
         self.check_data(view)
     }
 
@@ -186,7 +209,7 @@ fn with_paths(error: &Error) -> String {
 
 impl Shared {
     async fn judge(&self, entries: &[Entry]) -> Result<Vec<Option<Refusal>>> {
-        let secured = self.settings.security_enabled;
+        let (secured, now_ms) = (self.settings.security_enabled, self.store.now_ms());
         let mut view = self.directory.view();
         let incoming: Vec<Option<Result<Incoming<'_>, Refusal>>> =
             entries.iter().map(|entry| name::is_addressed(&entry.partition.event_type).then(|| Incoming::read(entry))).collect();
@@ -195,7 +218,7 @@ impl Shared {
             let verdict = |message: &Option<Result<Incoming<'_>, Refusal>>| match message {
                 None => None,
                 Some(Err(refusal)) => Some(refusal.clone()),
-                Some(Ok(message)) => match message.check(view, secured) {
+                Some(Ok(message)) => match message.check(view, secured, now_ms) {
                     Ok(()) => None,
                     Err(No::Refused(refusal)) => Some(refusal),
                     Err(No::PerhapsNews(refusal)) => {
@@ -216,6 +239,12 @@ impl Shared {
             }
         }
         let messages = || incoming.iter().enumerate().filter_map(|(i, message)| Some((i, message.as_ref()?.as_ref().ok()?)));
+        for (i, message) in messages().filter(|(_, message)| message.first != message.id) {
+            if refusals[i].is_none() && !self.was_redriven(&entries[i].partition, message).await? {
+                refusals[i] =
+                    Some(replayed(format!("it says that it was first at {}, but no dead letter was redriven to its place", message.first)));
+            }
+        }
         let good: Vec<(usize, Sighting)> =
             messages().filter(|(i, _)| refusals[*i].is_none()).map(|(i, message)| (i, message.sighting(&entries[i]))).collect();
         if !good.is_empty() {
@@ -228,6 +257,13 @@ impl Shared {
             }
         }
         Ok(refusals)
+    }
+
+    /// Whether the store put the entry there when a dead letter of its group was redriven.
+    async fn was_redriven(&self, partition: &Partition, message: &Incoming<'_>) -> Result<bool> {
+        let Some(group) = message.redriven_for else { return Ok(false) };
+        let noted = self.store.noted(partition, &message.view.id).await?;
+        Ok(noted.groups.iter().any(|(name, at_ms)| name == group && *at_ms == Some(message.id.ms)))
     }
 
     /// What is recorded of the end of a message.

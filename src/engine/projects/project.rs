@@ -19,6 +19,8 @@ const SECRET_BYTES_MAX: usize = 4096;
 const LIST_MAX: usize = 1000;
 /// Keys that are remembered of a project: the ones before are believed no more.
 const KEYS_MAX: usize = 16;
+/// Most keys by which old audit records are verified.
+const RETIRED_MAX: usize = 64;
 /// A key is believed so long before and after its time, ms: processes learn of a change within a second, and what was signed
 /// before may be on its way.
 const KEY_GRACE_MS: u64 = 10_000;
@@ -221,6 +223,9 @@ pub struct Project {
     pub rate_limiting: Option<RateLimiting>,
     /// Its keys, the present one last; none: it does not sign.
     pub keys: Vec<Key>,
+    /// Keys that it had before: only audit records of their time are believed to be signed by them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    retired: Vec<Key>,
     /// When it was registered first, ms since 1970.
     pub registered_ms: u64,
     /// From when on what it sends is signed; 0: always.
@@ -250,11 +255,17 @@ impl Project {
     /// `ERR_PROJECT_CONFLICT` where that is not its owner.
     pub fn registered(before: Option<&Self>, config: &ProjectConfig, signers: &Signers, now_ms: u64) -> Result<Self> {
         let living = before.filter(|project| project.gone_ms.is_none());
-        let keys = match living {
+        let mut keys = match living {
             Some(project) => project.keys_after(signers, now_ms)?,
             // Of one that was given up and is taken up anew, nothing of old is believed.
             None => signers.current.iter().map(|signer| first_key(signer, now_ms)).collect(),
         };
+        let mut retired: Vec<Key> = before.map(|project| project.retired.clone()).unwrap_or_default();
+        if living.is_none() {
+            retired.extend(before.into_iter().flat_map(|project| project.keys.clone()));
+        }
+        retired.extend(keys.drain(..keys.len().saturating_sub(KEYS_MAX)));
+        retired.drain(..retired.len().saturating_sub(RETIRED_MAX));
         let signs_from_ms = match living {
             Some(project) => project.signs_from_ms.or_else(|| (!keys.is_empty()).then_some(now_ms)),
             None => (!keys.is_empty()).then_some(0),
@@ -268,6 +279,7 @@ impl Project {
             allowed_targets: config.allowed_targets.clone(),
             rate_limiting: config.rate_limiting,
             keys,
+            retired,
             registered_ms: living.map_or(now_ms, |project| project.registered_ms),
             signs_from_ms,
             gone_ms: None,
@@ -298,7 +310,6 @@ impl Project {
         present.until_ms = Some(from_ms);
         let handed_over = Some(by.sign_change(&self.project_id, signer.key_id(), signer.public_key(), from_ms));
         keys.push(Key { id: signer.key_id().to_owned(), public, from_ms, until_ms: None, handed_over });
-        keys.drain(..keys.len().saturating_sub(KEYS_MAX));
         Ok(keys)
     }
 
@@ -331,6 +342,25 @@ impl Project {
     /// Whether what it sent at that time is signed.
     pub fn signed_at(&self, ms: u64) -> bool {
         self.signs_from_ms.is_some_and(|from| from <= ms)
+    }
+
+    /// From when on what it sends is signed; 0: always. `None`: it does not sign.
+    pub fn signs_from_ms(&self) -> Option<u64> {
+        self.signs_from_ms
+    }
+
+    /// Whether a record of what it sent is signed as it has to be: not before it had a key, by any of its keys since.
+    pub fn record_signed(&self, ms: u64, key_id: Option<&str>, hash: &str, signature: Option<&str>) -> bool {
+        let mut all = self.retired.iter().chain(&self.keys);
+        match (key_id, signature) {
+            // Written by a process whose clock may be a little behind.
+            (None, None) => !all.any(|key| key.from_ms.saturating_add(KEY_GRACE_MS) <= ms),
+            (Some(key_id), Some(signature)) => all
+                .filter(|key| key.id == key_id)
+                .filter_map(|key| PublicKey::read(&key.public))
+                .any(|key| key.verifies_record(hash, signature)),
+            _ => false,
+        }
     }
 
     /// The keys of that name that it had at that time; with `pin`, only those that follow from it.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::record;
+use super::record::{self, Outcome};
 use crate::engine::error::{Error, Result};
 use crate::engine::projects::directory::View;
 use crate::engine::store::{Bucket, ChainPlace, ChainRecord, Chains, EntryId, Store};
@@ -88,12 +88,12 @@ impl Checker {
         if crate::engine::projects::identity::sha256_hex(record.text.as_bytes()) != record.hash {
             return name();
         }
-        if let Some(key_id) = text.key {
-            // Of a project that is not known any more nothing can be verified but the hash.
-            let signed = self.view.record_signed(&text.source, key_id, text.at, &record.hash, record.signature.as_deref());
-            if signed == Some(false) {
-                return name();
-            }
+        // Who sends has the key. Of a project that is not known any more nothing can be verified but the hash.
+        if text.outcome == Outcome::Sent
+            && let Some(source) = self.view.known(&text.source)
+            && !source.record_signed(text.at, text.key, &record.hash, record.signature.as_deref())
+        {
+            return name();
         }
         let place = ChainPlace { sequence: text.n, hash: record.hash.clone() };
         match self.chains.get_mut(text.chain) {
