@@ -10,6 +10,8 @@ mod metered;
 
 mod places;
 
+mod pattern;
+
 pub mod schema;
 
 pub mod contract;
