@@ -174,7 +174,10 @@ impl Looker {
             },
             contracts: match contracts {
                 Some(documents) => {
-                    let contracts = Contracts::new(&documents.by_name, &before.contracts);
+                    // On a thread where nobody waits for it.
+                    let known = before.contracts.clone();
+                    let compiled = tokio::task::spawn_blocking(move || Contracts::new(&documents.by_name, &known));
+                    let contracts = compiled.await.map_err(|error| Error::internal(format!("compiling contracts: {error}")))?;
                     problems.extend(contracts.faults().map(|fault| format!("{}: {}", fault.id, fault.error.message)));
                     Arc::new(contracts)
                 }

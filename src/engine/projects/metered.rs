@@ -14,24 +14,35 @@ use serde_json::{Map, Number, Value};
 const COST_MAX: u64 = 20_000_000;
 /// What a failure costs, which is kept with its paths.
 const FAILURE_COST: u64 = 10_000;
-/// What a member of an object costs, whose name may be matched against many patterns.
-const MEMBER_COST: usize = 16;
-/// Bytes of a string that cost as much as a question.
-const BYTES_A_COST: usize = 8;
+/// What each part of the failing data costs, of which a union keeps a copy.
+const COPY_COST: u64 = 40;
+/// Bytes of a string that cost as much as a question; also bytes times the states of a regular expression, all of which each byte
+/// may have to be tried in.
+pub(super) const BYTES_A_COST: usize = 8;
 /// Most stack that a check takes, bytes. A thread has 2 MiB.
 const STACK_BYTES_MAX: usize = 768 << 10;
 
+/// The meter of a check.
+#[derive(Clone, Copy)]
+struct Meter {
+    left: u64,
+    stack_start: usize,
+    /// States of all regular expressions that names of members are matched with.
+    name_states: usize,
+}
+
 thread_local! {
-    /// What may still be spent, and where the stack was when the check began. `None`: nothing is counted.
-    static METER: Cell<Option<(u64, usize)>> = const { Cell::new(None) };
+    /// `None`: nothing is counted.
+    static METER: Cell<Option<Meter>> = const { Cell::new(None) };
 }
 
 /// What is thrown past the bound.
 struct Spent;
 
 /// What `check` returns; `None` when it costs too much, or when the validator has a defect and panics.
-pub(super) fn within_bounds<T>(check: impl FnOnce() -> T) -> Option<T> {
-    METER.set(Some((COST_MAX, stack_address())));
+/// `name_states`: states of all regular expressions that names of members are matched with.
+pub(super) fn within_bounds<T>(name_states: usize, check: impl FnOnce() -> T) -> Option<T> {
+    METER.set(Some(Meter { left: COST_MAX, stack_start: stack_address(), name_states }));
     let result = catch_unwind(AssertUnwindSafe(check));
     METER.set(None);
     result.ok()
@@ -44,15 +55,16 @@ fn stack_address() -> usize {
 }
 
 fn spend(cost: u64) {
-    let Some((left, start)) = METER.get() else { return };
-    if left < cost || start.abs_diff(stack_address()) > STACK_BYTES_MAX {
+    let Some(meter) = METER.get() else { return };
+    if meter.left < cost || meter.stack_start.abs_diff(stack_address()) > STACK_BYTES_MAX {
         // Unlike a panic, this is not reported on standard error.
         resume_unwind(Box::new(Spent));
     }
-    METER.set(Some((left - cost, start)));
+    METER.set(Some(Meter { left: meter.left - cost, ..meter }));
 }
 
-fn spend_many(count: usize) {
+/// One more than `count`.
+pub(super) fn spend_many(count: usize) {
     spend(count as u64 + 1);
 }
 
@@ -149,7 +161,7 @@ impl<'a> Node<'a, Metered> for &'a Value {
     }
 
     fn to_value(&self) -> Cow<'a, Value> {
-        spend(FAILURE_COST);
+        spend(FAILURE_COST + COPY_COST * size(self) as u64);
         Cow::Borrowed(self)
     }
 
@@ -173,7 +185,11 @@ impl<'a> Object<'a, Metered> for &'a Map<String, Value> {
     }
 
     fn members(&self) -> Self::MembersIter {
-        spend_many(Map::len(self) * MEMBER_COST);
+        let name_states = METER.get().map_or(0, |meter| meter.name_states);
+        spend_many(match name_states {
+            0 => Map::len(self),
+            _ => self.keys().map(|name| 1 + (name.len() * name_states) / BYTES_A_COST).sum(),
+        });
         Object::<SerdeJson>::members(self)
     }
 }
@@ -203,7 +219,7 @@ mod tests {
     #[test]
     fn what_costs_too_much_is_given_up() {
         let text = Value::String("x".repeat(1 << 20));
-        let ask = |times: usize| within_bounds(|| (0..times).filter(|_| Node::<Metered>::as_string(&&text).is_some()).count());
+        let ask = |times: usize| within_bounds(0, || (0..times).filter(|_| Node::<Metered>::as_string(&&text).is_some()).count());
         assert_eq!(ask(100), Some(100));
         assert_eq!(ask(1000), None);
         assert_eq!(ask(100), Some(100), "each check has its own bounds");
@@ -216,13 +232,13 @@ mod tests {
             spend(1);
             if levels == 0 { 0 } else { down(levels - 1) + u32::from(std::hint::black_box(room)[0] > 0) }
         }
-        assert_eq!(within_bounds(|| down(100)), Some(100));
-        assert_eq!(within_bounds(|| down(1_000_000)), None);
+        assert_eq!(within_bounds(0, || down(100)), Some(100));
+        assert_eq!(within_bounds(0, || down(1_000_000)), None);
     }
 
     #[test]
     fn a_panic_within_is_kept_within() {
-        assert_eq!(within_bounds(|| -> u32 { resume_unwind(Box::new("a defect")) }), None);
+        assert_eq!(within_bounds(0, || -> u32 { resume_unwind(Box::new("a defect")) }), None);
         assert!(METER.get().is_none());
     }
 }

@@ -21,6 +21,7 @@ mod form;
 mod gate;
 mod held;
 mod metered;
+mod pattern;
 mod places;
 mod registering;
 mod setup;

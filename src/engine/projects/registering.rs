@@ -24,16 +24,21 @@ fn too_many(what: &str) -> Error {
     Error::argument(what, format!("there are {DOCUMENTS_MAX} of them already, as many as there may be"))
 }
 
-/// Argon2 takes its time, on a thread where nobody waits for it.
+/// On a thread where nobody waits for it: keys are made to take their time, and schemas may take some.
+async fn aside<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(|error| Error::internal(format!("a defect of this library: {error}. Please report it")))?
+}
+
 async fn derive(project: &str, credentials: Option<Credentials>) -> Result<Signers> {
     let Some(credentials) = credentials else { return Ok(Signers::default()) };
     let project = project.to_owned();
-    let derived = tokio::task::spawn_blocking(move || {
+    let derived = move || {
         let Credentials { api_key, secret, previous_secret } = credentials;
         let previous = previous_secret.map(|previous| Signer::derive(&project, &api_key, &previous)).transpose()?;
-        Ok::<_, Error>(Signers { current: Some(Signer::derive(&project, &api_key, &secret)?), previous })
-    });
-    derived.await.map_err(|error| Error::internal(format!("making a key: {error}")))?
+        Ok(Signers { current: Some(Signer::derive(&project, &api_key, &secret)?), previous })
+    };
+    aside(derived).await
 }
 
 impl Projects {
@@ -103,7 +108,8 @@ impl Projects {
     /// `registerContract`. `ERR_NOT_PERMITTED` where its source is a project with credentials that are not here.
     pub async fn register_contract(&self, contract: Value) -> Result<()> {
         let shared = &self.shared;
-        let contract = Contract::read(contract, shared.store.now_ms())?;
+        let now_ms = shared.store.now_ms();
+        let contract = aside(move || Contract::read(contract, now_ms)).await?;
         let (id, text) = (contract.id(), contract.to_text());
         for _ in 0..ATTEMPTS_MAX {
             let view = shared.directory.refresh().await?;
@@ -135,7 +141,7 @@ impl Projects {
     /// `registerRoute`. One of the same name is replaced.
     pub async fn register_route(&self, route: Value) -> Result<()> {
         let shared = &self.shared;
-        let route = Route::read(route)?;
+        let route = aside(move || Route::read(route)).await?;
         for _ in 0..ATTEMPTS_MAX {
             let view = shared.directory.refresh().await?;
             for (i, target) in route.targets.iter().enumerate().filter(|(_, target)| *target != "*") {

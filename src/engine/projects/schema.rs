@@ -3,6 +3,7 @@
 
 use std::fmt::{self, Write as _};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 
 use jsonschema::error::ValidationErrorKind;
 use jsonschema::{Draft, PatternOptions, ValidationError, Validator};
@@ -10,23 +11,17 @@ use serde_json::{Value, json};
 
 use super::metered::{Metered, within_bounds};
 use super::nesting::{DEPTH_MAX, depth};
+use super::pattern::{PATTERN_BYTES_MAX, Patterns};
 use super::places::{self, Flaw, children, escaped};
 use crate::engine::error::{Code, Error, Result};
 use crate::engine::options::shown;
 
 /// Longest schema, bytes of JSON.
 pub const SCHEMA_BYTES_MAX: usize = 256 << 10;
-/// Largest compiled regular expression, bytes; also of what matching it keeps.
-const REGEX_BYTES_MAX: usize = 128 << 10;
-/// Most regular expressions of a schema.
-const PATTERNS_MAX: usize = 500;
 /// Most failures that are told.
 const VIOLATIONS_MAX: usize = 100;
 /// Longest message of a failure, characters.
 const MESSAGE_CHARS_MAX: usize = 200;
-
-const NO_PATTERN: &str = "is no regular expression that is matched in linear time: without look-around and back-references, and below \
-                          128 KiB when compiled";
 
 /// `$schema` of the drafts that are known, without "http://", "https://" and '#'.
 const DRAFTS: [(&str, Draft); 5] = [
@@ -67,6 +62,8 @@ impl Violation {
 /// A compiled schema.
 pub struct Schema {
     validator: Validator<Metered>,
+    /// States of the regular expressions under `patternProperties`.
+    name_states: usize,
 }
 
 impl fmt::Debug for Schema {
@@ -102,35 +99,41 @@ impl Schema {
             return Err(flaw(format!("must be a JSON Schema, an object or a boolean, got {}", shown(value))));
         }
         let draft = draft_of(value, "")?.unwrap_or_default();
-        let mut patterns = 0;
-        look_through(value, "", &mut patterns)?;
+        look_through(value, "")?;
+        let patterns = Arc::new(Patterns::of(value)?);
+        let by_keyword = Arc::clone(&patterns);
         let options = jsonschema::options_for::<Metered>()
             .with_draft(draft)
             .should_validate_formats(true)
-            .with_pattern_options(PatternOptions::regex().size_limit(REGEX_BYTES_MAX).dfa_size_limit(REGEX_BYTES_MAX))
+            .with_pattern_options(PatternOptions::regex().size_limit(PATTERN_BYTES_MAX).dfa_size_limit(PATTERN_BYTES_MAX))
+            .with_keyword("pattern", move |_, value, at| by_keyword.keyword(value, &at))
             .offline();
         match catch_unwind(AssertUnwindSafe(|| options.build(value))) {
-            Ok(Ok(validator)) => places::check(value, draft).map(|()| Self { validator }),
-            Ok(Err(error)) => Err(flaw_of(&error, value, draft)),
+            Ok(Ok(validator)) => places::check(value, draft).map(|()| Self { validator, name_states: patterns.name_states() }),
+            Ok(Err(error)) => Err(flaw_of(&error, value, draft, &patterns)),
             Err(_) => Err(flaw("cannot be compiled: a defect of this library. Please report it".to_owned())),
         }
     }
 
+    fn within_bounds<T>(&self, check: impl FnOnce() -> T) -> Option<T> {
+        within_bounds(self.name_states, check)
+    }
+
     /// Whether data is as the schema says; not, when that costs too much to find out.
     pub fn accepts(&self, data: &Value) -> bool {
-        within_bounds(|| self.validator.is_valid(data)) == Some(true)
+        self.within_bounds(|| self.validator.is_valid(data)) == Some(true)
     }
 
     /// Where data is not as the schema says: up to 100 places, then how many there are beside them. Empty: it is.
     pub fn check(&self, data: &Value) -> Vec<Violation> {
-        match within_bounds(|| self.validator.is_valid(data)) {
+        match self.within_bounds(|| self.validator.is_valid(data)) {
             Some(true) => return Vec::new(),
             Some(false) => {}
             None => return vec![Violation::whole("is too large or too deep to be checked by this schema")],
         }
-        within_bounds(|| told(self.validator.iter_errors(data)))
+        self.within_bounds(|| told(self.validator.iter_errors(data)))
             .or_else(|| {
-                let first = within_bounds(|| self.validator.validate(data).err().map(|error| Violation::of(&error)))??;
+                let first = self.within_bounds(|| self.validator.validate(data).err().map(|error| Violation::of(&error)))??;
                 Some(vec![first, Violation::whole("and more, too many to list")])
             })
             .unwrap_or_else(|| vec![Violation::whole("is not as the schema says, in more ways than can be listed")])
@@ -149,34 +152,36 @@ fn draft_of(schema: &Value, at: &str) -> Result<Option<Draft>, Flaw> {
     Err(Flaw { at: format!("{at}/$schema"), problem: format!("must be one of {}, got {}", known.join(", "), shown(named)) })
 }
 
-/// Refuses unknown drafts of subschemas, and too many patterns.
-fn look_through(schema: &Value, at: &str, patterns: &mut usize) -> Result<(), Flaw> {
+/// Refuses unknown drafts of subschemas.
+fn look_through(schema: &Value, at: &str) -> Result<(), Flaw> {
     draft_of(schema, at)?;
-    *patterns += usize::from(schema.get("pattern").is_some());
-    *patterns += schema.get("patternProperties").and_then(Value::as_object).map_or(0, serde_json::Map::len);
-    if *patterns > PATTERNS_MAX {
-        return Err(Flaw { at: at.to_owned(), problem: format!("is where more than {PATTERNS_MAX} patterns are reached") });
-    }
-    children(schema, at).into_iter().try_for_each(|child| look_through(child.schema, &child.at, patterns))
+    children(schema, at).into_iter().try_for_each(|child| look_through(child.schema, &child.at))
 }
 
 /// What the compiler refused, and where.
-fn flaw_of(error: &ValidationError<'_>, schema: &Value, draft: Draft) -> Flaw {
+fn flaw_of(error: &ValidationError<'_>, schema: &Value, draft: Draft, patterns: &Patterns) -> Flaw {
     let at = error.instance_path().to_string();
-    let is_pattern = |error: &ValidationError<'_>| matches!(error.kind(), ValidationErrorKind::Format { format } if format == "regex");
+    if let Some(flaw) = patterns.refused() {
+        return flaw;
+    }
+    let pattern_of = |error: &ValidationError<'_>| match error.kind() {
+        ValidationErrorKind::Format { format } if format == "regex" => error.instance().as_str().map(ToOwned::to_owned),
+        _ => None,
+    };
     match error.kind() {
         // It does not say where the reference stands.
         ValidationErrorKind::Referencing(_) => match places::check(schema, draft) {
             Err(flaw) => flaw,
             Ok(()) => Flaw { at, problem: short(error) },
         },
-        // A key of patternProperties.
-        ValidationErrorKind::PropertyNames { error: of_name } if is_pattern(of_name) => {
-            let name = of_name.instance().as_str().unwrap_or_default();
-            Flaw { at: format!("{at}/{}", escaped(name)), problem: NO_PATTERN.to_owned() }
+        ValidationErrorKind::PropertyNames { error: of_name } if pattern_of(of_name).is_some() => {
+            let name = pattern_of(of_name).unwrap_or_default();
+            Flaw { at: format!("{at}/{}", escaped(&name)), problem: patterns.problem_of(&name) }
         }
-        _ if is_pattern(error) => Flaw { at, problem: NO_PATTERN.to_owned() },
-        _ => Flaw { at, problem: short(error) },
+        _ => match pattern_of(error) {
+            Some(pattern) => Flaw { at, problem: patterns.problem_of(&pattern) },
+            None => Flaw { at, problem: short(error) },
+        },
     }
 }
 

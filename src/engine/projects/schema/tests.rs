@@ -226,6 +226,30 @@ fn regular_expressions_take_linear_time() {
 }
 
 #[test]
+fn what_regular_expressions_cost_has_a_bound() {
+    let mut random = 1_u64;
+    let mut letter = || {
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        if random >> 63 == 0 { 'a' } else { 'b' }
+    };
+    let text: String = (0..1 << 20).map(|_| letter()).collect();
+    let heavy = "^[ab]*a[ab]{5000}c";
+    let start = Instant::now();
+    assert!(!compile(&json!({ "pattern": heavy })).check(&json!(text)).is_empty());
+    assert!(!compile(&json!({ "patternProperties": { heavy: {} } })).check(&json!({ (text.clone()): 1 })).is_empty());
+    assert!(
+        !compile(&json!({ "patternProperties": { heavy: {} }, "additionalProperties": false }))
+            .check(&json!({ (text.clone()): 1 }))
+            .is_empty()
+    );
+    assert!(start.elapsed() < Duration::from_secs(10), "took {:?}", start.elapsed());
+    // A large text beside a pattern is none of its business.
+    let schema = compile(&json!({ "properties": { "name": { "pattern": r"^\p{L}[\p{L} '-]{0,63}$" }, "blob": { "type": "string" } } }));
+    assert!(schema.accepts(&json!({ "name": "Zoë O'Neill-Müller", "blob": text })));
+    assert!(!schema.accepts(&json!({ "name": "7", "blob": text })));
+}
+
+#[test]
 fn regular_expressions_that_cannot_are_refused_at_their_place() {
     for pattern in ["(?<=a)b", "(?<!a)b", "(?=a)b", "a(?!b)", r"(a)\1", r"(?<n>a)\k<n>", "(", "a{1000}{1000}", "[z-a]"] {
         refused(&json!({ "properties": { "age": { "pattern": pattern } } }), "contract.schema/properties/age/pattern");
@@ -239,7 +263,8 @@ fn regular_expressions_that_cannot_are_refused_at_their_place() {
             &format!("contract.schema/not/patternProperties/{escaped}"),
         );
     }
-    for pattern in [r"^\d{4}-\d{2}$", r"^[A-Z]{2,3}$", r"^[\p{L}\p{N} .'-]{1,64}$", r"^[\w.+-]+@[\w-]+\.[\w.]+$", r"^(?:a|b)*?c$", r"^\S+$"]
+    for pattern in
+        [r"^\d{4}-\d{2}$", r"^[A-Z]{2,3}$", r"^\p{L}[\p{L}\p{N} .'-]{0,63}$", r"^[\w.+-]+@[\w-]+\.[\w.]+$", r"^(?:a|b)*?c$", r"^\S+$"]
     {
         compile(&json!({ "pattern": pattern }));
     }
@@ -254,9 +279,13 @@ fn a_schema_has_bounds() {
     compile(&nested(DEPTH_MAX - 1, json!({}), |inner| json!({ "not": inner })));
     refused(&nested(DEPTH_MAX, json!({}), |inner| json!({ "not": inner })), "contract.schema");
 
-    let patterns = |count: usize| json!({ "anyOf": (0..count).map(|i| json!({ "pattern": format!("^{i}") })).collect::<Vec<_>>() });
-    compile(&patterns(PATTERNS_MAX));
-    refused(&patterns(PATTERNS_MAX + 1), &format!("contract.schema/anyOf/{PATTERNS_MAX}"));
+    let patterns =
+        |count: usize| json!({ "anyOf": (0..count).map(|i| json!({ "pattern": format!("{i}x\\p{{L}}y") })).collect::<Vec<_>>() });
+    compile(&patterns(100));
+    let error = Schema::compile(&patterns(1000), "contract.schema").unwrap_err();
+    assert!(error.message.contains("too large together"), "{error}");
+    let named: Map<String, Value> = (0..1000).map(|i| (format!("{i}x\\p{{L}}y"), json!({}))).collect();
+    assert!(Schema::compile(&json!({ "free": { "patternProperties": named } }), "s").is_err());
 }
 
 #[test]
