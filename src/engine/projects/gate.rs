@@ -188,7 +188,8 @@ impl<'a> Incoming<'a> {
         let late = if self.extras.due.is_some() { Duration::from_millis(LATE_MS_MAX) } else { Duration::ZERO };
         let at = &entry.partition;
         Sighting {
-            message: short_name(&[self.stream.as_bytes(), self.view.id.as_bytes()]),
+            // Its source, too: nobody can take the name of another's message before it is found.
+            message: short_name(&[self.stream.as_bytes(), self.view.source.as_bytes(), self.view.id.as_bytes()]),
             at_ms: self.view.timestamp,
             place: format!("{}.{}.{}", at.index, at.lane.as_str(), self.first),
             life: ttl.max(late).max(SIGHTING_LIFE.0),

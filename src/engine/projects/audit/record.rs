@@ -193,7 +193,8 @@ impl Count {
 pub fn counts_for(entry: &Entry) -> &str {
     match entry.outcome {
         Outcome::Sent | Outcome::Denied | Outcome::RateLimited => &entry.source,
-        Outcome::Invalid if entry.message_id.is_none() => &entry.source,
+        // It was not sent; what cannot be read in a stream names no source.
+        Outcome::Invalid if entry.message_id.is_none() && !entry.source.is_empty() => &entry.source,
         Outcome::Delivered | Outcome::Failed | Outcome::Forged | Outcome::Replayed | Outcome::Invalid => &entry.target,
     }
 }
