@@ -1,4 +1,4 @@
-//! Contracts and routes as they come: objects of which every key is known and every value is what it must be.
+//! Projects, contracts and routes as they come: objects of which every key is known and every value is what it must be.
 
 use serde_json::{Map, Value};
 

@@ -1,6 +1,6 @@
 //! Messages between projects: who a project is, what it may send, that a message is what its source sent, and a record of all.
 //!
-//! Reading order: [`identity`] keys and signatures, [`project`] what is stored of a project; [`nesting`], [`schema`], [`contract`],
+//! Reading order: [`identity`] keys and signatures, [`registration`] and [`project`] what is given and stored of a project; [`nesting`], [`schema`], [`contract`],
 //! [`contracts`], [`route`] what messages have to be like and where else they go; [`audit`] and [`tally`] what is written down; [`directory`] what
 //! this process knows; then the way of a message: out by [`courier`], in by [`gate`]; [`Projects`] is what the bus calls.
 
@@ -12,6 +12,7 @@ pub mod identity;
 pub mod moment;
 pub mod nesting;
 pub mod project;
+pub mod registration;
 pub mod route;
 pub mod schema;
 pub mod tally;

@@ -1,22 +1,14 @@
-//! A project: how it is registered, and what is stored of it for all processes.
+//! A project as it is stored for all processes: what it may do, and its keys and their time.
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
 
-use super::identity::{PublicKey, SECRET_BYTES_MIN, Signer};
-use crate::engine::config::Secret;
+use super::identity::{PublicKey, Signer};
+use super::registration::{ProjectConfig, RateLimiting};
 use crate::engine::error::{Code, Error, Result};
 use crate::engine::name;
-use crate::engine::store::Rate;
 
 /// Version of the stored form.
 const VERSION: u8 = 1;
-/// Longest name and namespace, bytes.
-const TEXT_BYTES_MAX: usize = 256;
-/// Longest apiKey and secret, bytes.
-const SECRET_BYTES_MAX: usize = 4096;
-/// Most event types and targets of a project.
-const LIST_MAX: usize = 1000;
 /// Keys that are remembered of a project: the ones before are believed no more.
 const KEYS_MAX: usize = 16;
 /// Most keys by which old audit records are verified.
@@ -24,166 +16,6 @@ const RETIRED_MAX: usize = 64;
 /// A key is believed so long before and after its time, ms: processes learn of a change within a second, and what was signed
 /// before may be on its way.
 const KEY_GRACE_MS: u64 = 10_000;
-
-/// `ProjectConfig.credentials`.
-#[derive(Clone, Debug)]
-pub struct Credentials {
-    /// Names the key.
-    pub api_key: Secret,
-    /// The key is made of it.
-    pub secret: Secret,
-    /// The secret before, whose key hands over to this one.
-    pub previous_secret: Option<Secret>,
-}
-
-/// `ProjectConfig`.
-#[derive(Clone, Debug)]
-pub struct ProjectConfig {
-    /// Who it is.
-    pub id: String,
-    /// For people.
-    pub name: String,
-    /// What it belongs to.
-    pub namespace: String,
-    /// Event types and patterns that it may send.
-    pub allowed_event_types: Vec<String>,
-    /// Projects that it may send to; `*`: all.
-    pub allowed_targets: Vec<String>,
-    /// By which it signs.
-    pub credentials: Option<Credentials>,
-    /// How much it may send.
-    pub rate_limiting: Option<RateLimiting>,
-}
-
-/// `ProjectConfig.rateLimiting`.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct RateLimiting {
-    /// In the long run.
-    pub events_per_second: f64,
-    /// At once.
-    pub burst_limit: u32,
-}
-
-impl From<RateLimiting> for Rate {
-    fn from(limits: RateLimiting) -> Self {
-        Self { per_second: limits.events_per_second, burst: limits.burst_limit }
-    }
-}
-
-/// An object of the caller's, read key by key.
-struct Fields {
-    map: Map<String, Value>,
-    path: &'static str,
-}
-
-impl Fields {
-    fn read(value: Value, path: &'static str) -> Result<Self> {
-        match value {
-            Value::Object(map) if !map.contains_key("$invalid") => Ok(Self { map, path }),
-            _ => Err(Error::argument(path, "must be an object")),
-        }
-    }
-
-    fn wrong(&self, key: &str, right: &str) -> Error {
-        Error::argument(&format!("{}.{key}", self.path), format!("must be {right}"))
-    }
-
-    fn text(&mut self, key: &str, right: &str) -> Result<String> {
-        match self.map.remove(key) {
-            Some(Value::String(text)) if !text.is_empty() && text.len() <= TEXT_BYTES_MAX => Ok(text),
-            _ => Err(self.wrong(key, right)),
-        }
-    }
-
-    /// The value is in no error.
-    fn secret(&mut self, key: &str, bytes_min: usize) -> Result<Option<Secret>> {
-        match self.map.remove(key) {
-            None => Ok(None),
-            Some(Value::String(text)) if (bytes_min..=SECRET_BYTES_MAX).contains(&text.len()) => Ok(Some(Secret::new(text))),
-            Some(_) => Err(self.wrong(key, &format!("a string of {bytes_min} to {SECRET_BYTES_MAX} bytes"))),
-        }
-    }
-
-    fn list(&mut self, key: &str, what: &str, check: impl Fn(&str) -> Result<()>) -> Result<Vec<String>> {
-        let list = match self.map.remove(key) {
-            Some(Value::Array(list)) if list.len() <= LIST_MAX => list,
-            _ => return Err(self.wrong(key, &format!("an array of at most {LIST_MAX} {what}"))),
-        };
-        let item = |(i, value): (usize, Value)| {
-            let path = format!("{}.{key}[{i}]", self.path);
-            match value {
-                Value::String(text) => check(&text).map(|()| text).map_err(|error| {
-                    let problem = error.message.split_once(": ").map_or(error.message.as_str(), |(_, problem)| problem);
-                    Error::argument(&path, problem)
-                }),
-                _ => Err(Error::argument(&path, "must be a string")),
-            }
-        };
-        list.into_iter().enumerate().map(item).collect()
-    }
-
-    fn end(self, known: &[&str]) -> Result<()> {
-        match self.map.into_iter().next() {
-            None => Ok(()),
-            Some((key, _)) => {
-                let key: String = key.chars().take(64).collect();
-                Err(Error::argument(&format!("{}.{key}", self.path), format!("is not known; known are {}", known.join(", "))))
-            }
-        }
-    }
-}
-
-impl ProjectConfig {
-    /// From what the program gave. `ERR_INVALID_ARGUMENT` with the path of the key; no secret is in it.
-    pub fn read(value: Value) -> Result<Self> {
-        let mut fields = Fields::read(value, "config")?;
-        let id = fields.text("projectId", "a project id: 1 to 64 of the characters A-Z a-z 0-9 _ . -")?;
-        name::check_project("config.projectId", &id)?;
-        let target = |id: &str| if id == "*" || id == "**" { Ok(()) } else { name::check_project("target", id) };
-        let config = Self {
-            id,
-            name: fields.text("name", "a string of 1 to 256 bytes")?,
-            namespace: fields.text("namespace", "a string of 1 to 256 bytes")?,
-            allowed_event_types: fields.list("allowedEventTypes", "event types or patterns", name::check_pattern)?,
-            allowed_targets: fields.list("allowedTargets", "project ids, or '*' for all", target)?,
-            credentials: fields.map.remove("credentials").map(read_credentials).transpose()?,
-            rate_limiting: fields.map.remove("rateLimiting").map(read_rate).transpose()?,
-        };
-        fields.end(&["projectId", "name", "namespace", "allowedEventTypes", "allowedTargets", "credentials", "rateLimiting"])?;
-        Ok(config)
-    }
-}
-
-fn read_credentials(value: Value) -> Result<Credentials> {
-    let mut fields = Fields::read(value, "config.credentials")?;
-    let missing = |key: &str| Error::argument(&format!("config.credentials.{key}"), "is missing");
-    let credentials = Credentials {
-        api_key: fields.secret("apiKey", 1)?.ok_or_else(|| missing("apiKey"))?,
-        secret: fields.secret("secret", SECRET_BYTES_MIN)?.ok_or_else(|| missing("secret"))?,
-        previous_secret: fields.secret("previousSecret", SECRET_BYTES_MIN)?,
-    };
-    // A key may be a secret that was put in the wrong place: it is not shown.
-    if !fields.map.is_empty() {
-        return Err(Error::argument("config.credentials", "has an unknown key; known are apiKey, secret, previousSecret"));
-    }
-    Ok(credentials)
-}
-
-fn read_rate(value: Value) -> Result<RateLimiting> {
-    let mut fields = Fields::read(value, "config.rateLimiting")?;
-    let mut number = |key: &str, right: &str, is_right: &dyn Fn(f64) -> bool| {
-        let value = fields.map.remove(key).and_then(|value| value.as_f64());
-        value.filter(|n| is_right(*n)).ok_or_else(|| fields.wrong(key, right))
-    };
-    let events_per_second =
-        number("eventsPerSecond", "a number of events a second, above 0 and at most 1000000", &|n| n > 0.0 && n <= 1_000_000.0)?;
-    let burst =
-        number("burstLimit", "a whole number of events from 1 to 1000000", &|n| (1.0..=1_000_000.0).contains(&n) && n.fract() == 0.0)?;
-    fields.end(&["eventsPerSecond", "burstLimit"])?;
-    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // in range by the check
-    Ok(RateLimiting { events_per_second, burst_limit: burst as u32 })
-}
 
 /// A key of a project and its time.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -417,6 +249,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::engine::config::Secret;
 
     const OLD: &str = "the old secret of it";
     const NEW: &str = "the new secret of it";
@@ -517,49 +350,5 @@ mod tests {
         assert!(project.may_reach("b") && !project.may_reach("c"));
         let open = Project { allowed_targets: vec!["*".into()], ..project };
         assert!(open.may_reach("c.d"));
-    }
-
-    #[test]
-    fn wrong_configurations_name_their_path_and_show_no_secret() {
-        let right = json!({
-            "projectId": "a", "name": "A", "namespace": "n", "allowedEventTypes": [], "allowedTargets": [],
-            "credentials": { "apiKey": "k", "secret": "sixteen bytes ok" }, "rateLimiting": { "eventsPerSecond": 0.5, "burstLimit": 1 },
-        });
-        assert!(ProjectConfig::read(right.clone()).is_ok());
-        let secret = "hunter2-hunter2";
-        for (pointer, value, path) in [
-            ("/projectId", json!("a b"), "config.projectId"),
-            ("/projectId", json!(7), "config.projectId"),
-            ("/name", json!(""), "config.name"),
-            ("/namespace", json!(null), "config.namespace"),
-            ("/allowedEventTypes", json!("a"), "config.allowedEventTypes"),
-            ("/allowedEventTypes", json!(["a", "b*c"]), "config.allowedEventTypes[1]"),
-            ("/allowedEventTypes", json!([1]), "config.allowedEventTypes[0]"),
-            ("/allowedTargets", json!(["a/b"]), "config.allowedTargets[0]"),
-            ("/credentials", json!(secret), "config.credentials"),
-            ("/credentials/secret", json!(secret), "config.credentials.secret"),
-            ("/credentials/apiKey", json!(""), "config.credentials.apiKey"),
-            ("/credentials", json!({ "apiKey": "k" }), "config.credentials.secret"),
-            (
-                "/credentials",
-                json!({ "apiKey": "k", "secret": "sixteen bytes ok", "previousSecret": secret }),
-                "config.credentials.previousSecret",
-            ),
-            ("/credentials", json!({ "apiKey": "k", "secret": "sixteen bytes ok", secret: 1 }), "config.credentials"),
-            ("/rateLimiting", json!(5), "config.rateLimiting"),
-            ("/rateLimiting/eventsPerSecond", json!(0), "config.rateLimiting.eventsPerSecond"),
-            ("/rateLimiting/burstLimit", json!(1.5), "config.rateLimiting.burstLimit"),
-            ("/rateLimiting", json!({ "eventsPerSecond": 1, "burstLimit": 1, "burst": 1 }), "config.rateLimiting.burst"),
-        ] {
-            let mut wrong = right.clone();
-            *wrong.pointer_mut(pointer).unwrap() = value;
-            let error = ProjectConfig::read(wrong).unwrap_err();
-            assert_eq!((error.code, error.details["argument"].as_str()), (Code::InvalidArgument, Some(path)));
-            assert!(!error.to_json().to_string().contains(secret), "{error}");
-        }
-        let mut unknown = right.clone();
-        unknown["secret"] = json!(secret);
-        assert_eq!(ProjectConfig::read(unknown).unwrap_err().details["argument"], "config.secret");
-        assert!(ProjectConfig::read(json!("x")).is_err());
     }
 }
