@@ -112,13 +112,15 @@ function invalid(what: string): Invalid {
 
 /** Beyond what any option may have, a schema of 64 levels within a contract included; below what the engine's parser reads. */
 const ENCODE_DEPTH_MAX = 100;
+const TOO_DEEP = 'a value nested too deeply';
 
 /**
  * Where a value has no JSON form, as a JSON pointer, and what is there: for values that the engine takes as they are, in which
  * it cannot tell the mark of {@link encode} from the caller's own. `undefined`: all of it has.
  */
 export function withoutJsonForm(value: unknown): { at: string; what: string } | undefined {
-  return firstInvalid(marked(value, []), '');
+  const found = firstInvalid(marked(value, []), '');
+  return found?.what === TOO_DEEP ? { ...found, at: '' } : found;
 }
 
 function firstInvalid(value: unknown, at: string): { at: string; what: string } | undefined {
@@ -164,7 +166,7 @@ function marked(value: unknown, above: object[]): unknown {
   if (value === null) return null;
   const object = value as object;
   if (above.includes(object)) return invalid('a circular reference');
-  if (above.length >= ENCODE_DEPTH_MAX) return invalid('a value nested too deeply');
+  if (above.length >= ENCODE_DEPTH_MAX) return invalid(TOO_DEEP);
   above.push(object);
   try {
     if (Array.isArray(object)) return object.map((item) => (item === undefined ? invalid('undefined') : marked(item, above)));

@@ -3,7 +3,7 @@ import { types } from 'node:util';
 import type { AuditOutcome } from '../index';
 import type { BusCore } from './core';
 import { describeThrown, fromNative, invalidArgument, OSSAError } from './errors';
-import { isRecord, withoutJsonForm } from './json';
+import { isRecord, isText, withoutJsonForm } from './json';
 import type { NativeAnswer } from './native';
 import { type CrossedMetadata, parseMetadata, toMetadata } from './payload';
 import { dateMs } from './publishOptions';
@@ -153,6 +153,7 @@ export function toMessage(
 
 function text(name: string, value: unknown): string {
   if (typeof value !== 'string') throw invalidArgument(name, 'must be a string');
+  if (!isText(value)) throw invalidArgument(name, 'has a lone surrogate, which has no form in UTF-8');
   return value;
 }
 
