@@ -66,7 +66,8 @@ describe.each(stores)('on %s', (kind) => {
     }
   });
 
-  const calls: Array<[string, (bus: OSSAEventBus) => unknown]> = [
+  /** Of messages between projects. */
+  const parts: Array<[string, (bus: OSSAEventBus) => unknown]> = [
     ['registerProject', (bus) => bus.registerProject({} as any)],
     ['unregisterProject', (bus) => bus.unregisterProject('p')],
     ['registerContract', (bus) => bus.registerContract({} as any)],
@@ -77,13 +78,27 @@ describe.each(stores)('on %s', (kind) => {
     ['validateProjectSetup', (bus) => bus.validateProjectSetup('p')],
     ['getCrossProjectStats', (bus) => bus.getCrossProjectStats()],
     ['getAuditLog', (bus) => bus.getAuditLog()],
+    ['exportAuditLog', (bus) => bus.exportAuditLog().next()],
     ['verifyAuditLog', (bus) => bus.verifyAuditLog()],
+    ['exportMetrics', (bus) => bus.exportMetrics()],
+  ];
+
+  test.each(parts)('%s: ERR_NOT_INITIALIZED before initialize, ERR_CLOSED after shutdown', async (_, call) => {
+    const bus = new OSSAEventBus(null, config());
+    open.add(bus);
+    expect((await refusal('ERR_NOT_INITIALIZED', () => call(bus))).message).toMatch(/initialize\(\)/);
+    await bus.initialize();
+    await bus.shutdown();
+    await refusal('ERR_CLOSED', () => call(bus));
+  });
+
+  /** Of later versions. */
+  const calls: Array<[string, (bus: OSSAEventBus) => unknown]> = [
     ['distributeTask', (bus) => bus.distributeTask({} as any)],
     ['getOrchestrationStats', (bus) => bus.getOrchestrationStats()],
     ['getAgents', (bus) => bus.getAgents()],
     ['getPools', (bus) => bus.getPools()],
     ['getDashboardData', (bus) => bus.getDashboardData()],
-    ['exportMetrics', (bus) => bus.exportMetrics()],
     ['httpHandler', (bus) => bus.httpHandler()],
     ['serve', (bus) => bus.serve()],
   ];
@@ -132,6 +147,7 @@ describe.each(stores)('on %s', (kind) => {
     await bus.initialize();
     expect(await bus.getStatus()).toMatchObject({
       eventBus: { status: 'healthy', redis: { connected: true }, lastHealthCheck: expect.any(Date) },
+      crossProject: { totalProjects: 0, messagesSent: 0 },
     });
     expect(await bus.healthCheck()).toMatchObject({ status: 'healthy', components: { eventBus: { status: 'healthy' } } });
     await bus.shutdown();
@@ -140,12 +156,25 @@ describe.each(stores)('on %s', (kind) => {
 
   test('the parts of later versions are not there', async () => {
     const bus = await create();
-    expect([
-      bus.getServiceRegistryIntegration(),
-      bus.getCrossProjectCommunication(),
-      bus.getOrchestrationOptimizer(),
-      bus.getMonitoring(),
-    ]).toEqual([undefined, undefined, undefined, undefined]);
+    expect([bus.getServiceRegistryIntegration(), bus.getOrchestrationOptimizer(), bus.getMonitoring()]).toEqual([
+      undefined,
+      undefined,
+      undefined,
+    ]);
+  });
+
+  test('getCrossProjectCommunication is what there is for projects, on its own', async () => {
+    const bus = await create();
+    const communication = bus.getCrossProjectCommunication() as OSSAEventBus;
+    expect(bus.getCrossProjectCommunication()).toBe(communication);
+    const project = { name: 'p', namespace: 'n', allowedEventTypes: ['**'], allowedTargets: ['*'] };
+    for (const projectId of ['a', 'b']) await communication.registerProject({ projectId, ...project });
+    const got: unknown[] = [];
+    await communication.setupCrossProjectHandler('b', 't', (message) => void got.push(message.payload.data));
+    await communication.sendCrossProjectMessage('a', 'b', 't', 1);
+    await until(() => got.length === 1);
+    expect((await bus.getCrossProjectStats()).totalProjects).toBe(2);
+    expect(await (await create({ crossProject: { enabled: false } })).getCrossProjectCommunication()).toBeUndefined();
   });
 
   test('it can be disposed of', async () => {

@@ -164,7 +164,8 @@ export class BusCore {
     if (handler !== undefined && handler !== null && typeof handler !== 'function')
       throw invalidArgument('handler', 'must be a function, or left out');
     const meant = [...this.#subscriptions].filter(
-      ([subscription, its]) => subscription.eventType === eventType && (handler === undefined || handler === null || its === handler),
+      ([subscription, its]) =>
+        !subscription.isOfProject && subscription.eventType === eventType && (handler === undefined || handler === null || its === handler),
     );
     await Promise.all(meant.map(([subscription]) => subscription.close()));
   }

@@ -101,11 +101,53 @@ export function isText(value: string): boolean {
   return !LONE_SURROGATE.test(value);
 }
 
-function invalid(what: string): { $invalid: string } {
-  return { $invalid: what };
+/** Stands for a value without JSON form. */
+class Invalid {
+  constructor(readonly $invalid: string) {}
 }
 
-const ENCODE_DEPTH_MAX = 64;
+function invalid(what: string): Invalid {
+  return new Invalid(what);
+}
+
+/** Beyond what any option may have, a schema of 64 levels within a contract included; below what the engine's parser reads. */
+const ENCODE_DEPTH_MAX = 100;
+const TOO_DEEP = 'a value nested too deeply';
+
+/**
+ * Where a value has no JSON form, as a JSON pointer, and what is there: for values that the engine takes as they are, in which
+ * it cannot tell the mark of {@link encode} from the caller's own. `undefined`: all of it has.
+ */
+export function withoutJsonForm(value: unknown): { at: string; what: string } | undefined {
+  const found = firstInvalid(marked(value, []), '');
+  return found?.what === TOO_DEEP ? { ...found, at: '' } : found;
+}
+
+function firstInvalid(value: unknown, at: string): { at: string; what: string } | undefined {
+  if (value instanceof Invalid) return { at, what: value.$invalid };
+  if (typeof value !== 'object' || value === null) return undefined;
+  for (const [key, child] of Object.entries(value)) {
+    const found = firstInvalid(child, `${at}/${key.replaceAll('~', '~0').replaceAll('/', '~1')}`);
+    if (found !== undefined) return found;
+  }
+  return undefined;
+}
+
+/** Whether it crosses as an object of its own keys: no array, Date, Map or the like. */
+export function isRecord(value: unknown): value is Record<string, unknown> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value) && !isSpecial(value);
+}
+
+function isSpecial(object: object): boolean {
+  return (
+    types.isDate(object) ||
+    types.isMap(object) ||
+    types.isSet(object) ||
+    types.isRegExp(object) ||
+    types.isPromise(object) ||
+    ArrayBuffer.isView(object)
+  );
+}
 
 function marked(value: unknown, above: object[]): unknown {
   switch (typeof value) {
@@ -124,14 +166,11 @@ function marked(value: unknown, above: object[]): unknown {
   if (value === null) return null;
   const object = value as object;
   if (above.includes(object)) return invalid('a circular reference');
-  if (above.length >= ENCODE_DEPTH_MAX) return invalid('a value nested too deeply');
+  if (above.length >= ENCODE_DEPTH_MAX) return invalid(TOO_DEEP);
   above.push(object);
   try {
     if (Array.isArray(object)) return object.map((item) => (item === undefined ? invalid('undefined') : marked(item, above)));
-    if (types.isDate(object)) return invalid('Date');
-    if (types.isMap(object) || types.isSet(object) || types.isRegExp(object) || types.isPromise(object) || ArrayBuffer.isView(object)) {
-      return invalid(Object.prototype.toString.call(object).slice(8, -1));
-    }
+    if (isSpecial(object)) return invalid(Object.prototype.toString.call(object).slice(8, -1));
     const out: Record<string, unknown> = Object.create(null) as Record<string, unknown>;
     for (const name of Object.keys(object)) {
       if (!isText(name)) return invalid('a key with a lone surrogate');

@@ -2,7 +2,8 @@
 import { types } from 'node:util';
 import type { AuditOutcome } from '../index';
 import type { BusCore } from './core';
-import { fromNative, invalidArgument } from './errors';
+import { describeThrown, fromNative, invalidArgument, OSSAError } from './errors';
+import { isRecord, isText, withoutJsonForm } from './json';
 import type { NativeAnswer } from './native';
 import { type CrossedMetadata, parseMetadata, toMetadata } from './payload';
 import { dateMs } from './publishOptions';
@@ -36,7 +37,7 @@ export class CrossProjectCommunication {
 
   /** Makes the project known to all processes. */
   async registerProject(config: ProjectConfig): Promise<void> {
-    await this.#core.call('projects.register', config);
+    await this.#core.call('projects.register', config ?? null);
   }
 
   /** Ends it; resolves with whether it was there. */
@@ -46,12 +47,12 @@ export class CrossProjectCommunication {
 
   /** Makes a contract known to all processes. */
   async registerContract(contract: CrossProjectEventContract): Promise<void> {
-    await this.#core.call('projects.registerContract', withTimes(contract));
+    await this.#core.call('projects.registerContract', crossedContract(contract));
   }
 
   /** Makes a route known to all processes; one of the same name is replaced. */
   async registerRoute(route: MessageRoute): Promise<void> {
-    await this.#core.call('projects.registerRoute', route);
+    await this.#core.call('projects.registerRoute', crossedRoute(route));
   }
 
   /** Resolves with the message's id once it is stored for all its targets. */
@@ -102,7 +103,7 @@ export class CrossProjectCommunication {
 
   /** All audit records that match, each as a line of JSON. */
   async *exportAuditLog(query?: Omit<AuditQuery, 'limit' | 'cursor'>): AsyncGenerator<string, void, void> {
-    const asked = auditQuery(query);
+    const asked = auditQuery(query, EXPORT_KEYS);
     let cursor: string | undefined;
     do {
       const page: { items: AuditRecord[]; cursor?: string } = await this.#page({
@@ -152,30 +153,67 @@ export function toMessage(
 
 function text(name: string, value: unknown): string {
   if (typeof value !== 'string') throw invalidArgument(name, 'must be a string');
+  if (!isText(value)) throw invalidArgument(name, 'has a lone surrogate, which has no form in UTF-8');
   return value;
 }
 
+/** Makes the error for what is wrong at a path. */
+type Refuse = (path: string, problem: string) => OSSAError;
+
+/** The keys of an object of the caller's, whose getters may throw. `undefined`: it is none, which is the engine's to refuse. */
+function keysOf(path: string, value: unknown, refuse: Refuse = invalidArgument): Record<string, unknown> | undefined {
+  if (!isRecord(value)) return undefined;
+  try {
+    return { ...value };
+  } catch (error) {
+    throw refuse(path, `cannot be read: ${describeThrown(error)}`);
+  }
+}
+
+function invalidContract(path: string, problem: string): OSSAError {
+  return new OSSAError(`${path}: ${problem}`, { code: 'ERR_CONTRACT_INVALID', details: { path } });
+}
+
 /** The contract with its times as ms; everything else is the engine's to check. */
-function withTimes(contract: unknown): unknown {
-  const metadata = (contract as { metadata?: unknown } | null | undefined)?.metadata;
-  if (typeof contract !== 'object' || contract === null || typeof metadata !== 'object' || metadata === null) return contract;
-  const times = Object.entries(metadata).map(([key, value]): [string, unknown] => [
-    key,
-    types.isDate(value) ? dateMs(`contract.metadata.${key}`, value) : value,
-  ]);
-  return { ...contract, metadata: Object.fromEntries(times) };
+function crossedContract(contract: unknown): unknown {
+  const keys = keysOf('contract', contract, invalidContract);
+  if (keys === undefined) return contract ?? null;
+  checkSchema('contract.schema', keys['schema'], invalidContract);
+  const metadata = keysOf('contract.metadata', keys['metadata'], invalidContract);
+  if (metadata === undefined) return keys;
+  for (const [key, value] of Object.entries(metadata)) {
+    if (!types.isDate(value)) continue;
+    if (Number.isNaN(value.getTime())) throw invalidContract(`contract.metadata.${key}`, 'must be a valid Date');
+    metadata[key] = value.getTime();
+  }
+  return { ...keys, metadata };
+}
+
+/** The route, which the engine checks but for what it cannot tell in a schema. */
+function crossedRoute(route: unknown): unknown {
+  const keys = keysOf('route', route);
+  const match = keysOf('route.match', keys?.['match']);
+  checkSchema('route.match.where', match?.['where'], invalidArgument);
+  return keys === undefined ? (route ?? null) : match === undefined ? keys : { ...keys, match };
+}
+
+/** Refuses a schema that would cross as another one. */
+function checkSchema(path: string, schema: unknown, refuse: Refuse): void {
+  const found = withoutJsonForm(schema);
+  if (found !== undefined) throw refuse(path + found.at, `must have a JSON form, got ${found.what}`);
 }
 
 const OUTCOMES: readonly AuditOutcome[] = ['sent', 'delivered', 'failed', 'denied', 'rate-limited', 'invalid', 'forged', 'replayed'];
-const AUDIT_KEYS = ['projectId', 'from', 'to', 'outcome', 'limit', 'cursor'];
+const EXPORT_KEYS = ['projectId', 'from', 'to', 'outcome'];
+const AUDIT_KEYS = [...EXPORT_KEYS, 'limit', 'cursor'];
 const LIMIT_MAX = 1000;
 
-function auditQuery(query: unknown): Record<string, unknown> {
+function auditQuery(query: unknown, known: readonly string[] = AUDIT_KEYS): Record<string, unknown> {
   if (query === undefined || query === null) return {};
-  if (typeof query !== 'object' || Array.isArray(query)) throw invalidArgument('query', 'must be an object');
-  const asked = { ...query } as Record<string, unknown>;
+  const asked = keysOf('query', query);
+  if (asked === undefined) throw invalidArgument('query', 'must be an object');
   for (const [key, value] of Object.entries(asked)) {
-    if (!AUDIT_KEYS.includes(key)) throw invalidArgument(`query.${key}`, `is not known here; known are ${AUDIT_KEYS.join(', ')}`);
+    if (!known.includes(key)) throw invalidArgument(`query.${key}`, `is not known here; known are ${known.join(', ')}`);
     if (value === undefined) delete asked[key];
     else if (key === 'from' || key === 'to') asked[key] = dateMs(`query.${key}`, value);
     else if (key === 'limit') {

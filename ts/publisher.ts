@@ -4,7 +4,7 @@
  * look-up of the type, one promise and one concatenation.
  */
 import { aborted, fromNative, internal, invalidArgument, OSSAError, property } from './errors';
-import { encode, stringifyData } from './json';
+import { encode, isRecord, stringifyData } from './json';
 import type { KeepAlive } from './keepAlive';
 import type { NativeAddon, NativeBus, NativeErrorData } from './native';
 import { PendingTable } from './pending';
@@ -118,8 +118,9 @@ export class Publisher {
     let address: string;
     try {
       if (typeof source !== 'string') throw invalidArgument('source', 'must be a project id');
-      if (options !== undefined && options !== null && (typeof options !== 'object' || Array.isArray(options)))
-        throw invalidArgument('options', 'must be an object');
+      if (typeof target !== 'string' && !Array.isArray(target))
+        throw invalidArgument('target', 'must be a project id, a list of them, or *');
+      if (options !== undefined && options !== null && !isRecord(options)) throw invalidArgument('options', 'must be an object');
       address = `@${encode({ source, target, options: options ?? undefined })}`;
     } catch (error) {
       return Promise.reject(error instanceof OSSAError ? error : internal('sending failed', error));

@@ -43,4 +43,9 @@ export class Route {
     /** What the handler is given, from the texts of a delivery. */
     readonly read: PayloadReader = toPayload,
   ) {}
+
+  /** Whether it takes messages to a project. */
+  get isOfProject(): boolean {
+    return this.read !== toPayload;
+  }
 }

@@ -34,6 +34,11 @@ export class EventSubscription implements Subscription {
     signal?.addEventListener('abort', this.#onAbort, { once: true });
   }
 
+  /** @internal Whether it takes messages to a project: those are no events of that type. */
+  get isOfProject(): boolean {
+    return this.#route.isOfProject;
+  }
+
   /** No handler is called until resume(); what was not started is handed back. */
   pause(): void {
     if (this.#route.state !== 'open') return;

@@ -17,11 +17,14 @@ const DEFAULTS = {
   monitoring: { enabled: true, metricsInterval: 30000, tracing: true, healthCheckInterval: 15000 },
 };
 
+const CROSS_PROJECT = { enabled: true, securityEnabled: true, rateLimitingEnabled: true };
+
 const buses = [];
 const resolved = [];
 
 class NativeBus {
   constructor(config, listener) {
+    /** { eventBus, crossProject? } */
     this.config = JSON.parse(config);
     this.onPublished = (tokens, ids, failed) => listener(0, tokens, ids, failed);
     this.onDeliveries = (text, rows, types) => listener(1, rows, types, text);
@@ -88,6 +91,23 @@ class NativeBus {
 
   listen(mask) {
     this.masks.push(mask);
+  }
+
+  contracts(projectId) {
+    return this.#told('contracts', projectId);
+  }
+
+  prometheus() {
+    return this.#told('prometheus');
+  }
+
+  /** Answers at once, as `answers` says. */
+  #told(method, argument) {
+    this.calls.push([method, argument]);
+    const ok = this.answers[method];
+    return JSON.stringify(
+      ok === undefined ? { err: { code: 'ERR_DISABLED', message: `${method} is not there`, retryable: false } } : { ok },
+    );
   }
 
   metrics() {
@@ -185,7 +205,10 @@ function resolveConfig(kind, argument, env) {
     return JSON.stringify({
       err: { code: 'ERR_INVALID_CONFIG', message: 'nope: is unknown', retryable: false, details: { path: 'nope' } },
     });
-  return JSON.stringify({ ok: kind === 'ossa' ? { ...parsed, eventBus: merged(DEFAULTS, parsed.eventBus) } : merged(DEFAULTS, parsed) });
+  if (kind !== 'ossa') return JSON.stringify({ ok: merged(DEFAULTS, parsed) });
+  return JSON.stringify({
+    ok: { ...parsed, eventBus: merged(DEFAULTS, parsed.eventBus), crossProject: merged(CROSS_PROJECT, parsed.crossProject) },
+  });
 }
 
 function checkName(kind, name) {

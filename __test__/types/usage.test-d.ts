@@ -1,6 +1,19 @@
 /** What users write: must compile, and, under `@ts-expect-error`, must not. */
 
-import type { AgentSpawnedEvent, EventBus, EventMap, EventPayload, OSSAErrorCode, Subscription } from '../../index.js';
+import type {
+  AgentSpawnedEvent,
+  AuditRecord,
+  CrossProjectEventContract,
+  CrossProjectMessage,
+  CrossProjectStats,
+  EventBus,
+  EventMap,
+  EventPayload,
+  MessageRoute,
+  OSSAErrorCode,
+  ProjectConfig,
+  Subscription,
+} from '../../index.js';
 import {
   createOSSAEventBus,
   EVENT_TYPES,
@@ -136,4 +149,107 @@ export async function around(bus: OSSAEventBus): Promise<void> {
   new RedisEventBus({ redis: { host: undefined } });
   // @ts-expect-error abstract
   new (await import('../../index.js')).EventBus();
+}
+
+export async function betweenProjects(bus: OSSAEventBus): Promise<void> {
+  const project: ProjectConfig = {
+    projectId: 'shop',
+    name: 'Shop',
+    namespace: 'eu',
+    allowedEventTypes: ['order.*'],
+    allowedTargets: ['*'],
+    credentials: { apiKey: 'k', secret: 'at least sixteen bytes', previousSecret: 'the one before it, too' },
+    rateLimiting: { eventsPerSecond: 10, burstLimit: 20 },
+  };
+  await bus.registerProject(project);
+  // @ts-expect-error who it is, is missing
+  await bus.registerProject({ name: 'Shop', namespace: 'eu', allowedEventTypes: [], allowedTargets: [] });
+  // @ts-expect-error no such key
+  await bus.registerProject({ ...project, secret: 's' });
+  // @ts-expect-error a secret has an apiKey beside it
+  await bus.registerProject({ ...project, credentials: { secret: 'at least sixteen bytes' } });
+  // @ts-expect-error event types are a list
+  await bus.registerProject({ ...project, allowedEventTypes: '*' });
+  const gone: boolean = await bus.unregisterProject('shop');
+
+  const metadata = { description: 'd', author: 'a', createdAt: new Date(), updatedAt: new Date() };
+  const contract: CrossProjectEventContract = {
+    ...{ name: 'orders', version: '1.0.0', sourceProject: 'shop', targetProjects: ['*'], eventTypes: ['order.*'] },
+    ...{ schema: { type: 'object' }, metadata: { ...metadata, tags: ['t'] } },
+  };
+  await bus.registerContract(contract);
+  // @ts-expect-error a time is a Date
+  await bus.registerContract({ ...contract, metadata: { ...metadata, createdAt: 5 } });
+  const [known] = bus.getAvailableContracts('shop');
+  const created: number | undefined = known?.metadata.createdAt.getTime();
+
+  const route: MessageRoute = { name: 'r', match: { eventTypes: ['order.*'], tags: ['t'], where: { required: ['id'] } }, targets: ['*'] };
+  await bus.registerRoute(route);
+  // @ts-expect-error no such condition
+  await bus.registerRoute({ name: 'r', match: { target: 'b' }, targets: ['b'] });
+  // @ts-expect-error a route leads somewhere
+  await bus.registerRoute({ name: 'r', match: {} });
+
+  const id: string = await bus.sendCrossProjectMessage(
+    'shop',
+    ['b', 'c'],
+    'order.paid',
+    { cents: 1 },
+    { tags: ['t'], contractVersion: '^1' },
+  );
+  await bus.sendCrossProjectMessage(
+    'shop',
+    '*',
+    'agent.stopped',
+    { agentId: 'a', reason: 'r', timestamp: 1 },
+    { delayMs: 5, priority: 'low' },
+  );
+  // @ts-expect-error a built-in event without its fields
+  await bus.sendCrossProjectMessage('shop', '*', 'agent.stopped', { agentId: 'a' });
+  // @ts-expect-error a message is not transient
+  await bus.sendCrossProjectMessage('shop', 'b', 'order.paid', 1, { transient: true });
+  // @ts-expect-error no such target
+  await bus.sendCrossProjectMessage('shop', 5, 'order.paid', 1);
+
+  const handler = async ({ source, security, contracts, route: by, payload }: CrossProjectMessage<{ cents: number }>): Promise<string> =>
+    [source.projectId, security.keyId, contracts?.join(), by, payload.data.cents.toFixed(), payload.metadata.id].join();
+  const subscription: Subscription = await bus.setupCrossProjectHandler('b', 'order.*', handler, {
+    group: 'g',
+    requireSignatureValidation: true,
+  });
+  await bus.setupCrossProjectHandler('b', 'order.paid', (message, context) => context.extend(message.security.timestamp));
+  // @ts-expect-error a handler is needed
+  await bus.setupCrossProjectHandler('b', 'order.paid');
+  // @ts-expect-error events are not messages
+  await bus.setupCrossProjectHandler('b', 'order.paid', (event: EventPayload) => event.metadata.id);
+  // @ts-expect-error for messages alone
+  await bus.subscribe('order.paid', () => 1, { requireSignatureValidation: true });
+  await subscription.close();
+
+  const { isValid, errors } = await bus.validateProjectSetup('shop');
+  const stats: CrossProjectStats = await bus.getCrossProjectStats();
+  const last: Date | undefined = (await bus.getCrossProjectStats('shop')).projectStats?.[0]?.lastActivity;
+  const { items, cursor } = await bus.getAuditLog({ projectId: 'shop', from: new Date(), outcome: 'sent', limit: 10 });
+  const record: AuditRecord | undefined = items[0];
+  // @ts-expect-error no such outcome
+  await bus.getAuditLog({ outcome: 'lost' });
+  for await (const line of bus.exportAuditLog({ outcome: 'denied' })) console.log(line.length);
+  // @ts-expect-error an export has no pages
+  bus.exportAuditLog({ limit: 5 });
+  const { ok, checked, firstBroken } = await bus.verifyAuditLog();
+  console.log(
+    gone,
+    created,
+    id,
+    isValid,
+    errors,
+    stats.rateLimitHits,
+    last,
+    cursor,
+    record?.chain,
+    ok,
+    checked,
+    firstBroken,
+    bus.exportMetrics().length,
+  );
 }
