@@ -353,6 +353,11 @@ export declare class OSSAEventBus<E extends EventMap = AnyEvents> extends EventB
     options?: CrossProjectOptions): Promise<string>;
   sendCrossProjectMessage<T = any, N extends string = string>(source: string, target: string | string[] | '*', eventType: N & UnlistedName<E>,
     data: UnlistedData<N, T>, options?: CrossProjectOptions): Promise<string>;
+  /** with `options.batch` the handler gets several messages at once */
+  setupCrossProjectHandler<K extends keyof E & string>(projectId: string, eventType: K,
+    handler: CrossProjectBatchHandlerFn<E[K]>, options: CrossProjectHandlerOptions & BatchSubscriptionOptions): Promise<Subscription>;
+  setupCrossProjectHandler<T = any, N extends string = string>(projectId: string, eventType: N & (UnlistedName<E> | EventPattern),
+    handler: CrossProjectBatchHandlerFn<UnlistedData<N, T>>, options: CrossProjectHandlerOptions & BatchSubscriptionOptions): Promise<Subscription>;
   setupCrossProjectHandler<K extends keyof E & string>(projectId: string, eventType: K,
     handler: CrossProjectHandlerFn<E[K]>, options?: CrossProjectHandlerOptions): Promise<Subscription>;
   setupCrossProjectHandler<K extends keyof BuiltInEvents>(projectId: string, eventType: K,
@@ -362,7 +367,9 @@ export declare class OSSAEventBus<E extends EventMap = AnyEvents> extends EventB
   getAvailableContracts(projectId: string): CrossProjectEventContract[];
   validateProjectSetup(projectId: string): Promise<{ isValid: boolean; errors: string[]; warnings: string[]; recommendations: string[] }>;
   getCrossProjectStats(projectId?: string): Promise<CrossProjectStats>;
-  /** oldest first; a page may be short, or empty, and have more behind its cursor */
+  /** public keys of a project, the present one last: what to pin in crossProject.trustedKeys */
+  getProjectKeys(projectId: string): Promise<ProjectKey[]>;
+  /** in the order in which Redis took the records, oldest first; a page may be short, or empty, and have more behind its cursor */
   getAuditLog(q?: AuditQuery): Promise<{ items: AuditRecord[]; cursor?: string }>;
   /** all records that match, each a line of JSON */
   exportAuditLog(q?: Omit<AuditQuery, 'limit' | 'cursor'>): AsyncIterableIterator<string>;
@@ -426,6 +433,10 @@ export type CrossProjectOptions = Pick<PublishOptions, 'correlationId' | 'causat
 export type CrossProjectHandlerOptions = { requireSignatureValidation?: boolean } & SubscriptionOptions;
 /** Handler of messages between projects. */
 export type CrossProjectHandlerFn<T = any> = (message: CrossProjectMessage<T>, context: DeliveryContext) => unknown | Promise<unknown>;
+/** With `options.batch`: the messages of one delivery. */
+export type CrossProjectBatchHandlerFn<T = any> = (messages: CrossProjectMessage<T>[], context: DeliveryContext) => unknown | Promise<unknown>;
+/** A public key of a project and its time; the present one has no `until`. */
+export interface ProjectKey { keyId: string; publicKey: string /* base64url, as crossProject.trustedKeys takes it */; from: Date; until?: Date }
 /** Sends copies of matching messages to more projects. */
 export interface MessageRoute {
   name: string;

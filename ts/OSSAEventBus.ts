@@ -119,6 +119,11 @@ export class OSSAEventBus extends EventBus {
     return this.#projects.validateProjectSetup(projectId);
   }
 
+  /** Public keys of a project, the present one last: what to pin in crossProject.trustedKeys. */
+  async getProjectKeys(projectId: string): Promise<api.ProjectKey[]> {
+    return this.#projects.getProjectKeys(projectId);
+  }
+
   /** Counted over all processes; with an id, of that project. */
   async getCrossProjectStats(projectId?: string): Promise<api.CrossProjectStats> {
     return this.#projects.getCrossProjectStats(projectId);

@@ -106,7 +106,7 @@ export interface NativeBus {
    * - `explain { eventType, eventId }` → null or `{ meta, data, streamId?, state, groups }`, meta and data as JSON text, times
    *   as ms
    * - `projects.register` with a ProjectConfig → `{}`; `projects.unregister { projectId }` → boolean; `projects.registerContract`,
-   *   `projects.registerRoute` with those (times as ms) → `{}`; `projects.validate { projectId }`, `projects.stats { projectId? }`,
+   *   `projects.registerRoute` with those (times as ms) → `{}`; `projects.validate { projectId }`, `projects.keys { projectId }`, `projects.stats { projectId? }`,
    *   `projects.audit { projectId?, from?, to?, outcome?, limit?, cursor? }`, `projects.verifyAudit {}` → as in the public
    *   contract, times as ms. In `subscribe`, `project` makes it a subscription to messages to that project
    * - `deadLetters.count { eventType?, group? }` → number; `deadLetters.redrive`, `deadLetters.purge { ids?, eventType?, group? }` → number
@@ -116,8 +116,8 @@ export interface NativeBus {
    * Publishes many: `text` is one record an event, `<type>\t<options JSON or nothing>\t<data JSON>\n`; the first has
    * `firstToken`, the next one more, modulo 2^32. Answered by {@link Message.Published}. In options: `deliverAt` as ms,
    * `signal` true where the publish may be cancelled. The options of a request begin with `?<timeout in ms>`, which may stand
-   * alone: its answer is the JSON text of what a handler returned, in place of the id. `@{ source, target, options? }` in place of
-   * options makes it a message between projects.
+   * alone: its answer is the JSON text of what a handler returned, in place of the id. `@{ source, target, options?, characters? }` in place
+   * of options makes it a message between projects; `characters`: of data that was left out because it has too many.
    */
   publish(firstToken: number, text: string): void;
   /**

@@ -65,9 +65,14 @@ export function parseMetadata(meta: string): CrossedMetadata {
   return parsed;
 }
 
+/** The event type of a stream: that of messages to a project is `@<project>/<event type>`. */
+function eventTypeOf(stream: string): string {
+  return stream.charCodeAt(0) === 0x40 ? stream.slice(stream.indexOf('/') + 1) : stream;
+}
+
 /** Metadata with its keys in the order of EventMetadata, and only those it has. */
 export function toMetadata(meta: CrossedMetadata, type: string, attempt: number, retryDefaults: EventRetryConfig): EventMetadata {
-  const out = { id: meta.id, type, source: meta.source } as EventMetadata;
+  const out = { id: meta.id, type: eventTypeOf(type), source: meta.source } as EventMetadata;
   if (meta.target !== undefined) out.target = meta.target;
   out.timestamp = new Date(meta.timestamp);
   if (meta.correlationId !== undefined) out.correlationId = meta.correlationId;

@@ -16,6 +16,7 @@ import type {
   EventRetryConfig,
   MessageRoute,
   ProjectConfig,
+  ProjectKey,
   Subscription,
 } from './types';
 
@@ -87,6 +88,18 @@ export class CrossProjectCommunication {
     return this.#core.call('projects.validate', { projectId: text('projectId', projectId) });
   }
 
+  /** Public keys of a project, the present one last: what to pin in crossProject.trustedKeys. */
+  async getProjectKeys(projectId: string): Promise<ProjectKey[]> {
+    const keys = await this.#core.call<Array<Crossed<Omit<ProjectKey, 'until'>> & { until?: number }>>('projects.keys', {
+      projectId: text('projectId', projectId),
+    });
+    return keys.map(({ from, until, ...key }) => ({
+      ...key,
+      from: new Date(from),
+      ...(until === undefined ? {} : { until: new Date(until) }),
+    }));
+  }
+
   /** Counted over all processes; with an id, of that project. */
   async getCrossProjectStats(projectId?: string): Promise<CrossProjectStats> {
     const id = projectId === undefined || projectId === null ? undefined : text('projectId', projectId);
@@ -138,7 +151,7 @@ export function toMessage(
 ): CrossProjectMessage {
   const crossed: CrossedMetadata = parseMetadata(meta);
   const about = crossed.message;
-  const metadata = toMetadata(crossed, stream.slice(stream.indexOf('/') + 1), attempt, retryDefaults);
+  const metadata = toMetadata(crossed, stream, attempt, retryDefaults);
   const message: CrossProjectMessage = {
     source: { projectId: crossed.source, namespace: about?.from ?? '', version: crossed.version },
     target: { projectId: crossed.target ?? '', namespace: about?.to ?? '' },

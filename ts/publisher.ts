@@ -79,10 +79,9 @@ export class Publisher {
 
   /** Resolves with the id; every failure is a rejection. `mark` stands before the options, see {@link NativeBus.publish}. */
   publish(eventType: string, data: unknown, options?: PublishOptions, mark = ''): Promise<string> {
-    const native = this.#native;
-    if (native === undefined) return Promise.reject(this.#refusal());
+    if (this.#native === undefined) return Promise.reject(this.#refusal());
     let json: string;
-    let head: string | undefined;
+    let head: string;
     let signal: AbortSignal | undefined;
     try {
       head = this.#types.get(eventType) ?? this.#learn(eventType);
@@ -90,14 +89,17 @@ export class Publisher {
         signal = signalOf(options, mark === '' ? 'publish' : 'request');
         const text = mark + encodePublishOptions(options);
         if (text !== '') head = `${eventType}\t${text}\t`;
-      } else if (mark !== '') {
-        head = `${eventType}\t${mark}\t`;
       }
       json = stringifyData(data);
       if (json.length > this.#maxPayloadBytes) throw this.#tooLarge(json.length);
     } catch (error) {
       return Promise.reject(error instanceof OSSAError ? error : internal('publish failed', error));
     }
+    return this.#collect(`${head}${json}\n`, signal, mark === '' ? 'publish' : 'request');
+  }
+
+  /** Adds a record to those of this turn. */
+  #collect(record: string, signal?: AbortSignal, what = ''): Promise<string> {
     if (this.#text === '') {
       this.#firstToken = this.#nextToken;
       resolved.then(this.#onFlush);
@@ -107,25 +109,31 @@ export class Publisher {
     if (this.#pending.size === 0) this.#keepAlive.hold();
     const promise = this.#pending.add(token);
     const start = this.#text.length;
-    this.#text += `${head}${json}\n`;
-    if (signal !== undefined) this.#watch(signal, token, start, mark === '' ? 'publish' : 'request');
+    this.#text += record;
+    if (signal !== undefined) this.#watch(signal, token, start, what);
     if (this.#text.length >= FLUSH_CHARS) this.flush();
     return promise;
   }
 
   /** Sends a message between projects; resolves with its id. */
   send(source: unknown, target: unknown, eventType: string, data: unknown, options: unknown): Promise<string> {
-    let address: string;
+    if (this.#native === undefined) return Promise.reject(this.#refusal());
+    let record: string;
     try {
+      this.#types.get(eventType) ?? this.#learn(eventType);
       if (typeof source !== 'string') throw invalidArgument('source', 'must be a project id');
       if (typeof target !== 'string' && !Array.isArray(target))
         throw invalidArgument('target', 'must be a project id, a list of them, or *');
       if (options !== undefined && options !== null && !isRecord(options)) throw invalidArgument('options', 'must be an object');
-      address = `@${encode({ source, target, options: options ?? undefined })}`;
+      const json = stringifyData(data);
+      // Refused by the engine, which records it; the data itself need not cross for that.
+      const characters = json.length > this.#maxPayloadBytes ? json.length : undefined;
+      const address = encode({ source, target, options: options ?? undefined, characters });
+      record = `${eventType}\t@${address}\t${characters === undefined ? json : 'null'}\n`;
     } catch (error) {
       return Promise.reject(error instanceof OSSAError ? error : internal('sending failed', error));
     }
-    return this.publish(eventType, data, undefined, address);
+    return this.#collect(record);
   }
 
   /** All ids, or an error whose `details.results` tells of each event. */

@@ -38,6 +38,7 @@ export type {
   OSSAEventBusConfig,
   PoolView,
   ProjectConfig,
+  ProjectKey,
   PublishOptions,
   ServiceDefinition,
   ServiceDiscoveryFilter,

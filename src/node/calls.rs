@@ -159,6 +159,7 @@ async fn projects(bus: &Bus, method: &str, args: &str) -> Result<Value> {
         "projects.register" => projects.register(read(args)?).await.map(|()| json!({})),
         "projects.unregister" => Ok(projects.unregister(&read::<Project>(args)?.project_id).await?.into()),
         "projects.validate" => projects.validate(&read::<Project>(args)?.project_id).await,
+        "projects.keys" => projects.keys(&read::<Project>(args)?.project_id).await,
         "projects.registerContract" => projects.register_contract(read(args)?).await.map(|()| json!({})),
         "projects.registerRoute" => projects.register_route(read(args)?).await.map(|()| json!({})),
         "projects.stats" => projects.stats(read::<OfProject>(args)?.project_id.as_deref()).await,

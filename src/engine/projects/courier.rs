@@ -45,6 +45,8 @@ struct Address {
     target: Value,
     #[serde(default)]
     options: Map<String, Value>,
+    /// Of data that was left out because it has too many.
+    characters: Option<usize>,
     /// Told by the bus itself: an answer to a message that was given up. No rule for messages holds for it.
     #[serde(default)]
     own: bool,
@@ -59,6 +61,8 @@ struct Letter {
     options: PublishOptions,
     version: Option<VersionReq>,
     data: String,
+    /// Length of the data, bytes; of data that was left out, characters.
+    data_len: usize,
     own: bool,
 }
 
@@ -149,7 +153,8 @@ impl Shared {
             read_options(address.options)
         };
         let (options, version) = read().map_err(|error| refuse(error, &source, &target.shown()))?;
-        Ok(Letter { token, source, target, event_type, options, version, data, own: address.own && token == OWN })
+        let data_len = address.characters.unwrap_or(data.len());
+        Ok(Letter { token, source, target, event_type, options, version, data, data_len, own: address.own && token == OWN })
     }
 
     /// Whether the message may be sent: by its source, in its size, to its targets, with its data.
@@ -172,8 +177,8 @@ impl Shared {
             return Err(denied(message).with("projectId", letter.source.as_str()).with("eventType", letter.event_type.as_str()));
         }
         let limit = self.settings.payload_bytes_max;
-        if letter.data.len() > limit {
-            return Err(too_large(&letter.event_type, letter.data.len(), limit));
+        if letter.data_len > limit {
+            return Err(too_large(&letter.event_type, letter.data_len, limit));
         }
         nesting::check(&letter.data)?;
         let direct = targets(view, source, letter)?;

@@ -183,15 +183,26 @@ impl<'a> Incoming<'a> {
         self.check_data(view)
     }
 
-    fn sighting(&self, entry: &Entry) -> Sighting {
+    /// Where it is, and, of a redriven one, that it was put there: each is the only one of its kind.
+    fn sightings(&self, entry: &Entry) -> impl Iterator<Item = Sighting> {
+        let message = [self.stream.as_bytes(), self.view.source.as_bytes(), self.view.id.as_bytes()];
+        let redriven = self.redriven_for.filter(|_| self.first != self.id).map(|group| {
+            let [stream, source, id] = message;
+            let at_ms = self.id.ms.to_be_bytes();
+            self.sighting(entry, short_name(&[stream, source, id, b"redriven", group.as_bytes(), &at_ms]), self.id)
+        });
+        // Its source is in its name, too: nobody can take the name of another's message before it is found.
+        redriven.into_iter().chain([self.sighting(entry, short_name(&message), self.first)])
+    }
+
+    fn sighting(&self, entry: &Entry, message: String, place: EntryId) -> Sighting {
         let ttl = self.view.ttl_ms().map_or(SIGHTING_LIFE.1, Duration::from_millis);
         let late = if self.extras.due.is_some() { Duration::from_millis(LATE_MS_MAX) } else { Duration::ZERO };
         let at = &entry.partition;
         Sighting {
-            // Its source, too: nobody can take the name of another's message before it is found.
-            message: short_name(&[self.stream.as_bytes(), self.view.source.as_bytes(), self.view.id.as_bytes()]),
+            message,
             at_ms: self.view.timestamp,
-            place: format!("{}.{}.{}", at.index, at.lane.as_str(), self.first),
+            place: format!("{}.{}.{}", at.index, at.lane.as_str(), place),
             life: ttl.max(late).max(SIGHTING_LIFE.0),
         }
     }
@@ -246,8 +257,10 @@ impl Shared {
                     Some(replayed(format!("it says that it was first at {}, but no dead letter was redriven to its place", message.first)));
             }
         }
-        let good: Vec<(usize, Sighting)> =
-            messages().filter(|(i, _)| refusals[*i].is_none()).map(|(i, message)| (i, message.sighting(&entries[i]))).collect();
+        let mut good: Vec<(usize, Sighting)> = Vec::new();
+        for (i, message) in messages().filter(|(i, _)| refusals[*i].is_none()) {
+            good.extend(message.sightings(&entries[i]).map(|sighting| (i, sighting)));
+        }
         if !good.is_empty() {
             let places = self.store.first_sightings(good.iter().map(|(_, sighting)| sighting.clone()).collect()).await?;
             for ((i, sighting), place) in good.into_iter().zip(places) {
@@ -346,6 +359,12 @@ impl Gate for Shared {
         let meta = &message.text.meta;
         let (Ok(view), Ok(extras)) = (MetaView::read(meta.as_bytes()), serde_json::from_str::<Extras>(meta)) else { return };
         let source = view.source.to_string();
+        let signs = self.directory.view().project(project).is_some_and(|project| project.signs());
+        if signs && self.held.signer(project).is_none() {
+            let message =
+                format!("'{source}' is not told that '{project}' gave up its message: the secret of '{project}' is not known here");
+            return self.host.lifecycle(vec![Lifecycle::debug(message)]);
+        }
         let data = json!({
             "error": message.error,
             "reason": message.reason.as_str(),

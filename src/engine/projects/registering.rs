@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::Projects;
 use super::contract::Contract;
 use super::directory::View;
 use super::identity::Signer;
-use super::project::{Project, Signers};
+use super::project::{Key, Project, Signers};
 use super::registration::{Credentials, ProjectConfig};
 use super::route::Route;
 use super::upkeep::ATTEND_FOR;
@@ -175,6 +175,21 @@ impl Projects {
             return Err(Self::unknown(id));
         }
         Ok(view.contracts().available(id).map(|contract| contract.to_json()).collect())
+    }
+
+    /// `getProjectKeys`, times as ms.
+    pub async fn keys(&self, id: &str) -> Result<Value> {
+        name::check_project("projectId", id)?;
+        let view = self.shared.directory.refresh().await?;
+        let project = view.project(id).ok_or_else(|| Self::unknown(id))?;
+        let of_key = |key: &Key| {
+            let mut out = json!({ "keyId": key.id, "publicKey": key.public, "from": key.from_ms });
+            if let Some(until) = key.until_ms {
+                out["until"] = until.into();
+            }
+            out
+        };
+        Ok(project.keys.iter().map(of_key).collect())
     }
 
     /// Its messages are to be read here. Answers the name of their streams.

@@ -11,6 +11,9 @@ use crate::engine::store::{Bucket, ChainRecord, EntryId, Store};
 
 /// Most records looked at for one page.
 const LOOKED_AT_MAX: usize = 20_000;
+/// How long before and after its own time a record may have come into the log, ms.
+const EARLY_MS_MAX: u64 = 60_000;
+const LATE_MS_MAX: u64 = 3_600_000;
 /// Records asked for at once of a bucket.
 const CHUNK: usize = 200;
 
@@ -19,9 +22,9 @@ const CHUNK: usize = 200;
 pub struct Query {
     /// Sent by or to this project.
     pub project: Option<String>,
-    /// Written at or after, ms since 1970.
+    /// Of this time or later, ms since 1970.
     pub from_ms: Option<u64>,
-    /// Written at or before.
+    /// Of this time or earlier.
     pub to_ms: Option<u64>,
     /// That ended so.
     pub outcome: Option<Outcome>,
@@ -30,7 +33,9 @@ pub struct Query {
 impl Query {
     fn takes(&self, record: &ChainRecord) -> bool {
         let Some(text) = record::read(record) else { return false };
-        self.outcome.is_none_or(|outcome| outcome == text.outcome)
+        let in_time = self.from_ms.is_none_or(|from| from <= text.at) && self.to_ms.is_none_or(|to| text.at <= to);
+        in_time
+            && self.outcome.is_none_or(|outcome| outcome == text.outcome)
             && self.project.as_deref().is_none_or(|project| text.source == project || text.target == project)
     }
 }
@@ -55,8 +60,9 @@ struct Source {
 /// The records that match, oldest first, up to `limit`.
 pub async fn page(store: &Arc<dyn Store>, query: &Query, limit: usize, cursor: Option<&str>) -> Result<Page> {
     let begin = cursor.map(parse_cursor).transpose()?;
-    let from = EntryId { ms: query.from_ms.unwrap_or(0), seq: 0 };
-    let to = EntryId { ms: query.to_ms.unwrap_or(u64::MAX), seq: u64::MAX };
+    // A record comes into the log after its time, later where Redis was away.
+    let from = EntryId { ms: query.from_ms.unwrap_or(0).saturating_sub(EARLY_MS_MAX), seq: 0 };
+    let to = EntryId { ms: query.to_ms.map_or(u64::MAX, |to| to.saturating_add(LATE_MS_MAX)), seq: u64::MAX };
     let mut sources: Vec<Source> = Bucket::all()
         .map(|bucket| {
             // Of records of one time, those of lower buckets come first.
@@ -106,8 +112,8 @@ async fn fill(store: &Arc<dyn Store>, sources: &mut [Source], to: EntryId) -> Re
 fn parse_cursor(text: &str) -> Result<(EntryId, Bucket)> {
     let parse = || {
         let (id, bucket) = text.split_once('.')?;
-        let bucket: u8 = bucket.parse().ok()?;
-        Some((id.parse().ok()?, Bucket(bucket)))
+        let bucket = Bucket(bucket.parse().ok()?);
+        Some((id.parse().ok()?, Bucket::all().find(|one| *one == bucket)?))
     };
     parse().ok_or_else(|| Error::argument("query.cursor", "is not one that getAuditLog() gave"))
 }
