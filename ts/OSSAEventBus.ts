@@ -103,7 +103,7 @@ export class OSSAEventBus extends EventBus {
   async setupCrossProjectHandler(
     projectId: string,
     eventType: string,
-    handler: (message: api.CrossProjectMessage, context: api.DeliveryContext) => unknown,
+    handler: api.CrossProjectHandlerFn | api.CrossProjectBatchHandlerFn,
     options?: { requireSignatureValidation?: boolean } & api.SubscriptionOptions,
   ): Promise<api.Subscription> {
     return this.#projects.setupCrossProjectHandler(projectId, eventType, handler, options);

@@ -310,8 +310,8 @@ impl Shared {
         Parcel { copies: copies.into_iter().map(draft).collect(), source: source.project_id.as_str().into() }
     }
 
-    async fn prepare_all(&self, messages: Vec<Outgoing>) -> Prepared {
-        let mut answers = Vec::with_capacity(messages.len());
+    async fn prepare_all(self: Arc<Self>, messages: Vec<Outgoing>) -> Prepared {
+        let mut parcels = Vec::with_capacity(messages.len());
         let (mut refused, mut letters): (Vec<Refused>, Vec<Letter>) = (Vec::new(), Vec::new());
         for message in messages {
             match Self::read_letter(message) {
@@ -343,14 +343,16 @@ impl Shared {
         }
         for result in self.within_rates(cleared).await {
             match result {
-                Ok(message) => answers.push((message.letter.token, Ok(self.parcel(message)))),
+                Ok(message) => parcels.push((message.letter.token, self.parcel(message))),
                 Err(one) => refused.push(refusal(&one.0, one.1)),
             }
         }
         notes.extend(refused.iter().filter_map(|refused| refused.entry.clone()));
-        self.record_in_time(notes).await;
-        answers.extend(refused.into_iter().map(|refused| (refused.token, Err(refused.error))));
-        answers
+        let refused = async move {
+            self.record_in_time(notes).await;
+            refused.into_iter().map(|refused| (refused.token, Err(refused.error))).collect()
+        };
+        Prepared { parcels, refused: Box::pin(refused) }
     }
 
     /// Records, and waits for it as long as for any command: what was sent is sent, what was refused is refused.
@@ -406,7 +408,7 @@ impl Shared {
 
 impl Courier for Shared {
     fn prepare(self: Arc<Self>, messages: Vec<Outgoing>) -> BoxFuture<'static, Prepared> {
-        Box::pin(async move { self.prepare_all(messages).await })
+        Box::pin(self.prepare_all(messages))
     }
 
     fn sent(self: Arc<Self>, sent: Vec<Sent>) -> BoxFuture<'static, Finished> {

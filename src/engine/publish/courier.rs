@@ -32,8 +32,13 @@ pub struct Parcel {
     pub copies: Vec<Draft>,
 }
 
-/// Each message that was given, and whether it may go out.
-pub type Prepared = Vec<(Token, Result<Parcel>)>;
+/// What became of messages that were looked at.
+pub struct Prepared {
+    /// Those that may go out, in the order in which they were given.
+    pub parcels: Vec<(Token, Parcel)>,
+    /// The answers to the others, once their refusal is noted.
+    pub refused: BoxFuture<'static, Finished>,
+}
 
 /// What became of one copy.
 #[derive(Clone, Debug)]
@@ -59,7 +64,7 @@ pub struct Sent {
 
 /// Checks and signs messages, and notes what was sent.
 pub trait Courier: Send + Sync {
-    /// Each message as it goes out, or why it does not. Called with one batch at a time, so that messages keep their order.
+    /// Checks and signs. Called with one batch at a time, so that messages keep their order.
     fn prepare(self: Arc<Self>, messages: Vec<Outgoing>) -> BoxFuture<'static, Prepared>;
 
     /// The answers to those who wait, once what was sent is noted.

@@ -429,23 +429,16 @@ impl Task {
         self.preparing = Some(Box::pin(async move {
             prepared.await.unwrap_or_else(|error| {
                 let error = Error::internal(format!("a defect of this library: {error}. Please report it"));
-                tokens.into_iter().map(|token| (token, Err(error.clone()))).collect()
+                let answers: Finished = tokens.into_iter().map(|token| (token, Err(error.clone()))).collect();
+                Prepared { parcels: Vec::new(), refused: Box::pin(async move { answers }) }
             })
         }));
     }
 
     fn prepared(&mut self, prepared: Prepared) {
-        let (mut drafts, mut refused) = (Vec::new(), Finished::new());
-        for (token, result) in prepared {
-            match result {
-                Ok(parcel) => drafts.extend(OnItsWay::begin(token, parcel)),
-                Err(error) => refused.push((token, Err(error))),
-            }
-        }
+        let drafts = prepared.parcels.into_iter().flat_map(|(token, parcel)| OnItsWay::begin(token, parcel)).collect();
         self.place(drafts);
-        if !refused.is_empty() {
-            self.answer(refused);
-        }
+        self.noting.push(prepared.refused);
         self.prepare();
     }
 
