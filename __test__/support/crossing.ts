@@ -99,7 +99,7 @@ export class Crossing {
   /** The one message of a type to a project, as it lies there: its stream, entry, metadata and data. */
   async found(target: string, eventType: string, prefix = this.prefix) {
     const key = await this.stream(`@${target}/${eventType}`, ':0*', prefix);
-    const [[id, fields]] = await this.entries(key);
+    const [id, fields] = await until(async () => (await this.entries(key))[0]);
     const at = (name: string) => fields[fields.indexOf(name) + 1];
     return { key, id, fields, meta: at('meta'), data: at('data') };
   }
