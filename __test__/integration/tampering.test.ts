@@ -79,7 +79,7 @@ const edited =
   };
 
 /** Without these an entry is no event at all. */
-const needed = ['v', 'id', 'timestamp', 'source'];
+const needed = ['v', 'id', 'timestamp', 'source', 'version'];
 
 const attacks: Attack[] = (Object.keys(keys) as Kind[]).flatMap((kind) =>
   keys[kind].flatMap((path): Attack[] => [
