@@ -1,6 +1,16 @@
 /** Messages that were there before, that are not by whom they say, and senders who are not who they say. */
 import type { CrossProjectHandlerOptions, OSSAEventBus } from '@bluefly/ossa';
-import { auditRecords, Crossing, credentials, deadLetters, openProject, project, type Received, receive } from '../support/crossing';
+import {
+  auditRecords,
+  Crossing,
+  credentials,
+  deadLetters,
+  openProject,
+  project,
+  type RawEntry,
+  type Received,
+  receive,
+} from '../support/crossing';
 import { until } from '../support/wait';
 import { quick, refusal } from '../support/world';
 
@@ -114,6 +124,26 @@ describe('a message that is there twice', () => {
     for (let copy = 0; copy < 3; copy++) await world.redis.xadd(key, '*', ...fields, ...more(id));
     await refused('t', 3, 'replayed');
     expect(received).toHaveLength(1);
+  });
+
+  test('is handled once where a copy lies right behind one that was put back by redrive()', async () => {
+    let calls = 0;
+    const handler = () => {
+      calls++;
+      if (calls === 1) throw new Error('not yet');
+    };
+    await receiver.setupCrossProjectHandler('bob', 't', handler, { retry: quick(0) });
+    await send('t');
+    await until(async () => (await lettersOf('t')).length === 1);
+    await receiver.deadLetters.redrive({ eventType: '@bob/t' });
+    await until(() => calls === 2);
+    const key = await world.stream('@bob/t');
+    const [id, fields] = (await world.entries(key)).at(-1) as RawEntry;
+    expect(fields).toContain('first');
+    const [ms, sequence] = id.split('-').map(Number);
+    await world.redis.xadd(key, `${ms}-${sequence + 1}`, ...fields);
+    await refused('t', 1, 'replayed');
+    expect(calls).toBe(2);
   });
 
   test('is handled once where its source does not sign', async () => {

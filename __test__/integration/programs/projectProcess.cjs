@@ -15,8 +15,16 @@ const { contractsOf, configOf, messagesOf, projectsOf } = require('./crossing.cj
 const task = JSON.parse(process.argv[2]);
 const print = (line) => process.stdout.write(`${JSON.stringify(line)}\n`);
 const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
-/** Resolves when the test says so. */
-const told = new Promise((resolve) => process.once('SIGUSR2', resolve));
+/** Says that it is ready and waits until the test tells it to begin; an idle bus does not keep a process. */
+const beginTold = () =>
+  new Promise((resolve) => {
+    const staying = setInterval(() => undefined, 60_000);
+    process.once('SIGUSR2', () => {
+      clearInterval(staying);
+      resolve();
+    });
+    print({ ready: true });
+  });
 const now = () => performance.timeOrigin + performance.now();
 
 const about = ({ source, target, payload: { metadata, data }, contracts, security }, context) => ({
@@ -40,8 +48,7 @@ async function plan(bus) {
     await bus.setupCrossProjectHandler(id, 'work.*', (message, context) => print({ handler: id, ...about(message, context) }), {
       requireSignatureValidation: true,
     });
-  print({ ready: true });
-  await told;
+  await beginTold();
   const calls = own.flatMap((id) => messagesOf(id).map((message) => ({ id, ...message })));
   let next = 0;
   const sendNext = async () => {
@@ -66,11 +73,10 @@ async function handle(bus) {
   print({ ready: true });
 }
 
-/** Sends without a pause; prints when it began and ended, what came through, and refusals that are not as they should be. */
+/** Sends without a pause; prints when it began and had its last answer, what came through, and refusals that are not as they should be. */
 async function flood(bus) {
   await bus.registerProject(task.project);
-  print({ ready: true });
-  await told;
+  await beginTold();
   const { projectId } = task.project;
   const wrong = [];
   let accepted = 0;
@@ -79,7 +85,6 @@ async function flood(bus) {
   let last = first;
   const sendOn = async () => {
     while (now() < first + task.seconds * 1000) {
-      last = now();
       try {
         await bus.sendCrossProjectMessage(projectId, projectId, 'flood', accepted);
         accepted++;
@@ -89,6 +94,7 @@ async function flood(bus) {
         if (code !== 'ERR_RATE_LIMITED' || !Number.isInteger(details?.retryAfterMs) || details.retryAfterMs < 1)
           wrong.push(`${code} ${JSON.stringify(details)}`);
       }
+      last = now();
     }
   };
   await Promise.all(Array.from({ length: task.width }, sendOn));
