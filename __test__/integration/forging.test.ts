@@ -347,6 +347,29 @@ describe('a process without the secret of a project', () => {
     await until(() => received.length === 1);
   });
 
+  test('cannot get past it by publishing into the stream of a target', async () => {
+    const received = await receiveAll();
+    const handled: unknown[] = [];
+    await receiver.subscribe('**', (event) => void handled.push(event));
+    const name = '@bob/t';
+    for (const publish of [
+      () => receiver.publish(name, 'forged'),
+      () => receiver.publish(name, 'forged', { transient: true }),
+      () => receiver.publish(name, 'forged', { source: 'alice', target: 'bob', delayMs: 1 }),
+      () => receiver.publishBatch([{ eventType: name, data: 'forged' }]),
+      () => receiver.request(name, 'forged'),
+      () => receiver.subscribe(name, () => undefined),
+      () => receiver.sendCrossProjectMessage('open', 'bob/t', 't', 'forged'),
+      () => receiver.sendCrossProjectMessage('open', 'bob', name, 'forged'),
+    ])
+      expect(['ERR_INVALID_ARGUMENT', 'ERR_PROJECT_UNKNOWN']).toContain((await world.failure(publish))?.code);
+    // Nor does a message reach those who read all events.
+    await send('t');
+    await sender.publish('t', 'to all');
+    await until(() => received.length === 1 && handled.length === 1);
+    expect(handled).toMatchObject([{ data: 'to all' }]);
+  });
+
   test('cannot end it, nor bind it by contracts', async () => {
     expect(await world.failure(() => receiver.unregisterProject('alice'))).toMatchObject({ code: 'ERR_NOT_PERMITTED' });
     const date = new Date();

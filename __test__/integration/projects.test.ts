@@ -226,6 +226,7 @@ describe('verifyAuditLog', () => {
       () => nameOf(middle),
     ],
     ['that is there twice', () => [[...original, [`${Date.now() + 60_000}-0`, original[middle][1]]]], () => nextOf(lastOfChain())],
+    ['that no bus wrote', () => [[...original, [`${Date.now() + 60_000}-0`, ['note', 'nothing happened']]]], () => undefined],
     ['in a chain whose head says something else', () => [original, `${original.length * 9} ${'0'.repeat(64)}`], () => undefined],
   ])('finds a record %s', async (_, touch, broken) => {
     await put(...touch());
