@@ -5,14 +5,21 @@ const goals = [
   { name: 'publish, times ioredis', of: ['publish', 'ossa', 'ioredis'], least: 3 },
   { name: 'consume, times ioredis', of: ['consume', 'ossa, maxUnacknowledged 1,000', 'ioredis, COUNT 100, one XACK a batch'], least: 1.5 },
   { name: 'one publish at a time, p50, times ioredis', of: ['singlePublish', 'ossa', 'ioredis'], most: 1.15 },
+  { name: 'message between projects at 1,000/s, p99, ms', p99Of: ['crossProject', 'ossa'], most: 50 },
 ];
+
+/** Of a goal by itself: ms. */
+function p99(results, [key, side]) {
+  const { median, min, max } = results[key].sides[side].p99;
+  return { median: median / 1e3, min: min / 1e3, max: max / 1e3 };
+}
 
 /** Each goal with its figure and whether it was reached; `results` by the key of the measurement. */
 export function judge(results) {
   return goals
-    .filter(({ of: [key] }) => results[key] !== undefined)
-    .map(({ name, of: [key, a, b], least, most }) => {
-      const figure = ratio(results[key].sides[a], results[key].sides[b]);
+    .filter(({ of, p99Of }) => results[(of ?? p99Of)[0]] !== undefined)
+    .map(({ name, of, p99Of, least, most }) => {
+      const figure = of === undefined ? p99(results, p99Of) : ratio(results[of[0]].sides[of[1]], results[of[0]].sides[of[2]]);
       return {
         name,
         figure,

@@ -32,22 +32,28 @@ function figures(results) {
   for (const { name, unit, sides } of Object.values(results)) {
     const [first] = Object.values(sides);
     for (const [side, result] of Object.entries(sides)) {
-      const { cpu, p99 } = result;
+      const { cpu, p95, p99 } = result;
       rows.push([
         side === Object.keys(sides)[0] ? name : '',
         side,
         `${show(result.median)} ${unit}`,
         range(result),
+        p95 === undefined ? '' : `${show(p95.median)} (${range(p95)})`,
         p99 === undefined ? '' : `${show(p99.median)} (${range(p99)})`,
         result === first ? '' : ratio(first, result).median.toFixed(2),
         cpu === undefined
           ? ''
-          : [cpu.javascript, cpu.process, cpu.server].map((us) => (Number.isNaN(us) ? '?' : us.toFixed(1))).join(' / '),
+          : Object.values(cpu)
+              .map((us) => (Number.isNaN(us) ? '?' : us.toFixed(1)))
+              .join(' / '),
       ]);
     }
   }
   return table(
-    ['what', 'who', 'median', 'least–greatest', 'p99', 'first row of it ÷ this', 'CPU µs/event: JavaScript thread / process / server'],
+    [
+      ...['what', 'who', 'median', 'least–greatest', 'p95', 'p99', 'first row of it ÷ this'],
+      'CPU µs/event: JavaScript thread / process / receiving process, if another / server',
+    ],
     rows,
   );
 }

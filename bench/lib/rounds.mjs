@@ -3,7 +3,7 @@ import { spread } from './stats.mjs';
 
 /**
  * Runs `measurements` `rounds` times after one round that does not count. Resolves with a list of
- * `{ name, unit, sides: { <side>: { median, min, max, p99?, cpu?, rounds } } }`.
+ * `{ name, unit, sides: { <side>: { median, min, max, p95?, p99?, cpu?, rounds } } }`.
  */
 export async function runRounds(measurements, { rounds, context, onSide = () => {} }) {
   const results = measurements.map(({ name, unit, sides }) => ({
@@ -34,7 +34,7 @@ export async function runRounds(measurements, { rounds, context, onSide = () => 
 
 function summary(list) {
   const out = { ...spread(list.map((figures) => figures.value)), rounds: list.map((figures) => figures.value) };
-  if (list[0].p99 !== undefined) out.p99 = spread(list.map((figures) => figures.p99));
+  for (const key of ['p95', 'p99']) if (list[0][key] !== undefined) out[key] = spread(list.map((figures) => figures[key]));
   if (list[0].cpu !== undefined) {
     out.cpu = Object.fromEntries(Object.keys(list[0].cpu).map((part) => [part, spread(list.map((figures) => figures.cpu[part])).median]));
   }

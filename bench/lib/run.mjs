@@ -42,6 +42,9 @@ export function paced(count, perSecond, call) {
   });
 }
 
+/** ns of a clock that all processes of the machine share. */
+export const monotonicNs = () => Number(process.hrtime.bigint());
+
 /** A promise and what resolves it. */
 export function signal() {
   let done;
