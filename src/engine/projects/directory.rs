@@ -77,13 +77,17 @@ impl View {
         project.keys_at(key_id, ms, self.pins.get(&project.project_id).copied())
     }
 
-    /// Whether a record has the signature of the project; `None` where its keys are not known.
+    /// Whether a record has the signature of the project; `None` where its keys of that time are not known.
     pub fn record_signed(&self, project: &str, key_id: &str, ms: u64, hash: &str, signature: Option<&str>) -> Option<bool> {
-        let keys = self.keys(self.known(project)?, key_id, ms);
-        if keys.is_empty() {
-            return None;
+        let project = self.known(project)?;
+        let keys = self.keys(project, key_id, ms);
+        if signature.is_some_and(|signature| keys.iter().any(|key| key.verifies_record(hash, signature))) {
+            return Some(true);
         }
-        Some(signature.is_some_and(|signature| keys.iter().any(|key| key.verifies_record(hash, signature))))
+        // One that only begins says nothing of what was signed before: by the key of a project of that name that was given up, of
+        // which nothing is known any more.
+        let had_begun = project.keys.iter().any(|key| key.id == key_id && key.from_ms < ms);
+        (had_begun && !keys.is_empty()).then_some(false)
     }
 }
 
