@@ -94,6 +94,8 @@ impl Checker {
             if signed == Some(false) {
                 return name();
             }
+        } else if record.signature.is_some() {
+            return name();
         }
         let place = ChainPlace { sequence: text.n, hash: record.hash.clone() };
         match self.chains.get_mut(text.chain) {
@@ -125,8 +127,9 @@ impl Checker {
                 }
             }
             let Some(head) = now.heads.get(chain) else { return Some(format!("{chain}:{}", followed.last.sequence)) };
-            if head.sequence == followed.last.sequence && head.hash != followed.last.hash {
-                return Some(format!("{chain}:{}", head.sequence));
+            // It was read later: it may be ahead, but not behind.
+            if head.sequence < followed.last.sequence || (head.sequence == followed.last.sequence && head.hash != followed.last.hash) {
+                return Some(format!("{chain}:{}", followed.last.sequence));
             }
         }
         for (chain, head) in &before.heads {
@@ -138,6 +141,13 @@ impl Checker {
                 return Some(format!("{chain}:{}", seen.max(anchor) + 1));
             }
         }
-        None
+        // Where all is trimmed, both are of the same record.
+        let all_trimmed = now.heads.iter().find(|(chain, head)| {
+            now.anchors.get(*chain).is_some_and(|anchor| anchor.sequence == head.sequence && anchor.hash != head.hash)
+        });
+        all_trimmed.map(|(chain, head)| format!("{chain}:{}", head.sequence))
     }
 }
+
+#[cfg(test)]
+mod tests;
