@@ -345,3 +345,6 @@ impl Shared {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
