@@ -278,8 +278,8 @@ mod tests {
             assert!(check_streams(wrong).is_err(), "{wrong}");
         }
         assert!(check_stream("@b/user.*").is_err());
-        assert!(check_addressed("b", &"t".repeat(254)).is_ok_and(|name| name.len() == 256));
-        assert!(check_addressed("b", &"t".repeat(255)).is_err());
+        assert!(check_addressed("b", &"t".repeat(253)).is_ok_and(|name| name.len() == 256));
+        assert!(check_addressed("b", &"t".repeat(254)).is_err());
     }
 
     #[test]
