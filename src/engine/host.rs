@@ -122,6 +122,29 @@ impl Lifecycle {
     }
 }
 
+/// A host without handlers, for tests.
+#[cfg(test)]
+pub struct Nobody;
+
+#[cfg(test)]
+impl Host for Nobody {
+    fn published(&self, _: Vec<(Token, Result<String>)>) {}
+
+    fn deliver(&self, _: Vec<Delivery>) {}
+
+    fn settled(&self, _: Vec<(u32, Option<Error>)>) {}
+
+    fn lifecycle(&self, _: Vec<Lifecycle>) {}
+
+    fn listens(&self, _: Kind) -> bool {
+        false
+    }
+
+    fn silent_for(&self) -> Duration {
+        Duration::ZERO
+    }
+}
+
 /// Runs handlers and hears what happens. Called seldom, for many at once; no call may wait.
 pub trait Host: Send + Sync + 'static {
     /// Results of publishes by their token: the event's id.

@@ -21,9 +21,21 @@ use crate::corpus;
 use crate::json::text;
 
 /// Handlers that hand on what they get.
-struct Handlers {
+pub struct Handlers {
     to: UnboundedSender<Delivery>,
     defects: Mutex<Vec<Value>>,
+}
+
+impl Handlers {
+    /// To be handed there.
+    pub fn new(to: UnboundedSender<Delivery>) -> Self {
+        Self { to, defects: Mutex::default() }
+    }
+
+    /// Errors that were told.
+    pub fn defects(&self) -> Vec<Value> {
+        lock(&self.defects).clone()
+    }
 }
 
 impl Host for Handlers {
@@ -81,7 +93,7 @@ async fn play(entries: &[Entry], ordered: bool) -> Vec<StoredDeadLetter> {
     let env = Env::seeded(1);
     let store = MemoryStore::private(env.clone());
     let (to, mut deliveries) = unbounded_channel();
-    let host = Arc::new(Handlers { to, defects: Mutex::default() });
+    let host = Arc::new(Handlers::new(to));
     let config = json!({ "redis": { "url": "memory://" }, "defaults": { "retry": { "maxAttempts": 0 } } });
     let bus = Bus::with_store(resolve_bus(&config, &|_| None).expect("right"), None, store.clone(), host.clone(), env);
     bus.connect().await.expect("connected");
@@ -127,7 +139,7 @@ async fn play(entries: &[Entry], ordered: bool) -> Vec<StoredDeadLetter> {
     });
     tokio::time::timeout(Duration::from_secs(60), last.recv()).await.expect("what is behind them is handled");
     tokio::time::sleep(Duration::from_secs(1)).await;
-    assert!(lock(&host.defects).is_empty(), "{:?}", lock(&host.defects));
+    assert!(host.defects().is_empty(), "{:?}", host.defects());
     let state = store.inspect(&at).await.expect("asked").expect("there");
     assert!(state.groups.iter().all(|group| group.pending == 0 && group.lag == Some(0)), "{state:?}");
     let letters = store.dead_letters(&DeadLetterQuery::default(), 1000, None).await.expect("listed").0;

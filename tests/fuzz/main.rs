@@ -10,6 +10,7 @@ mod corpus;
 mod envelope;
 mod foreign;
 mod json;
+mod messages;
 mod options;
 mod patterns;
 mod places;

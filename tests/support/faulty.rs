@@ -26,6 +26,8 @@ pub enum Fault {
     ReplyLost,
     /// The server answers an error that will not go away.
     Refused,
+    /// The store has a defect.
+    Panics,
 }
 
 /// What is to go wrong.
@@ -33,6 +35,7 @@ pub struct Faults {
     state: Mutex<State>,
     hangs: watch::Sender<bool>,
     renews: watch::Sender<bool>,
+    deaf: watch::Sender<bool>,
 }
 
 struct State {
@@ -46,7 +49,12 @@ struct State {
 impl Faults {
     fn new() -> Arc<Self> {
         let state = State { next: HashMap::new(), random: None, calls: HashMap::new(), settled: Vec::new() };
-        Arc::new(Self { state: Mutex::new(state), hangs: watch::channel(false).0, renews: watch::channel(true).0 })
+        Arc::new(Self {
+            state: Mutex::new(state),
+            hangs: watch::channel(false).0,
+            renews: watch::channel(true).0,
+            deaf: watch::channel(false).0,
+        })
     }
 
     fn with<T>(&self, work: impl FnOnce(&mut State) -> T) -> T {
@@ -78,6 +86,20 @@ impl Faults {
         self.renews.send_replace(renews);
     }
 
+    /// That documents changed is not heard.
+    pub fn be_deaf(&self, deaf: bool) {
+        self.deaf.send_replace(deaf);
+    }
+
+    /// Those that are told and did not happen yet, are not to happen any more.
+    pub fn heal(&self, operation: &'static str) {
+        self.with(|state| state.next.remove(operation));
+    }
+
+    fn told(&self, operation: &'static str) -> Option<Fault> {
+        self.with(|state| state.next.get_mut(operation).and_then(Vec::pop))
+    }
+
     /// Calls of `operation` so far.
     pub fn calls(&self, operation: &'static str) -> usize {
         self.with(|state| state.calls.get(operation).copied().unwrap_or(0))
@@ -107,6 +129,7 @@ impl Faults {
             Some(Fault::NotReached) => Err(Error::new(Code::Connection, "not reached")),
             Some(Fault::ReplyLost) => call.await.and(Err(Error::new(Code::Connection, "the reply was lost"))),
             Some(Fault::Refused) => Err(Error::new(Code::Redis, "refused for good")),
+            Some(Fault::Panics) => panic!("a defect on purpose"),
         }
     }
 }
@@ -234,7 +257,12 @@ impl Store for Faulty {
     }
 
     fn watch(&self, listener: Arc<dyn Fn(StoreEvent) + Send + Sync>) {
-        self.inner.watch(listener);
+        let deaf = self.faults.deaf.subscribe();
+        self.inner.watch(Arc::new(move |event| {
+            if event != StoreEvent::DocumentsChanged || !*deaf.borrow() {
+                listener(event);
+            }
+        }));
     }
 
     fn now_ms(&self) -> u64 {
@@ -290,7 +318,21 @@ impl Store for Faulty {
     }
 
     fn append(&self, bucket: Bucket, events: Vec<NewEvent>) -> BoxFuture<'static, Vec<Result<Appended>>> {
-        self.inner.append(bucket, events)
+        let count = events.len();
+        let all = move |error: Error| (0..count).map(|_| Err(error.clone())).collect();
+        match self.faults.told("append") {
+            None => self.inner.append(bucket, events),
+            Some(Fault::NotReached) => Box::pin(async move { all(Error::new(Code::Connection, "not reached")) }),
+            Some(Fault::Refused) => Box::pin(async move { all(Error::new(Code::Redis, "refused for good")) }),
+            Some(Fault::Panics) => Box::pin(async { panic!("a defect on purpose") }),
+            Some(Fault::ReplyLost) => {
+                let appended = self.inner.append(bucket, events);
+                Box::pin(async move {
+                    appended.await;
+                    all(Error::new(Code::Connection, "the reply was lost"))
+                })
+            }
+        }
     }
 
     fn reader(&self, group: &str) -> (Box<dyn Reader>, Arc<dyn Waker>) {

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use ossa::engine::bus::Bus;
-use ossa::engine::config::resolve_bus;
+use ossa::engine::config::{CrossProject, resolve_bus};
 use ossa::engine::consume::Verdict;
 use ossa::engine::env::Env;
 use ossa::engine::error::Result;
@@ -110,6 +110,11 @@ pub struct TestBus {
 impl TestBus {
     /// Over a store.
     pub async fn connect(store: Arc<dyn Store>, env: Env, config: Value) -> Self {
+        Self::connect_with(store, env, config, None).await
+    }
+
+    /// The same, with messages between projects where they are configured.
+    pub async fn connect_with(store: Arc<dyn Store>, env: Env, config: Value, cross_project: Option<CrossProject>) -> Self {
         let mut config = config;
         config["redis"] = json!({ "url": "memory://" });
         // Exact unless a test is about it.
@@ -118,12 +123,13 @@ impl TestBus {
         }
         let config = resolve_bus(&config, &|_| None).expect("a right configuration");
         let host = host();
-        let bus = Bus::with_store(config, None, store.clone(), host.clone(), env);
+        let bus = Bus::with_store(config, cross_project, store.clone(), host.clone(), env);
         bus.connect().await.expect("connected");
         Self { bus, host, store, next: AtomicU32::new(1) }
     }
 
-    fn number(&self) -> u32 {
+    /// One that nothing else of this bus has.
+    pub fn number(&self) -> u32 {
         self.next.fetch_add(1, Ordering::Relaxed)
     }
 

@@ -324,13 +324,15 @@ impl Shared {
         let mut looked: Vec<_> = letters.into_iter().map(|letter| self.clear(&view, letter, &mut notes)).collect();
         // What was registered elsewhere a moment ago need not be known here.
         let may_be_news = |code| matches!(code, Code::ProjectUnknown | Code::NotPermitted | Code::ContractViolation);
-        if looked.iter().any(|result| result.as_ref().is_err_and(|refused| may_be_news(refused.1.code)))
-            && let Ok(now) = self.directory.refresh().await
-            && !Arc::ptr_eq(&now, &view)
-        {
-            let again = |result: Result<Cleared, Box<(Letter, Error)>>| match result {
-                Err(refused) if may_be_news(refused.1.code) => self.clear(&now, refused.0, &mut notes),
-                result => result,
+        if looked.iter().any(|result| result.as_ref().is_err_and(|refused| may_be_news(refused.1.code))) {
+            let now = self.directory.refresh().await;
+            let again = |result: Result<Cleared, Box<(Letter, Error)>>| match (result, &now) {
+                (Err(refused), Ok(now)) if may_be_news(refused.1.code) && !Arc::ptr_eq(now, &view) => {
+                    self.clear(now, refused.0, &mut notes)
+                }
+                // Whether it may be sent is not known: refused is for good.
+                (Err(refused), Err(error)) if may_be_news(refused.1.code) => Err(Box::new((refused.0, error.clone()))),
+                (result, _) => result,
             };
             looked = looked.into_iter().map(again).collect();
         }
@@ -574,3 +576,6 @@ fn answer(mut results: Vec<(String, Result<String>)>) -> Result<String> {
     let told: Vec<Value> = told.collect();
     Err(error.with("results", told))
 }
+
+#[cfg(test)]
+mod tests;

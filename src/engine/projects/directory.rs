@@ -67,11 +67,6 @@ impl View {
         self.routes.get(name).map(|(text, _)| text.as_str())
     }
 
-    /// Nothing was ever written to the shelf, or the store was emptied.
-    pub fn is_empty(&self, of: Shelf) -> bool {
-        self.versions[of as usize] == 0
-    }
-
     /// Whether the configuration names the key of the project.
     pub fn is_pinned(&self, project: &str) -> bool {
         self.pins.contains_key(project)
@@ -198,6 +193,18 @@ impl Looker {
         *lock(&self.view) = view.clone();
         Ok(view)
     }
+}
+
+/// What is known of these documents, for tests.
+#[cfg(test)]
+pub async fn view_of(documents: &[(Shelf, &str, String)]) -> Arc<View> {
+    let env = Env::seeded(1);
+    let store = crate::engine::store::memory::MemoryStore::private(env.clone());
+    store.open().await.unwrap();
+    for (shelf, name, text) in documents {
+        assert!(crate::engine::store::Commons::put_document(&*store, *shelf, name, None, Some(text)).await.unwrap());
+    }
+    Directory::start(&env, store, Arc::new(crate::engine::host::Nobody), BTreeMap::new()).refresh().await.unwrap()
 }
 
 type Shelved<T> = BTreeMap<String, (String, Arc<T>)>;

@@ -401,3 +401,6 @@ impl Shared {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::Shared;
 use crate::engine::error::Result;
-use crate::engine::store::{Bucket, Shelf};
+use crate::engine::store::Bucket;
 
 /// How long a process counts as there without saying so again.
 pub const ATTEND_FOR: Duration = Duration::from_secs(30);
@@ -44,19 +44,17 @@ impl Shared {
         Ok(())
     }
 
-    /// The server was emptied: what this process registered is there no more. Of others it knows nothing.
+    /// What this process registered is there no more: the server was emptied, or replaced by one that knew less. Nobody removes a
+    /// document. Others look after theirs; some of them may have done so already.
     async fn register_anew(&self) -> Result<()> {
-        let documents =
-            [(Shelf::Projects, self.held.documents()), (Shelf::Contracts, self.held.contracts()), (Shelf::Routes, self.held.routes())];
         let view = self.directory.view();
-        if documents.iter().all(|(shelf, held)| held.is_empty() || !view.is_empty(*shelf)) {
+        self.held.follow(&view);
+        if self.held.missing(&view).is_empty() {
             return Ok(());
         }
         let view = self.directory.refresh().await?;
-        for (shelf, held) in documents {
-            for (name, text) in held.into_iter().filter(|_| view.is_empty(shelf)) {
-                self.store.put_document(shelf, &name, None, Some(&text)).await?;
-            }
+        for (shelf, name, text) in self.held.missing(&view) {
+            self.store.put_document(shelf, &name, None, Some(&text)).await?;
         }
         self.directory.refresh().await.map(drop)
     }

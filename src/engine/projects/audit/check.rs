@@ -88,6 +88,9 @@ impl Checker {
         if crate::engine::projects::identity::sha256_hex(record.text.as_bytes()) != record.hash {
             return name();
         }
+        if record.signature.is_some() != text.key.is_some() {
+            return name();
+        }
         // Who sends has the key. Of a project that is not known any more nothing can be verified but the hash.
         if text.outcome == Outcome::Sent
             && let Some(source) = self.view.known(&text.source)
@@ -125,8 +128,9 @@ impl Checker {
                 }
             }
             let Some(head) = now.heads.get(chain) else { return Some(format!("{chain}:{}", followed.last.sequence)) };
-            if head.sequence == followed.last.sequence && head.hash != followed.last.hash {
-                return Some(format!("{chain}:{}", head.sequence));
+            // It was read later: it may be ahead, but not behind.
+            if head.sequence < followed.last.sequence || (head.sequence == followed.last.sequence && head.hash != followed.last.hash) {
+                return Some(format!("{chain}:{}", followed.last.sequence));
             }
         }
         for (chain, head) in &before.heads {
@@ -138,6 +142,13 @@ impl Checker {
                 return Some(format!("{chain}:{}", seen.max(anchor) + 1));
             }
         }
-        None
+        // Where all is trimmed, both are of the same record.
+        let all_trimmed = now.heads.iter().find(|(chain, head)| {
+            now.anchors.get(*chain).is_some_and(|anchor| anchor.sequence == head.sequence && anchor.hash != head.hash)
+        });
+        all_trimmed.map(|(chain, head)| format!("{chain}:{}", head.sequence))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -112,12 +112,29 @@ impl Writer {
         }
     }
 
-    /// A chain has no gap: what was sent once is sent again until the store says yes or no.
     async fn append(&mut self, jobs: &[Job]) -> Result<()> {
         let at_ms = self.store.now_ms();
         if self.last > 0 && at_ms.saturating_sub(self.written_ms) > self.silence_ms_max {
-            (self.chain, self.last, self.hash) = (self.env.hex(16), 0, String::new());
+            self.begin_anew();
         }
+        match self.try_append(jobs, at_ms).await {
+            Err(error) if self.last > 0 => {
+                // The store knows of another end of the chain: it lost the last records, as by a failover. They cannot be made up
+                // for, and nothing would ever follow them.
+                tracing::warn!(%error, "a new chain of audit records begins");
+                self.begin_anew();
+                self.try_append(jobs, at_ms).await
+            }
+            result => result,
+        }
+    }
+
+    fn begin_anew(&mut self) {
+        (self.chain, self.last, self.hash) = (self.env.hex(16), 0, String::new());
+    }
+
+    /// A chain has no gap: what was sent once is sent again until the store says yes or no.
+    async fn try_append(&mut self, jobs: &[Job], at_ms: u64) -> Result<()> {
         let (mut last, mut hash) = (self.last, self.hash.clone());
         let mut batch = ChainBatch { chain: self.chain.clone(), first: last + 1, ..ChainBatch::default() };
         let (mut counts, mut times) = (BTreeMap::new(), BTreeMap::new());
