@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use crate::desk::{contract, project, project_by, secret, two};
 use crate::support::faulty::Fault;
-use crate::support::harness::{Place, idle, ms};
+use crate::support::harness::{Place, failed, idle, ms};
 
 #[tokio::test(start_paused = true)]
 async fn news_that_were_missed_are_found_after_two_seconds() {
@@ -63,9 +63,15 @@ async fn a_message_of_what_is_news_here_is_judged_by_the_news() {
 /// What cannot be learnt is not judged: it comes again.
 #[tokio::test(start_paused = true)]
 async fn a_message_is_not_refused_while_its_source_cannot_be_looked_up() {
+    for ordered in [false, true] {
+        not_judged(ordered).await;
+    }
+}
+
+async fn not_judged(ordered: bool) {
     let (place, a, _) = two(73).await;
     let (b, faults) = place.faulty_desk().await;
-    b.read_messages("b", "**", json!({})).await;
+    b.read_messages("b", "**", json!({ "ordered": ordered, "retry": { "initialDelay": 50 } })).await;
     faults.be_deaf(true);
     tokio::time::sleep(ms(50)).await;
     a.register("new").await;
@@ -77,6 +83,25 @@ async fn a_message_is_not_refused_while_its_source_cannot_be_looked_up() {
     faults.next("first_sightings", &[Fault::NotReached, Fault::ReplyLost, Fault::NotReached]);
     a.send("t", json!("y")).await;
     assert_eq!(b.takes(&json!("y")).await.attempt, 1);
+    // The same when it comes again, and for what waited behind it.
+    for n in 0..3 {
+        a.send_with("t", json!(n), json!({ "partitionKey": "k" })).await;
+    }
+    for n in 0..3 {
+        let delivery = b.host.next().await;
+        assert_eq!(delivery.text.data, n.to_string());
+        faults.next("first_sightings", &[Fault::NotReached, Fault::ReplyLost]);
+        b.settle(&delivery, failed("boom"));
+        if ordered {
+            let again = b.takes(&json!(n)).await;
+            assert!(again.attempt > 1);
+        }
+    }
+    for _ in 0..3 * usize::from(!ordered) {
+        let delivery = b.host.next().await;
+        assert!(delivery.attempt > 1);
+        b.done(&delivery);
+    }
     b.settles("t", "default").await;
     assert!(b.letters().await.is_empty());
     b.verified().await;
