@@ -273,6 +273,10 @@ pub struct Asked {
 impl<'a> MetaView<'a> {
     /// Reads packed metadata; the error says why the entry is not an event of this bus.
     pub fn read(meta: &'a [u8]) -> Result<Self> {
+        // Anything else of as many values would be read as one.
+        if meta.first() != Some(&b'{') {
+            return Err(Error::argument("meta", "not the metadata of an event: no JSON object"));
+        }
         let view: Self = serde_json::from_slice(meta).map_err(|error| {
             // It may repeat a text of any length that somebody wrote; the error is kept with the dead letter.
             let why: String = error.to_string().chars().take(ERROR_CHARS_MAX).collect();
@@ -374,7 +378,16 @@ mod tests {
 
     #[test]
     fn foreign_metadata_is_refused_not_fatal() {
-        for text in ["", "null", "[]", "{", r#"{"v":2,"id":"a","source":"b","timestamp":1}"#, r#"{"v":1}"#, "\u{0}\u{1}"] {
+        for text in [
+            "",
+            "null",
+            "[]",
+            "{",
+            r#"{"v":2,"id":"a","source":"b","timestamp":1}"#,
+            r#"{"v":1}"#,
+            "\u{0}\u{1}",
+            r#"[1,"id","src",5,"normal",null,null,3600,null,null,null]"#,
+        ] {
             assert!(MetaView::read(text.as_bytes()).is_err(), "{text:?}");
         }
     }

@@ -206,7 +206,7 @@ async fn records_go_when_their_time_is_over_and_the_rest_is_verified() {
 #[tokio::test(start_paused = true)]
 async fn as_many_records_are_kept_as_may_be_and_the_rest_is_verified() {
     let place = Place::new(38);
-    let buses = [place.desk().await, place.desk().await, place.desk_with(json!({}), json!({ "audit": { "maxRecords": 160 } })).await];
+    let buses = [place.desk().await, place.desk().await, place.desk_with(json!({}), json!({ "audit": { "maxRecords": 60 } })).await];
     for bus in &buses {
         bus.register("a").await;
     }
@@ -222,7 +222,8 @@ async fn as_many_records_are_kept_as_may_be_and_the_rest_is_verified() {
     }
     tokio::time::sleep(Duration::from_secs(40)).await;
     let counts = stored(&buses[0].store).await;
-    assert!(counts.iter().sum::<usize>() <= 160 && counts.iter().all(|count| *count <= 10), "{counts:?}");
+    // Whichever buckets they are in: the last ones of all, but for what is rounded.
+    assert!((55..=60).contains(&counts.iter().sum::<usize>()), "{counts:?}");
     assert!(buses[0].verified().await > 0);
 }
 

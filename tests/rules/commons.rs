@@ -295,7 +295,11 @@ async fn records(store: &Stored, bucket: Bucket) -> Vec<(EntryId, ChainRecord)> 
 }
 
 async fn count(store: &Stored, bucket: Bucket) -> usize {
-    records(store, bucket).await.len()
+    let count = records(store, bucket).await.len();
+    let counted = store.record_counts().await.expect("counted").get(&bucket).copied();
+    assert_eq!(counted.unwrap_or(0), count as u64, "none is told as nothing");
+    assert_ne!(counted, Some(0));
+    count
 }
 
 /// The place of a record; there is none for 0.

@@ -216,6 +216,10 @@ impl Commons for Wire {
         self.way.around("trim_records", self.inner.trim_records(bucket, before_ms, most)).await
     }
 
+    async fn record_counts(&self) -> Result<BTreeMap<Bucket, u64>> {
+        self.way.around("record_counts", self.inner.record_counts()).await
+    }
+
     async fn counts(&self) -> Result<(BTreeMap<String, i64>, BTreeMap<String, u64>)> {
         self.way.around("counts", self.inner.counts()).await
     }

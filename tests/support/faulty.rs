@@ -229,6 +229,10 @@ impl Commons for Faulty {
         self.faults.around("trim_records", self.inner.trim_records(bucket, before_ms, most)).await
     }
 
+    async fn record_counts(&self) -> Result<BTreeMap<Bucket, u64>> {
+        self.faults.around("record_counts", self.inner.record_counts()).await
+    }
+
     async fn counts(&self) -> Result<(BTreeMap<String, i64>, BTreeMap<String, u64>)> {
         self.faults.around("counts", self.inner.counts()).await
     }

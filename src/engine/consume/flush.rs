@@ -63,6 +63,8 @@ pub struct Lane {
     pub group: Arc<str>,
     /// Consumer under which the entries were taken.
     pub consumer: Arc<str>,
+    /// Of messages to projects, which are recorded first: other events need not wait for that.
+    pub is_recorded: bool,
 }
 
 /// What came of one call.

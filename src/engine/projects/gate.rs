@@ -143,8 +143,11 @@ impl<'a> Incoming<'a> {
         let (due, entered) = (self.due_ms(), self.first.ms);
         let late_max = if self.extras.due.is_some() { LATE_MS_MAX } else { WINDOW_MS };
         if entered.saturating_add(WINDOW_MS) < due || entered > due.saturating_add(late_max) {
-            let message =
-                format!("it says that its time is {due}, but it became an entry at {entered}: more than {} s apart", WINDOW_MS / 1000);
+            let message = format!(
+                "it says that its time is {due}, but it became an entry at {entered}: more than {} s before, or {} s after",
+                WINDOW_MS / 1000,
+                late_max / 1000
+            );
             return Err(replayed(message));
         }
         Ok(())

@@ -2,7 +2,7 @@
 //!
 //! Reading order: [`identity`] keys and signatures, [`registration`] and [`project`] what is given and stored of a project; [`nesting`], [`schema`], [`contract`],
 //! [`contracts`], [`route`] what messages have to be like and where else they go; [`audit`] and [`tally`] what is written down; [`directory`] what
-//! this process knows; then the way of a message: out by [`courier`], in by [`gate`]; [`Projects`] is what the bus calls.
+//! this process knows; then the way of a message: out by [`letter`], [`clearing`] and [`courier`], in by [`gate`]; [`Projects`] is what the bus calls.
 
 pub mod audit;
 pub mod contract;
@@ -17,10 +17,12 @@ pub mod route;
 pub mod schema;
 pub mod tally;
 
+mod clearing;
 mod courier;
 mod form;
 mod gate;
 mod held;
+mod letter;
 mod metered;
 mod pattern;
 mod places;

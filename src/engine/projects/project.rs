@@ -203,6 +203,10 @@ impl Project {
                 && key.from_ms.saturating_sub(KEY_GRACE_MS) <= ms
                 && key.until_ms.is_none_or(|until| ms <= until.saturating_add(KEY_GRACE_MS))
         };
+        // A document that knows nothing of the pinned key is not its project's: nobody can lock it out by writing another.
+        if let Some(pin) = pin.filter(|pin| self.keys.iter().all(|key| PublicKey::read(&key.public) != Some(*pin))) {
+            return vec![pin];
+        }
         let mut believed: Vec<PublicKey> = Vec::new();
         let mut found = Vec::new();
         for key in &self.keys {
@@ -312,7 +316,7 @@ mod tests {
             (80_000, None, vec![]),
             (211_000, Some(old), vec![new]),
             (150_000, Some(new), vec![]),
-            (211_000, Some(signer(OTHER).public_key()), vec![]),
+            (211_000, Some(signer(OTHER).public_key()), vec![signer(OTHER).public_key()]),
         ] {
             assert_eq!(project.keys_at(&id, ms, pin), expected, "{ms} {pin:?}");
         }

@@ -61,10 +61,15 @@ impl Shared {
 
     async fn trim(&self) -> Result<()> {
         let before_ms = self.store.now_ms().saturating_sub(self.settings.audit_retention_ms);
-        let most = self.settings.audit_records_max / Bucket::all().count() as u64;
+        let counts = self.store.record_counts().await?;
+        let (total, most) = (counts.values().sum::<u64>(), self.settings.audit_records_max);
+        // Buckets without records may have chains to be forgotten.
         for bucket in Bucket::all() {
+            let count = counts.get(&bucket).copied().unwrap_or(0);
+            // Each gives its part of what is too many.
+            let kept = if total > most { count * most / total } else { count };
             for _ in 0..TRIMS_A_ROUND {
-                if !self.store.trim_records(bucket, before_ms, most.max(1)).await?.1 {
+                if !self.store.trim_records(bucket, before_ms, kept.max(1)).await?.1 {
                     break;
                 }
             }

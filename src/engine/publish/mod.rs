@@ -445,7 +445,15 @@ impl Task {
     /// Has noted what was sent.
     fn note(&mut self, sent: Vec<Sent>) {
         if let Some(courier) = self.courier.clone().filter(|_| !sent.is_empty()) {
-            self.noting.push(courier.sent(sent));
+            let tokens: Vec<Token> = sent.iter().map(|sent| sent.token).collect();
+            let noting = self.env.spawn(courier.sent(sent));
+            self.noting.push(Box::pin(async move {
+                let defect = |error: tokio::task::JoinError| {
+                    let error = Error::internal(format!("a defect of this library: {error}. Please report it"));
+                    tokens.into_iter().map(|token| (token, Err(error.clone()))).collect()
+                };
+                noting.await.unwrap_or_else(defect)
+            }));
         }
     }
 

@@ -199,6 +199,9 @@ pub trait Commons: Send + Sync {
     /// is not readable has an empty text and hash.
     async fn records(&self, bucket: Bucket, after: EntryId, to: EntryId, count: usize) -> Result<Vec<(EntryId, ChainRecord)>>;
 
+    /// How many records each bucket has; those without are left out.
+    async fn record_counts(&self) -> Result<BTreeMap<Bucket, u64>>;
+
     /// Heads and anchors of the chains of a bucket, all at one time.
     async fn chains(&self, bucket: Bucket) -> Result<Chains>;
 

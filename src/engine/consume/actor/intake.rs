@@ -219,7 +219,8 @@ impl Actor {
     }
 
     pub(super) fn settle_untouched(&mut self, group: &Arc<str>, consumer: &Arc<str>, held: Held, disposal: Disposal, note: Note) {
-        let lane = Lane { bucket: held.partition.bucket(), group: group.clone(), consumer: consumer.clone() };
+        let is_recorded = name::is_addressed(&held.partition.event_type);
+        let lane = Lane { bucket: held.partition.bucket(), group: group.clone(), consumer: consumer.clone(), is_recorded };
         self.flusher.push(lane, Settlement { held, disposal, note });
     }
 

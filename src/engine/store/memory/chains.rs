@@ -29,6 +29,11 @@ pub(super) struct Audit {
 }
 
 impl Audit {
+    /// Records kept.
+    pub(super) fn len(&self) -> u64 {
+        self.kept.len() as u64
+    }
+
     /// As `append_records.lua`.
     pub(super) fn append(&mut self, batch: &ChainBatch, now_ms: u64) -> Result<()> {
         let last = ChainPlace { sequence: batch.last()?, hash: batch.records.last().map(|record| record.hash.clone()).unwrap_or_default() };

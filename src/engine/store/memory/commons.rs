@@ -160,6 +160,13 @@ impl Commons for MemoryStore {
         self.with(|state, _| state.bucket_mut(bucket).audit.records(after, to, count))
     }
 
+    async fn record_counts(&self) -> Result<BTreeMap<Bucket, u64>> {
+        self.with(|state, _| {
+            let counts = state.buckets().map(|(bucket, state)| (bucket, state.audit.len()));
+            counts.filter(|(_, count)| *count > 0).collect()
+        })
+    }
+
     async fn chains(&self, bucket: Bucket) -> Result<Chains> {
         self.with(|state, _| state.bucket_mut(bucket).audit.chains())
     }

@@ -77,6 +77,19 @@ impl Shared {
         reply::list(self.at(bucket).query(range).await?)?.into_iter().map(record).collect()
     }
 
+    /// See `Commons::record_counts`.
+    pub async fn record_counts(&self) -> Result<BTreeMap<Bucket, u64>> {
+        let length = |bucket| {
+            let mut length = redis::cmd("XLEN");
+            length.arg(self.keys.records(bucket));
+            length
+        };
+        let commands: Vec<Cmd> = Bucket::all().map(length).collect();
+        let lengths = self.control.run(&commands).await?;
+        let counts = Bucket::all().zip(lengths).map(|(bucket, length)| Ok((bucket, reply::count(&length)?)));
+        counts.filter(|count| count.as_ref().map_or(true, |(_, count)| *count > 0)).collect()
+    }
+
     /// See `Commons::chains`.
     pub async fn chains(&self, bucket: Bucket) -> Result<Chains> {
         let keys = [self.keys.of_chains(bucket, "heads"), self.keys.of_chains(bucket, "anchors")];

@@ -153,6 +153,10 @@ impl Commons for RedisStore {
         self.shared.records(bucket, after, to, count).await
     }
 
+    async fn record_counts(&self) -> Result<BTreeMap<Bucket, u64>> {
+        self.shared.record_counts().await
+    }
+
     async fn chains(&self, bucket: Bucket) -> Result<Chains> {
         self.shared.chains(bucket).await
     }

@@ -62,7 +62,8 @@ impl Log {
                 target: "b".into(),
                 event_type: "t".into(),
                 message_id: Some(i.to_string()),
-                outcome: Outcome::Sent,
+                // Records of sends are signed.
+                outcome: if *is_signed { Outcome::Sent } else { Outcome::Delivered },
                 reason: None,
                 latency_us: None,
                 signer: is_signed.then(signer),
