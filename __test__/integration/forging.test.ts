@@ -11,6 +11,7 @@ import {
   type Received,
   receive,
 } from '../support/crossing';
+import { TestServer } from '../support/server';
 import { until } from '../support/wait';
 import { quick, refusal } from '../support/world';
 
@@ -18,12 +19,19 @@ jest.setTimeout(60_000);
 
 const MINUTE_MS = 60_000;
 
+let server: TestServer;
 let world: Crossing;
 let sender: OSSAEventBus;
 let receiver: OSSAEventBus;
 
+beforeAll(async () => {
+  server = await TestServer.start();
+});
+afterAll(() => server.stop());
+
 beforeEach(async () => {
-  world = new Crossing();
+  await server.call('FLUSHALL');
+  world = new Crossing(server.url);
   [sender, receiver] = await Promise.all([world.bus(), world.bus()]);
   for (const id of ['alice', 'bob', 'carol', 'mallory']) await sender.registerProject(project(id));
   await sender.registerProject(openProject('open'));

@@ -2,16 +2,24 @@
 import type { OSSAEventBus } from '@bluefly/ossa';
 import { endAll, type Program, start } from '../support/children';
 import { auditRecords, Crossing, deadLetters, openProject, project } from '../support/crossing';
+import { TestServer } from '../support/server';
 import { until, within } from '../support/wait';
 
 jest.setTimeout(60_000);
 
+let server: TestServer;
 let world: Crossing;
 let bus: OSSAEventBus;
 let programs: Program[];
 
+beforeAll(async () => {
+  server = await TestServer.start();
+});
+afterAll(() => server.stop());
+
 beforeEach(async () => {
-  world = new Crossing();
+  await server.call('FLUSHALL');
+  world = new Crossing(server.url);
   programs = [];
   bus = await world.bus({ maxPayloadBytes: 100_000 });
 });

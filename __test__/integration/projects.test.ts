@@ -3,6 +3,7 @@ import { createHash } from 'node:crypto';
 import type { AuditRecord, OSSAEventBus } from '@bluefly/ossa';
 import { endAll, type Line, type Program, start } from '../support/children';
 import { auditRecords, Crossing, type RawEntry } from '../support/crossing';
+import { TestServer } from '../support/server';
 import { until, within } from '../support/wait';
 import { CONTRACTS, contractsOf, ids, messagesOf, PROCESSES, PROJECTS, targetsOf } from './programs/crossing.cjs';
 
@@ -20,6 +21,7 @@ const count = (names: Iterable<string>) => {
   return counts;
 };
 
+let server: TestServer;
 let world: Crossing;
 let bus: OSSAEventBus;
 let programs: Program[];
@@ -29,7 +31,8 @@ const sent: Line[] = [];
 let records: AuditRecord[];
 
 beforeAll(async () => {
-  world = new Crossing();
+  server = await TestServer.start();
+  world = new Crossing(server.url);
   const redis = { url: world.url, keyPrefix: world.prefix };
   const onLine = (line: Line) => {
     if (line.handler !== undefined) handled.push(line);
@@ -50,6 +53,7 @@ beforeAll(async () => {
 afterAll(async () => {
   await endAll();
   await world.end();
+  await server.stop();
 });
 
 test('the processes know the projects and contracts of each other', async () => {

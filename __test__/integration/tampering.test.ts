@@ -4,6 +4,7 @@
  */
 import type { AuditRecord, OSSAEventBus } from '@bluefly/ossa';
 import { auditRecords, Crossing, deadLetters, openProject, project, type Received, receive } from '../support/crossing';
+import { TestServer } from '../support/server';
 import { until } from '../support/wait';
 
 jest.setTimeout(60_000);
@@ -148,6 +149,7 @@ attacks.push(...more.map((attack) => ({ kind: 'full' as Kind, ...attack })));
 
 const typeOf = (at: number) => `forged.${at}`;
 
+let server: TestServer;
 let world: Crossing;
 let receiver: OSSAEventBus;
 let received: Received[];
@@ -157,7 +159,8 @@ let records: AuditRecord[];
 const metas = new Map<Kind, Meta>();
 
 beforeAll(async () => {
-  world = new Crossing();
+  server = await TestServer.start();
+  world = new Crossing(server.url);
   const sender = await world.bus();
   for (const id of ['alice', 'mallory', 'bob', 'carol']) await sender.registerProject(project(id));
   await sender.registerProject(openProject('open'));
@@ -195,7 +198,10 @@ beforeAll(async () => {
   await until(() => received.length >= Object.keys(kinds).length);
   records = await auditRecords(receiver);
 });
-afterAll(() => world.end());
+afterAll(async () => {
+  await world.end();
+  await server.stop();
+});
 
 test('the keys of which a change is tried are all there are', () => {
   const paths = (value: any, path: string): string[] => [

@@ -5,7 +5,7 @@ import type Redis from 'ioredis';
 import type { Program } from './children';
 import { connectTo } from './server';
 import { until } from './wait';
-import { freshPrefix, redisUrl } from './world';
+import { freshPrefix } from './world';
 
 /** In every apiKey and secret of these tests, and in nothing else. */
 export const CLASSIFIED = 'classified';
@@ -45,15 +45,14 @@ interface Over {
 /** Several buses over one Redis, as processes would have them; everything that they say is kept. */
 export class Crossing {
   readonly prefix = freshPrefix();
-  readonly url: string;
   /** Beside the package. */
   readonly redis: Redis;
   /** What came out of the buses: log lines, lifecycle events, errors. */
   readonly told: string[] = [];
   readonly #open: OSSAEventBus[] = [];
 
-  constructor(url = redisUrl()) {
-    this.url = url;
+  /** Over a server that is the test's own: all that is in it came from there. */
+  constructor(readonly url: string) {
     this.redis = connectTo(url);
   }
 
