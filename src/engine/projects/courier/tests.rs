@@ -1,5 +1,7 @@
 //! How a sending is answered.
 
+use serde_json::json;
+
 use super::*;
 
 fn results(results: &[Result<&str, Code>]) -> Vec<(String, Result<String>)> {
