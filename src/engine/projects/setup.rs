@@ -42,7 +42,8 @@ impl Projects {
                 Some(_) => {}
                 None => found.warnings.push("this process cannot send for it: it did not register it with its secret".to_owned()),
             }
-            if secured && view.keys(project, &key.id, self.shared.store.now_ms()).is_empty() {
+            let believed = view.keys(project, &key.id, self.shared.store.now_ms());
+            if secured && !believed.iter().any(|believed| believed.to_text() == key.public) {
                 found
                     .errors
                     .push("its key does not follow from the one in crossProject.trustedKeys: its messages are refused here".to_owned());

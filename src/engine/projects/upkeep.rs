@@ -66,10 +66,10 @@ impl Shared {
         // Buckets without records may have chains to be forgotten.
         for bucket in Bucket::all() {
             let count = counts.get(&bucket).copied().unwrap_or(0);
-            // Each gives its part of what is too many.
-            let kept = if total > most { count * most / total } else { count };
+            // Each gives its part of what is too many; where nothing is, none goes for its number: others may have come since.
+            let kept = if total > most { (count * most / total).max(1) } else { u64::MAX };
             for _ in 0..TRIMS_A_ROUND {
-                if !self.store.trim_records(bucket, before_ms, kept.max(1)).await?.1 {
+                if !self.store.trim_records(bucket, before_ms, kept).await?.1 {
                     break;
                 }
             }
