@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 
 use crate::engine::error::{Error, Result};
-use crate::engine::name::check_project;
+use crate::engine::name::{PROJECT_RULE, check_project};
 use crate::engine::options::shown;
 
 /// Longest name of a contract or route, bytes.
@@ -19,19 +19,34 @@ pub(super) struct Form {
     map: Map<String, Value>,
     path: String,
     refuse: Refuse,
+    /// Whether errors show what was given. Not where secrets are near: one may be in the wrong place.
+    shows: bool,
 }
 
 impl Form {
     pub(super) fn open(value: Value, path: &str, refuse: Refuse) -> Result<Self> {
+        Self::read(value, path, refuse, true)
+    }
+
+    /// One whose errors show nothing of what was given.
+    pub(super) fn open_beside_secrets(value: Value, path: &str, refuse: Refuse) -> Result<Self> {
+        Self::read(value, path, refuse, false)
+    }
+
+    fn read(value: Value, path: &str, refuse: Refuse, shows: bool) -> Result<Self> {
         match value {
-            Value::Object(map) if !map.contains_key("$invalid") => Ok(Self { map, path: path.to_owned(), refuse }),
-            other => Err(refuse(path, format!("must be an object, got {}", shown(&other)))),
+            Value::Object(map) if !map.contains_key("$invalid") => Ok(Self { map, path: path.to_owned(), refuse, shows }),
+            other => Err(refuse(path, Self::problem("an object", &other, shows))),
         }
+    }
+
+    fn problem(right: &str, value: &Value, shows: bool) -> String {
+        if shows { format!("must be {right}, got {}", shown(value)) } else { format!("must be {right}") }
     }
 
     /// An object within; `None`: it is not there.
     pub(super) fn inner(&mut self, key: &str) -> Result<Option<Self>> {
-        self.take(key).map(|value| Self::open(value, &self.at(key), self.refuse)).transpose()
+        self.take(key).map(|value| Self::read(value, &self.at(key), self.refuse, self.shows)).transpose()
     }
 
     pub(super) fn at(&self, key: &str) -> String {
@@ -47,7 +62,7 @@ impl Form {
     }
 
     pub(super) fn wrong(&self, key: &str, value: &Value, right: &str) -> Error {
-        (self.refuse)(&self.at(key), format!("must be {right}, got {}", shown(value)))
+        (self.refuse)(&self.at(key), Self::problem(right, value, self.shows))
     }
 
     /// A name: 1 to 128 of a few characters, none of them '@'.
@@ -76,7 +91,8 @@ impl Form {
             None => Ok(None),
             Some(Value::String(id)) => match check_project("project", &id) {
                 Ok(()) => Ok(Some(id)),
-                Err(error) => Err((self.refuse)(&self.at(key), problem_of(&error))),
+                Err(error) if self.shows => Err((self.refuse)(&self.at(key), problem_of(&error))),
+                Err(_) => Err((self.refuse)(&self.at(key), format!("must be a project id: {PROJECT_RULE}"))),
             },
             Some(other) => Err(self.wrong(key, &other, "a project id")),
         }

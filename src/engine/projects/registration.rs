@@ -70,11 +70,7 @@ fn refuse(path: &str, problem: String) -> Error {
 impl ProjectConfig {
     /// From what the program gave. `ERR_INVALID_ARGUMENT` with the path of the key; no secret is in it.
     pub fn read(value: Value) -> Result<Self> {
-        if !value.is_object() {
-            return Err(Error::argument("config", "must be an object"));
-        }
-        let mut form = Form::open(value, "config", refuse)?;
-        // First, so that no later error can show it.
+        let mut form = Form::open_beside_secrets(value, "config", refuse)?;
         let credentials = form.take("credentials").map(read_credentials).transpose()?;
         let id = form.project("projectId")?.ok_or_else(|| form.missing("projectId", name::PROJECT_RULE))?;
         let mut text = |key: &str| {
@@ -162,6 +158,11 @@ mod tests {
             ("/allowedEventTypes", json!([1]), "config.allowedEventTypes[0]"),
             ("/allowedTargets", json!(["a/b"]), "config.allowedTargets[0]"),
             ("/credentials", json!(secret), "config.credentials"),
+            ("/name", json!([secret]), "config.name"),
+            ("/projectId", json!(format!("{secret}!")), "config.projectId"),
+            ("/rateLimiting", json!(secret), "config.rateLimiting"),
+            ("/rateLimiting/burstLimit", json!(secret), "config.rateLimiting.burstLimit"),
+            ("/allowedTargets", json!([[secret]]), "config.allowedTargets[0]"),
             ("/credentials/secret", json!(secret), "config.credentials.secret"),
             ("/credentials/apiKey", json!(""), "config.credentials.apiKey"),
             ("/credentials", json!({ "apiKey": "k" }), "config.credentials.secret"),
