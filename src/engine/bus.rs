@@ -213,8 +213,8 @@ impl Bus {
         if let Some(projects) = &projects {
             projects.speak_by(&publisher);
             *lock(&projects_of) = Some(Arc::downgrade(projects));
-            // Announced before anybody heard it here.
-            projects.look();
+            // Also what was announced before anybody heard it here. Known to all who ask from now on, if it can be had.
+            projects.read().await;
         }
         *lock(&consumer_of) = Some(consumer.clone());
         *lock(&self.consumer) = Some(consumer.clone());
@@ -306,6 +306,10 @@ impl Bus {
     /// Reads messages to a project; `id` is the caller's name for it. Answers group and consumer.
     pub async fn handle_messages(&self, id: u32, project: &str, pattern: &str, options: SubscribeOptions) -> Result<(String, String)> {
         let running = self.running()?;
+        if options.signed_only && self.cross_project.as_ref().is_some_and(|cross_project| !cross_project.security_enabled) {
+            let problem = "cannot hold where crossProject.securityEnabled is false: no signature is verified here";
+            return Err(Error::argument("options.requireSignatureValidation", problem));
+        }
         let streams = Self::projects_of(&running)?.handle(project, pattern).await?;
         running.consumer.subscribe(id, streams, options).await
     }

@@ -184,6 +184,10 @@ impl Exclusive for Wire {
 
 #[async_trait]
 impl Commons for Wire {
+    async fn compare_clocks(&self) -> Result<()> {
+        self.way.around("compare_clocks", self.inner.compare_clocks()).await
+    }
+
     async fn documents(&self, on: Shelf, known: Option<u64>) -> Result<Option<Documents>> {
         self.way.around("documents", self.inner.documents(on, known)).await
     }

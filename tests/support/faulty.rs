@@ -197,6 +197,10 @@ impl Exclusive for Faulty {
 
 #[async_trait]
 impl Commons for Faulty {
+    async fn compare_clocks(&self) -> Result<()> {
+        self.faults.around("compare_clocks", self.inner.compare_clocks()).await
+    }
+
     async fn documents(&self, on: Shelf, known: Option<u64>) -> Result<Option<Documents>> {
         self.faults.around("documents", self.inner.documents(on, known)).await
     }

@@ -9,12 +9,15 @@ use super::audit::Entry;
 use super::contract::Named;
 use super::directory::View;
 use super::identity::Signer;
-use super::letter::{Letter, Target, denied, entry, unknown};
+use super::letter::{Letter, TARGETS_MAX, Target, denied, entry, unknown};
 use super::nesting;
 use super::project::Project;
 use crate::engine::error::{Code, Error, Result};
 use crate::engine::name;
 use crate::engine::publish::too_large;
+
+/// Most bytes of all copies of one message.
+const COPIED_BYTES_MAX: usize = 64 << 20;
 
 /// A message that may be sent, but for its rate.
 pub(super) struct Cleared {
@@ -67,6 +70,7 @@ impl Shared {
         if !letter.own {
             route(view, source, letter, &mut parsed, &mut copies, notes);
         }
+        check_fan_out(letter, copies.len())?;
         for copy in &copies {
             name::check_addressed(&copy.target.project_id, &letter.event_type)?;
         }
@@ -118,6 +122,25 @@ fn targets(view: &View, source: &Project, letter: &Letter) -> Result<Vec<Arc<Pro
             Ok(all)
         }
     }
+}
+
+/// Each copy is stored for itself.
+fn check_fan_out(letter: &Letter, copies: usize) -> Result<()> {
+    if copies > TARGETS_MAX {
+        let problem = format!("reaches {copies} projects with its routes; a message may go to {TARGETS_MAX}: send it to lists of them");
+        return Err(Error::argument("target", problem).with("targets", copies).with("limit", TARGETS_MAX));
+    }
+    let bytes = copies.saturating_mul(letter.data.len());
+    if copies > 1 && bytes > COPIED_BYTES_MAX {
+        let message = format!(
+            "the data of '{}' has {} bytes and goes to {copies} projects: {bytes} bytes, more than {COPIED_BYTES_MAX} in one call; send it to \
+             fewer at a time, or a reference to it",
+            letter.event_type,
+            letter.data.len()
+        );
+        return Err(Error::new(Code::PayloadTooLarge, message).with("bytes", bytes).with("limit", COPIED_BYTES_MAX));
+    }
+    Ok(())
 }
 
 /// All other projects that the source may send to.

@@ -3,6 +3,7 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::panic::resume_unwind;
 use std::sync::Arc;
 
 use futures_util::future::{BoxFuture, join_all};
@@ -11,6 +12,7 @@ use serde_json::Value;
 use super::Shared;
 use super::audit::{Entry, Outcome};
 use super::clearing::{Addressed, Cleared};
+use super::directory::View;
 use super::identity::short_name;
 use super::letter::{Letter, Refused, refusal};
 use super::project::Project;
@@ -20,9 +22,20 @@ use crate::engine::name;
 use crate::engine::publish::{Courier, Draft, Finished, Outgoing, Parcel, Prepared, Sent};
 use crate::engine::store::{Appended, Idempotency, NewEvent, Partition};
 
+/// A message, or why it may not be sent.
+type Looked = Result<Cleared, Box<(Letter, Error)>>;
+
+/// On a thread where nobody waits for it: schemas, hashes and signatures take time. A defect there is one here.
+async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => done,
+        Err(error) => resume_unwind(error.try_into_panic().unwrap_or_else(|error| Box::new(error.to_string()))),
+    }
+}
+
 impl Shared {
     /// Takes a place in its source's rate for each message.
-    async fn within_rates(&self, cleared: Vec<Cleared>) -> Vec<Result<Cleared, Box<(Letter, Error)>>> {
+    async fn within_rates(&self, cleared: Vec<Cleared>) -> Vec<Looked> {
         if !self.settings.rate_limiting_enabled {
             return cleared.into_iter().map(Ok).collect();
         }
@@ -122,30 +135,34 @@ impl Shared {
     }
 
     async fn prepare_all(self: Arc<Self>, messages: Vec<Outgoing>) -> Prepared {
-        let mut parcels = Vec::with_capacity(messages.len());
         let (mut refused, mut letters): (Vec<Refused>, Vec<Letter>) = (Vec::new(), Vec::new());
-        for message in messages {
-            match Letter::read(message) {
+        for (place, message) in messages.into_iter().enumerate() {
+            match Letter::read(message, place) {
                 Ok(letter) => letters.push(letter),
                 Err(error) => refused.push(*error),
             }
         }
-        let mut notes = Vec::new();
         let view = self.directory.view();
-        let mut looked: Vec<_> = letters.into_iter().map(|letter| self.clear(&view, letter, &mut notes)).collect();
+        let (mut looked, mut notes) = self.clone().clear_all(view.clone(), letters).await;
         // What was registered elsewhere a moment ago need not be known here.
         let may_be_news = |code| matches!(code, Code::ProjectUnknown | Code::NotPermitted | Code::ContractViolation);
         if looked.iter().any(|result| result.as_ref().is_err_and(|refused| may_be_news(refused.1.code))) {
-            let now = self.directory.refresh().await;
-            let again = |result: Result<Cleared, Box<(Letter, Error)>>| match (result, &now) {
-                (Err(refused), Ok(now)) if may_be_news(refused.1.code) && !Arc::ptr_eq(now, &view) => {
-                    self.clear(now, refused.0, &mut notes)
+            let is_doubtful = |result: &Looked| result.as_ref().is_err_and(|refused| may_be_news(refused.1.code));
+            match self.directory.refresh().await {
+                Ok(now) if !Arc::ptr_eq(&now, &view) => {
+                    let doubtful = looked.extract_if(.., |result| is_doubtful(result)).filter_map(|result| Some(result.err()?.0)).collect();
+                    let (again, more) = self.clone().clear_all(now, doubtful).await;
+                    looked.extend(again);
+                    notes.extend(more);
                 }
-                // Whether it may be sent is not known: refused is for good.
-                (Err(refused), Err(error)) if may_be_news(refused.1.code) => Err(Box::new((refused.0, error.clone()))),
-                (result, _) => result,
-            };
-            looked = looked.into_iter().map(again).collect();
+                Ok(_) => {}
+                // Whether they may be sent is not known: refused is for good.
+                Err(error) => {
+                    for refused in looked.iter_mut().filter(|result| is_doubtful(result)).filter_map(|result| result.as_mut().err()) {
+                        refused.1 = error.clone();
+                    }
+                }
+            }
         }
         let mut cleared = Vec::with_capacity(looked.len());
         for result in looked {
@@ -154,12 +171,17 @@ impl Shared {
                 Err(one) => refused.push(refusal(&one.0, one.1)),
             }
         }
+        // As they were given: some may have been looked at twice.
+        cleared.sort_by_key(|message| message.letter.place);
+        let mut taken = Vec::with_capacity(cleared.len());
         for result in self.within_rates(cleared).await {
             match result {
-                Ok(message) => parcels.push((message.letter.token, self.parcel(message))),
+                Ok(message) => taken.push(message),
                 Err(one) => refused.push(refusal(&one.0, one.1)),
             }
         }
+        let signing = self.clone();
+        let parcels = aside(move || taken.into_iter().map(|message| (message.letter.token, signing.parcel(message))).collect()).await;
         notes.extend(refused.iter().filter_map(|refused| refused.entry.clone()));
         let refused = async move {
             self.record_in_time(notes).await;
@@ -168,14 +190,27 @@ impl Shared {
         Prepared { parcels, refused: Box::pin(refused) }
     }
 
+    /// Whether each may be sent, by what is known.
+    async fn clear_all(self: Arc<Self>, view: Arc<View>, letters: Vec<Letter>) -> (Vec<Looked>, Vec<Entry>) {
+        aside(move || {
+            let mut notes = Vec::new();
+            (letters.into_iter().map(|letter| self.clear(&view, letter, &mut notes)).collect(), notes)
+        })
+        .await
+    }
+
     /// Records, and waits for it as long as for any command: what was sent is sent, what was refused is refused.
     async fn record_in_time(&self, entries: Vec<Entry>) {
         if entries.is_empty() {
             return;
         }
-        let entries = self.counted(entries);
-        if let Ok(Err(error)) = tokio::time::timeout(self.settings.patience, self.audit.record(entries)).await {
-            self.warn_unrecorded(&error);
+        let entries = self.named(entries);
+        self.tally(&entries);
+        match tokio::time::timeout(self.settings.patience, self.audit.record(entries)).await {
+            Ok(Ok(())) => self.recorded(),
+            Ok(Err(error)) => self.warn_unrecorded(&error),
+            // It waits on.
+            Err(_) => {}
         }
     }
 
@@ -184,7 +219,7 @@ impl Shared {
         let mut answers = Finished::with_capacity(sent.len());
         for Sent { token, source, copies } in sent {
             // Records are signed also where messages are not.
-            let signer = self.held.signer(&source);
+            let signer = self.held.signer_of_records(&source);
             let mut results = Vec::with_capacity(copies.len());
             for posted in copies {
                 let (target, event_type) = name::address(&posted.stream).unwrap_or_default();

@@ -42,6 +42,11 @@ impl View {
         self.projects.get(id).map(|(_, project)| project)
     }
 
+    /// All projects of which something is stored.
+    pub fn documents(&self) -> impl Iterator<Item = &Arc<Project>> {
+        self.projects.values().map(|(_, project)| project)
+    }
+
     /// A project's document as it is stored.
     pub fn text(&self, id: &str) -> Option<&str> {
         self.projects.get(id).map(|(text, _)| text.as_str())
@@ -60,6 +65,11 @@ impl View {
     /// All routes, by their name.
     pub fn routes(&self) -> impl Iterator<Item = &Arc<Route>> {
         self.routes.values().map(|(_, route)| route)
+    }
+
+    /// The route of that name.
+    pub fn route(&self, name: &str) -> Option<&Arc<Route>> {
+        self.routes.get(name).map(|(_, route)| route)
     }
 
     /// A route's document as it is stored.

@@ -11,12 +11,14 @@ use serde::de::IgnoredAny;
 use serde_json::{Value, json};
 
 use super::Shared;
+use super::answers::{Answer, ERROR};
 use super::audit::{Entry as Record, Outcome};
 use super::contract::Named;
 use super::directory::View;
 use super::identity::short_name;
 use super::nesting;
 use super::project::Project;
+use super::registering::aside;
 use crate::engine::consume::{Gate, GivenUp, Message, Settlement};
 use crate::engine::error::{Code, Error, Result};
 use crate::engine::event::{self, Extras, MetaView};
@@ -28,10 +30,10 @@ use crate::engine::store::{Body, DeadReason, Disposal, Entry, EntryId, Partition
 const WINDOW_MS: u64 = 5 * 60_000;
 /// How late a delayed message may become an entry, ms: all processes may have been away when it was due.
 const LATE_MS_MAX: u64 = 7 * 24 * 3_600_000;
-/// How long a message that never expires is remembered; others for their ttl.
+/// How much longer than its ttl a message is remembered, and how long one that never expires.
 const SIGHTING_LIFE: (Duration, Duration) = (Duration::from_millis(2 * WINDOW_MS), Duration::from_secs(30 * 24 * 3600));
-/// Type of the answer to a message that was given up.
-const ERROR: &str = "system.error";
+/// How long an acknowledgement waits for its record.
+const RECORD_PATIENCE: Duration = Duration::from_secs(30);
 
 /// A message as it came.
 struct Incoming<'a> {
@@ -76,6 +78,11 @@ struct Shape<'a> {
 }
 
 impl<'a> Incoming<'a> {
+    /// `None`: it is addressed to nobody.
+    fn of(entry: &'a Entry) -> Option<Result<Self, Refusal>> {
+        name::is_addressed(&entry.partition.event_type).then(|| Self::read(entry))
+    }
+
     /// Reads an entry of a stream that is addressed to a project.
     fn read(entry: &'a Entry) -> Result<Self, Refusal> {
         let malformed = |why: String| refusal(DeadReason::Malformed, Code::InvalidArgument, why);
@@ -117,9 +124,11 @@ impl<'a> Incoming<'a> {
     fn check_signature(&self, view: &View, source: &Project, now_ms: u64) -> Result<(), No> {
         let id = &source.project_id;
         let Some((signed, signature)) = event::cut_signature(self.meta) else {
-            // What it sent before it had a key goes out with the backlog: by the place where it lies, whatever it says of another.
+            // What it sent before it had a key goes out with the backlog, by the place where it lies. That it was redriven to it is
+            // looked up for all that say so.
+            let entered = if self.redriven_for.is_some() { self.first.ms } else { self.id.ms };
             let is_over = source.signs_from_ms().is_some_and(|from| now_ms > from.saturating_add(LATE_MS_MAX));
-            if source.signed_at(self.id.ms) || is_over || view.is_pinned(id) {
+            if source.signed_at(entered) || is_over || view.is_pinned(id) {
                 return Err(No::PerhapsNews(forged(format!("it is not signed, and '{id}' signs its messages"))));
             }
             return Ok(());
@@ -206,7 +215,8 @@ impl<'a> Incoming<'a> {
             message,
             at_ms: self.view.timestamp,
             place: format!("{}.{}.{}", at.index, at.lane.as_str(), place),
-            life: ttl.max(late).max(SIGHTING_LIFE.0),
+            // It may have entered a little later than it says, and lives from then.
+            life: ttl.max(late).saturating_add(SIGHTING_LIFE.0),
         }
     }
 }
@@ -222,37 +232,41 @@ fn with_paths(error: &Error) -> String {
     if paths.is_empty() { error.message.clone() } else { format!("{} (at: {})", error.message, paths.join(", ")) }
 }
 
+/// By what is known: why each may not come in, and whether that may be for want of news.
+fn judge_by(view: &View, entries: &[Entry], secured: bool, now_ms: u64) -> (Vec<Option<Refusal>>, bool) {
+    let mut news = false;
+    let verdict = |entry: &Entry| match Incoming::of(entry)? {
+        Err(refusal) => Some(refusal),
+        Ok(message) => match message.check(view, secured, now_ms) {
+            Ok(()) => None,
+            Err(No::Refused(refusal)) => Some(refusal),
+            Err(No::PerhapsNews(refusal)) => {
+                news = true;
+                Some(refusal)
+            }
+        },
+    };
+    (entries.iter().map(verdict).collect(), news)
+}
+
 impl Shared {
-    async fn judge(&self, entries: &[Entry]) -> Result<Vec<Option<Refusal>>> {
+    async fn judge(&self, entries: &Arc<Vec<Entry>>) -> Result<Vec<Option<Refusal>>> {
         let (secured, now_ms) = (self.settings.security_enabled, self.store.now_ms());
-        let mut view = self.directory.view();
-        let incoming: Vec<Option<Result<Incoming<'_>, Refusal>>> =
-            entries.iter().map(|entry| name::is_addressed(&entry.partition.event_type).then(|| Incoming::read(entry))).collect();
-        let judge = |view: &View| -> (Vec<Option<Refusal>>, bool) {
-            let mut news = false;
-            let verdict = |message: &Option<Result<Incoming<'_>, Refusal>>| match message {
-                None => None,
-                Some(Err(refusal)) => Some(refusal.clone()),
-                Some(Ok(message)) => match message.check(view, secured, now_ms) {
-                    Ok(()) => None,
-                    Err(No::Refused(refusal)) => Some(refusal),
-                    Err(No::PerhapsNews(refusal)) => {
-                        news = true;
-                        Some(refusal)
-                    }
-                },
-            };
-            (incoming.iter().map(verdict).collect(), news)
+        let look = |view: &Arc<View>| {
+            let (entries, view) = (entries.clone(), view.clone());
+            // Hashes, signatures and schemas take time, as others want it: on a thread where nobody waits for it.
+            aside(move || Ok(judge_by(&view, &entries, secured, now_ms)))
         };
-        let (mut refusals, news) = judge(&view);
+        let view = self.directory.view();
+        let (mut refusals, news) = look(&view).await?;
         if news {
             // Refused is for good: only by what is known now.
             let now = self.directory.refresh().await?;
             if !Arc::ptr_eq(&now, &view) {
-                view = now;
-                refusals = judge(&view).0;
+                refusals = look(&now).await?.0;
             }
         }
+        let incoming: Vec<Option<Result<Incoming<'_>, Refusal>>> = entries.iter().map(Incoming::of).collect();
         let messages = || incoming.iter().enumerate().filter_map(|(i, message)| Some((i, message.as_ref()?.as_ref().ok()?)));
         for (i, message) in messages().filter(|(_, message)| message.first != message.id) {
             if refusals[i].is_none() && !self.was_redriven(&entries[i].partition, message).await? {
@@ -323,21 +337,14 @@ impl Shared {
             again: false,
         })
     }
-
-    /// The answer to a message that was given up, if its source reads such answers.
-    async fn tell_source(&self, stream: &str, data: Value, address: Value) {
-        match self.store.topology().await {
-            Ok(topology) if topology.groups.iter().any(|group| name::matches(&group.pattern, stream)) => self.say(ERROR, &address, &data),
-            Ok(_) => {}
-            Err(error) => tracing::debug!(%error, stream, "whether a source reads errors could not be learnt"),
-        }
-    }
 }
 
 #[async_trait]
 impl Gate for Shared {
-    async fn admit(&self, mut entries: Vec<Entry>) -> Result<Vec<Entry>> {
+    async fn admit(&self, entries: Vec<Entry>) -> Result<Vec<Entry>> {
+        let entries = Arc::new(entries);
         let refusals = self.judge(&entries).await.map_err(|error| Error { retryable: true, ..error })?;
+        let mut entries = Arc::unwrap_or_clone(entries);
         for (entry, refusal) in entries.iter_mut().zip(refusals) {
             entry.refusal = refusal.map(Box::new);
         }
@@ -346,15 +353,18 @@ impl Gate for Shared {
 
     async fn record(&self, group: &str, endings: &[&Settlement]) -> Result<()> {
         let record = |settlement: &&Settlement| self.ending(group, settlement, settlement.note.message.as_ref()?);
-        let records: Vec<Record> = endings.iter().filter_map(record).collect();
-        match self.audit.record(self.counted(records)).await {
+        let records = self.named(endings.iter().filter_map(record).collect());
+        let counted = records.clone();
+        match tokio::time::timeout(RECORD_PATIENCE, self.audit.record(records)).await {
             // Events are not held up by a log that is refused for good.
-            Err(error) if !error.retryable => {
-                self.warn_unrecorded(&error);
-                Ok(())
-            }
-            result => result,
+            Ok(Err(error)) if !error.retryable => self.warn_unrecorded(&error),
+            Ok(Err(error)) => return Err(error),
+            Ok(Ok(())) => self.recorded(),
+            // Nor for ever by one that cannot be written now: the records wait on.
+            Err(_) => self.warn_unrecorded(&Error::new(Code::Timeout, "the server does not take them; they wait for it")),
         }
+        self.tally(&counted);
+        Ok(())
     }
 
     fn gave_up(&self, message: GivenUp<'_>) {
@@ -390,17 +400,9 @@ impl Gate for Shared {
             },
         });
         let stream = name::addressed(&source, ERROR);
-        if let Some(shared) = self.me.upgrade() {
-            self.env.spawn(async move { shared.tell_source(&stream, data, address).await });
-        }
-    }
-}
-
-impl Shared {
-    /// Said once: each record that follows would say the same.
-    pub(super) fn warn_unrecorded(&self, error: &Error) {
-        if !self.unrecorded.swap(true, std::sync::atomic::Ordering::AcqRel) {
-            self.host.lifecycle(vec![Lifecycle::warn(format!("audit records could not be written: {error}"))]);
+        if self.answers.try_send(Answer { stream, data, address }).is_err() {
+            self.host
+                .lifecycle(vec![Lifecycle::warn(format!("'{source}' is not told that '{project}' gave up its message: too many wait"))]);
         }
     }
 }

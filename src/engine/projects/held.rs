@@ -25,6 +25,8 @@ struct All {
     routes: BTreeMap<String, String>,
     /// Projects whose messages are read here.
     handled: BTreeSet<String>,
+    /// What signed for projects that were unregistered here: records of what they sent may still be to be written.
+    former: BTreeMap<String, Arc<Signer>>,
 }
 
 /// Everything that this process registered.
@@ -49,7 +51,15 @@ impl Held {
 
     /// It was unregistered.
     pub fn let_go(&self, project: &str) {
-        lock(&self.0).projects.remove(project);
+        let mut all = lock(&self.0);
+        if let Some(signer) = all.projects.remove(project).and_then(|held| held.signer) {
+            all.former.insert(project.to_owned(), signer);
+        }
+    }
+
+    /// What signs records of what the project sent.
+    pub fn signer_of_records(&self, project: &str) -> Option<Arc<Signer>> {
+        self.signer(project).or_else(|| lock(&self.0).former.get(project).cloned())
     }
 
     /// A contract was registered here.

@@ -14,8 +14,8 @@ use crate::engine::publish::{OWN, Outgoing};
 /// `options` of `sendCrossProjectMessage`.
 const OPTIONS: [&str; 10] =
     ["correlationId", "causationId", "priority", "ttl", "delayMs", "partitionKey", "idempotencyKey", "tags", "headers", "contractVersion"];
-/// Most targets named in one call.
-const TARGETS_MAX: usize = 1_000;
+/// Most targets of one message.
+pub(super) const TARGETS_MAX: usize = 1_000;
 
 /// To whom a message goes.
 #[derive(Debug, Deserialize)]
@@ -42,6 +42,8 @@ struct Address {
 /// A message that was read.
 pub(super) struct Letter {
     pub(super) token: Token,
+    /// Among those of its batch.
+    pub(super) place: usize,
     pub(super) source: String,
     pub(super) target: Target,
     pub(super) event_type: String,
@@ -108,8 +110,8 @@ pub(super) fn outcome_of(error: &Error) -> Option<Outcome> {
 }
 
 impl Letter {
-    /// Reads what the publisher was given.
-    pub(super) fn read(message: Outgoing) -> Result<Self, Box<Refused>> {
+    /// Reads what the publisher was given, as the so-and-so-many-th of its batch.
+    pub(super) fn read(message: Outgoing, place: usize) -> Result<Self, Box<Refused>> {
         let Outgoing { token, event_type, address, data } = message;
         let refuse = |error, source: &str, target: &str| {
             let entry = entry(source, target, &event_type, &error);
@@ -127,7 +129,7 @@ impl Letter {
         };
         let (options, version) = read().map_err(|error| refuse(error, &source, &target.shown()))?;
         let data_len = address.characters.unwrap_or(data.len());
-        Ok(Self { token, source, target, event_type, options, version, data, data_len, own: address.own && token == OWN })
+        Ok(Self { token, place, source, target, event_type, options, version, data, data_len, own: address.own && token == OWN })
     }
 }
 

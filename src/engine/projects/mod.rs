@@ -2,7 +2,7 @@
 //!
 //! Reading order: [`identity`] keys and signatures, [`registration`] and [`project`] what is given and stored of a project; [`nesting`], [`schema`], [`contract`],
 //! [`contracts`], [`route`] what messages have to be like and where else they go; [`audit`] and [`tally`] what is written down; [`directory`] what
-//! this process knows; then the way of a message: out by [`letter`], [`clearing`] and [`courier`], in by [`gate`]; [`Projects`] is what the bus calls.
+//! this process knows; then the way of a message: out by [`letter`], [`clearing`] and [`courier`], in by [`gate`], and back by [`answers`] where it was given up; [`Projects`] is what the bus calls.
 
 pub mod audit;
 pub mod contract;
@@ -17,6 +17,7 @@ pub mod route;
 pub mod schema;
 pub mod tally;
 
+mod answers;
 mod clearing;
 mod courier;
 mod form;
@@ -32,20 +33,22 @@ mod stats;
 mod upkeep;
 
 use std::collections::BTreeMap;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use tokio::sync::mpsc;
 
 use super::config::{BusConfig, CrossProject};
 use super::consume::Gate;
 use super::env::{Env, lock};
 use super::error::{Error, Result};
 use super::event::{Priority, seconds_to_ms};
-use super::host::Host;
+use super::host::{Host, Lifecycle};
 use super::publish::{Courier, Publisher};
 use super::store::Store;
+use answers::Answer;
 use audit::Audit;
 use audit::log::Query;
 use directory::Directory;
@@ -89,7 +92,8 @@ struct Shared {
     /// For what the bus itself says; there while it is connected.
     publisher: Mutex<Weak<Publisher>>,
     unrecorded: AtomicBool,
-    me: Weak<Self>,
+    /// Answers to messages that were given up.
+    answers: mpsc::Sender<Answer>,
 }
 
 impl Shared {
@@ -99,35 +103,51 @@ impl Shared {
         }
     }
 
-    /// Counts them here; those of projects that are not registered are not counted in the store, where each name costs a place.
-    fn counted(&self, mut entries: Vec<audit::Entry>) -> Vec<audit::Entry> {
+    /// Those of projects that are not registered are not counted in the store, where each name costs a place.
+    fn named(&self, mut entries: Vec<audit::Entry>) -> Vec<audit::Entry> {
         let view = self.directory.view();
-        for entry in entries.iter_mut().filter(|entry| !entry.again) {
-            let known = |id: &str| view.known(id).map(|project| project.project_id.as_str());
-            self.tally.count(entry.outcome, known(&entry.source), known(&entry.target));
-            let counts_for = audit::record::counts_for(entry);
-            if known(counts_for).is_none() {
-                entry.again = true;
-            }
+        for entry in &mut entries {
+            let uncounted = view.known(audit::record::counts_for(entry)).is_none();
+            entry.again |= uncounted;
         }
         entries
+    }
+
+    /// Counts them here.
+    fn tally(&self, entries: &[audit::Entry]) {
+        let view = self.directory.view();
+        let known = |id: &str| view.known(id).map(|project| project.project_id.as_str());
+        for entry in entries {
+            self.tally.count(entry.outcome, known(&entry.source), known(&entry.target));
+        }
+    }
+
+    /// Said once, until records are written again: each that follows would say the same.
+    fn warn_unrecorded(&self, error: &Error) {
+        if !self.unrecorded.swap(true, Ordering::AcqRel) {
+            self.host.lifecycle(vec![Lifecycle::warn(format!("audit records could not be written: {error}"))]);
+        }
+    }
+
+    fn recorded(&self) {
+        self.unrecorded.store(false, Ordering::Release);
     }
 }
 
 /// Messages between projects, of one bus.
 pub struct Projects {
     shared: Arc<Shared>,
-    upkeep: tokio::task::JoinHandle<()>,
+    beside: [tokio::task::JoinHandle<()>; 2],
 }
 
 impl Drop for Projects {
     fn drop(&mut self) {
-        self.upkeep.abort();
+        self.beside.iter().for_each(tokio::task::JoinHandle::abort);
     }
 }
 
 impl Projects {
-    /// Starts what goes on beside. Nothing is known before the first look, which is not waited for.
+    /// Starts what goes on beside. Nothing is known before the first [`Projects::read`].
     pub fn start(config: &BusConfig, cross: &CrossProject, store: Arc<dyn Store>, host: Arc<dyn Host>, env: Env) -> Result<Self> {
         let settings = Settings {
             security_enabled: cross.security_enabled,
@@ -143,7 +163,8 @@ impl Projects {
         let pins: BTreeMap<String, PublicKey> =
             cross.trusted_keys.iter().filter_map(|(id, key)| Some((id.clone(), PublicKey::read(key)?))).collect();
         let tally = Tally::new()?;
-        let shared = Arc::new_cyclic(|me| Shared {
+        let (answers, answering) = mpsc::channel(answers::WAITING_MAX);
+        let shared = Arc::new(Shared {
             directory: Directory::start(&env, store.clone(), host.clone(), pins),
             audit: Audit::start(&env, store.clone(), host.clone(), settings.audit_retention_ms),
             held: Held::default(),
@@ -155,11 +176,10 @@ impl Projects {
             host,
             env,
             tally,
-            me: me.clone(),
+            answers,
         });
-        shared.directory.look();
-        let upkeep = shared.env.spawn(upkeep::run(shared.clone()));
-        Ok(Self { shared, upkeep })
+        let beside = [shared.env.spawn(upkeep::run(shared.clone())), shared.env.spawn(answers::tell(shared.clone(), answering))];
+        Ok(Self { shared, beside })
     }
 
     /// By what the bus's own messages are published.
@@ -175,6 +195,13 @@ impl Projects {
     /// What looks at messages before handlers do.
     pub fn gate(&self) -> Arc<dyn Gate> {
         self.shared.clone()
+    }
+
+    /// Reads what there is; a store that is away is asked again later.
+    pub async fn read(&self) {
+        if let Err(error) = self.shared.directory.refresh().await {
+            tracing::debug!(%error, "reading projects, contracts and routes");
+        }
     }
 
     /// Something may have changed.

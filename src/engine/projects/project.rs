@@ -87,18 +87,18 @@ impl Project {
     /// `ERR_PROJECT_CONFLICT` where that is not its owner.
     pub fn registered(before: Option<&Self>, config: &ProjectConfig, signers: &Signers, now_ms: u64) -> Result<Self> {
         let living = before.filter(|project| project.gone_ms.is_none());
-        let mut keys = match living {
-            Some(project) => project.keys_after(signers, now_ms)?,
-            // Of one that was given up and is taken up anew, nothing of old is believed.
-            None => signers.current.iter().map(|signer| first_key(signer, now_ms)).collect(),
-        };
         let mut retired: Vec<Key> = before.map(|project| project.retired.clone()).unwrap_or_default();
-        if living.is_none() {
+        // By its secret one that was given up is taken up again; by another one it is somebody else's, and nothing of old is believed.
+        let taken_up = before.filter(|project| living.is_some() || project.owned_by(signers));
+        let mut keys = if let Some(project) = taken_up {
+            project.keys_after(signers, now_ms)?
+        } else {
             retired.extend(before.into_iter().flat_map(|project| project.keys.clone()));
-        }
+            signers.current.iter().map(|signer| first_key(signer, now_ms)).collect()
+        };
         retired.extend(keys.drain(..keys.len().saturating_sub(KEYS_MAX)));
         retired.drain(..retired.len().saturating_sub(RETIRED_MAX));
-        let signs_from_ms = match living {
+        let signs_from_ms = match taken_up {
             Some(project) => project.signs_from_ms.or_else(|| (!keys.is_empty()).then_some(now_ms)),
             None => (!keys.is_empty()).then_some(0),
         };
@@ -118,6 +118,12 @@ impl Project {
         })
     }
 
+    /// Whether the secret, or the one before, is that of its present key.
+    fn owned_by(&self, signers: &Signers) -> bool {
+        let Some(present) = self.keys.last() else { return false };
+        [&signers.current, &signers.previous].into_iter().flatten().any(|signer| signer.public_key().to_text() == present.public)
+    }
+
     fn keys_after(&self, signers: &Signers, now_ms: u64) -> Result<Vec<Key>> {
         let mut keys = self.keys.clone();
         let Some(present) = keys.last_mut() else {
@@ -126,6 +132,7 @@ impl Project {
         let Some(signer) = &signers.current else { return Err(self.conflict("it has credentials; register it with them")) };
         let public = signer.public_key().to_text();
         if public == present.public && signer.key_id() == present.id {
+            present.until_ms = None;
             return Ok(keys);
         }
         let hands_over =
@@ -173,7 +180,8 @@ impl Project {
 
     /// Whether what it sent at that time is signed.
     pub fn signed_at(&self, ms: u64) -> bool {
-        self.signs_from_ms.is_some_and(|from| from <= ms)
+        // Other processes that send for it may not have heard at once. One that had its key from the beginning never sent without.
+        self.signs_from_ms.is_some_and(|from| from == 0 || from.saturating_add(KEY_GRACE_MS) <= ms)
     }
 
     /// From when on what it sends is signed; 0: always. `None`: it does not sign.
@@ -187,7 +195,7 @@ impl Project {
         match (key_id, signature) {
             // One that had its key from the beginning never sent without.
             (None, None) if self.signs_from_ms == Some(0) && self.retired.is_empty() => false,
-            (None, None) => !all.any(|key| key.from_ms.saturating_add(KEY_GRACE_MS) <= ms),
+            (None, None) => !all.any(|key| key.from_ms.saturating_add(KEY_GRACE_MS) <= ms && key.until_ms.is_none_or(|until| ms < until)),
             (Some(key_id), Some(signature)) => all
                 .filter(|key| key.id == key_id)
                 .filter_map(|key| PublicKey::read(&key.public))
@@ -204,12 +212,14 @@ impl Project {
                 && key.until_ms.is_none_or(|until| ms <= until.saturating_add(KEY_GRACE_MS))
         };
         // A document that knows nothing of the pinned key is not its project's: nobody can lock it out by writing another.
-        if let Some(pin) = pin.filter(|pin| self.keys.iter().all(|key| PublicKey::read(&key.public) != Some(*pin))) {
+        let mut all = self.retired.iter().chain(&self.keys);
+        if let Some(pin) = pin.filter(|pin| all.all(|key| PublicKey::read(&key.public) != Some(*pin))) {
             return vec![pin];
         }
         let mut believed: Vec<PublicKey> = Vec::new();
         let mut found = Vec::new();
-        for key in &self.keys {
+        // What follows from a pinned key does so also by keys that are believed no more themselves.
+        for (key, is_retired) in self.retired.iter().map(|key| (key, true)).chain(self.keys.iter().map(|key| (key, false))) {
             let Some(public) = PublicKey::read(&key.public) else { continue };
             let follows = |by: &PublicKey| {
                 let signature = key.handed_over.as_deref();
@@ -217,7 +227,7 @@ impl Project {
             };
             if pin.is_none_or(|pin| pin == public || believed.last().is_some_and(follows)) {
                 believed.push(public);
-                if in_time(key) {
+                if in_time(key) && !is_retired {
                     found.push(public);
                 }
             }
@@ -300,7 +310,8 @@ mod tests {
         assert!(!open.signs());
         let owned = registered(Some(&open), Some(OLD), None, 9).unwrap();
         assert!(owned.signs(), "the first to bring credentials owns it");
-        assert!(!owned.signed_at(8) && owned.signed_at(9) && project.signed_at(0), "what it sent before it had a key stays good");
+        assert!(!owned.signed_at(9 + KEY_GRACE_MS - 1) && owned.signed_at(9 + KEY_GRACE_MS), "what it sent before it had a key stays good");
+        assert!(project.signed_at(0), "it never sent without");
     }
 
     #[test]
@@ -343,6 +354,12 @@ mod tests {
         assert!(!gone.is_there());
         assert_eq!(gone.keys_at(&id, 150_000, None), [signer(OLD).public_key()]);
         assert!(gone.keys_at(&id, 250_000, None).is_empty());
+        let same = registered(Some(&gone), Some(OLD), None, 300_000).unwrap();
+        assert_eq!(
+            (same.is_there(), same.keys_at(&id, 150_000, None)),
+            (true, vec![signer(OLD).public_key()]),
+            "its owner takes it up again"
+        );
         let again = registered(Some(&gone), Some(OTHER), None, 300_000).unwrap();
         assert!(again.is_there() && again.keys_at(&id, 150_000, None).is_empty());
         assert_eq!(again.registered_ms, 300_000);

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use serde_json::{Value, json};
+use tokio::sync::Semaphore;
 
 use super::Projects;
 use super::contract::Contract;
@@ -25,14 +26,18 @@ fn too_many(what: &str) -> Error {
     Error::argument(what, format!("there are {DOCUMENTS_MAX} of them already, as many as there may be"))
 }
 
+/// Keys that are made at once: each takes 19 MiB.
+static DERIVING: Semaphore = Semaphore::const_new(2);
+
 /// On a thread where nobody waits for it: keys are made to take their time, and schemas may take some.
-async fn aside<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+pub(super) async fn aside<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
     let done = tokio::task::spawn_blocking(work).await;
     done.map_err(|error| Error::internal(format!("a defect of this library: {error}. Please report it")))?
 }
 
 async fn derive(project: &str, credentials: Option<Credentials>) -> Result<Signers> {
     let Some(credentials) = credentials else { return Ok(Signers::default()) };
+    let _place = DERIVING.acquire().await.map_err(|_| Error::internal("keys cannot be made any more"))?;
     let project = project.to_owned();
     let derived = move || {
         let Credentials { api_key, secret, previous_secret } = credentials;
@@ -51,7 +56,7 @@ impl Projects {
         for _ in 0..ATTEMPTS_MAX {
             let view = shared.directory.refresh().await?;
             let before = view.known(&config.id).map(Arc::as_ref);
-            if before.is_none() && view.projects().count() >= DOCUMENTS_MAX {
+            if before.is_none() && view.documents().count() >= DOCUMENTS_MAX {
                 return Err(too_many("config.projectId"));
             }
             let project = Project::registered(before, &config, &signers, shared.store.now_ms())?;
@@ -150,10 +155,16 @@ impl Projects {
                     return Err(Self::unknown(target).with("argument", format!("route.targets[{i}]")));
                 }
             }
-            if let Some(source) = &route.source
-                && view.project(source).is_none()
-            {
-                return Err(Self::unknown(source).with("argument", "route.match.sourceProject"));
+            if let Some(source) = &route.source {
+                let project = view.project(source).ok_or_else(|| Self::unknown(source).with("argument", "route.match.sourceProject"))?;
+                if project.signs() {
+                    self.check_owner(project, "routed")?;
+                }
+            }
+            // One that is replaced belongs to whoever owns its source.
+            let replaced = view.route(&route.name).and_then(|route| view.project(route.source.as_ref()?)).filter(|project| project.signs());
+            if let Some(project) = replaced {
+                self.check_owner(project, "routed")?;
             }
             let (text, stored) = (route.to_text(), view.route_text(&route.name));
             if stored.is_none() && view.routes().count() >= DOCUMENTS_MAX {

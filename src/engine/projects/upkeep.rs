@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::Shared;
 use crate::engine::error::Result;
-use crate::engine::store::Bucket;
+use crate::engine::store::{Bucket, Shelf};
 
 /// How long a process counts as there without saying so again.
 pub const ATTEND_FOR: Duration = Duration::from_secs(30);
@@ -14,6 +14,8 @@ const EVERY: Duration = Duration::from_secs(2);
 /// Attending is said, and records are trimmed, each so many rounds.
 const ATTEND_EACH: u32 = 5;
 const TRIM_EACH: u32 = 15;
+/// How long a project that was unregistered is remembered at least, ms: what it has sent may wait so long.
+const GONE_FOR_MS: u64 = 30 * 24 * 3_600_000;
 /// Steps of trimming a bucket in one round.
 const TRIMS_A_ROUND: usize = 100;
 
@@ -31,6 +33,8 @@ pub async fn run(shared: Arc<Shared>) {
 
 impl Shared {
     async fn keep_up(&self, round: u32) -> Result<()> {
+        // By the server's time messages are signed, and held against that of their entry: it may be set, or this process have slept.
+        self.store.compare_clocks().await?;
         self.register_anew().await?;
         if round.is_multiple_of(ATTEND_EACH) {
             let members = self.held.members(&self.instance);
@@ -40,6 +44,19 @@ impl Shared {
         }
         if round.is_multiple_of(TRIM_EACH) {
             self.trim().await?;
+            self.forget_gone().await?;
+        }
+        Ok(())
+    }
+
+    /// Of projects that were unregistered long ago no message is left, nor a record.
+    async fn forget_gone(&self) -> Result<()> {
+        let view = self.directory.view();
+        let life_ms = GONE_FOR_MS.max(self.settings.audit_retention_ms);
+        let before_ms = self.store.now_ms().saturating_sub(life_ms);
+        for project in view.documents().filter(|project| project.gone_ms.is_some_and(|gone| gone < before_ms)) {
+            let id = &project.project_id;
+            self.store.put_document(Shelf::Projects, id, view.text(id), None).await?;
         }
         Ok(())
     }

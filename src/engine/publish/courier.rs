@@ -76,7 +76,13 @@ pub trait Courier: Send + Sync {
 pub(super) struct OnItsWay {
     token: Token,
     source: Arc<str>,
-    copies: Mutex<Vec<Option<Posted>>>,
+    copies: Mutex<Copies>,
+}
+
+#[derive(Debug)]
+struct Copies {
+    posted: Vec<Option<Posted>>,
+    missing: usize,
 }
 
 /// One copy on its way: the message, and which one it is.
@@ -86,7 +92,7 @@ pub struct CopyOf(Arc<OnItsWay>, usize);
 impl OnItsWay {
     /// The drafts of a message, each knowing whose copy it is.
     pub fn begin(token: Token, parcel: Parcel) -> Vec<Draft> {
-        let copies = Mutex::new(vec![None; parcel.copies.len()]);
+        let copies = Mutex::new(Copies { posted: vec![None; parcel.copies.len()], missing: parcel.copies.len() });
         let message = Arc::new(Self { token, source: parcel.source, copies });
         let name = |(i, mut draft): (usize, Draft)| {
             draft.copy = Some(CopyOf(message.clone(), i));
@@ -101,10 +107,13 @@ impl CopyOf {
     pub fn posted(&self, posted: Posted) -> Option<Sent> {
         let Self(message, index) = self;
         let mut copies = lock(&message.copies);
-        if let Some(place) = copies.get_mut(*index) {
-            *place = Some(posted);
+        let place = copies.posted.get_mut(*index)?;
+        if place.replace(posted).is_none() {
+            copies.missing -= 1;
         }
-        let all: Option<Vec<Posted>> = copies.iter().cloned().collect();
-        Some(Sent { token: message.token, source: message.source.clone(), copies: all? })
+        (copies.missing == 0).then(|| {
+            let copies = std::mem::take(&mut copies.posted).into_iter().flatten().collect();
+            Sent { token: message.token, source: message.source.clone(), copies }
+        })
     }
 }

@@ -173,6 +173,9 @@ impl fmt::Display for ChainPlace {
 /// What all buses that use the store have in common beside types, groups and events.
 #[async_trait]
 pub trait Commons: Send + Sync {
+    /// Learns the server's time anew, see [`super::Store::now_ms`]: what is signed names it.
+    async fn compare_clocks(&self) -> Result<()>;
+
     /// All documents of the shelf; `None` where its version is `known`.
     async fn documents(&self, on: Shelf, known: Option<u64>) -> Result<Option<Documents>>;
 

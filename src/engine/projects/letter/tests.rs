@@ -7,7 +7,7 @@ use crate::engine::event::Priority;
 
 fn read(address: &Value) -> Result<Letter, Box<Refused>> {
     let (token, event_type) = (7, "t".to_owned());
-    Letter::read(Outgoing { token, event_type, address: address.to_string(), data: "1".into() })
+    Letter::read(Outgoing { token, event_type, address: address.to_string(), data: "1".into() }, 0)
 }
 
 #[test]
@@ -78,7 +78,7 @@ fn what_cannot_be_read_is_refused_and_recorded_where_its_source_is_known() {
     for event_type in ["", "a b", "a.*", "@b/t"] {
         let address = json!({ "source": "a", "target": "b" }).to_string();
         let refused =
-            Letter::read(Outgoing { token: 1, event_type: event_type.into(), address, data: "1".into() }).map(|_| ()).unwrap_err();
+            Letter::read(Outgoing { token: 1, event_type: event_type.into(), address, data: "1".into() }, 0).map(|_| ()).unwrap_err();
         assert_eq!(refused.error.details["argument"], "eventType", "{event_type}");
     }
 }
@@ -87,7 +87,7 @@ fn what_cannot_be_read_is_refused_and_recorded_where_its_source_is_known() {
 fn only_the_bus_speaks_for_itself() {
     let address = json!({ "source": "a", "target": "b", "own": true }).to_string();
     let own = |token| {
-        let letter = Letter::read(Outgoing { token, event_type: "t".into(), address: address.clone(), data: "1".into() });
+        let letter = Letter::read(Outgoing { token, event_type: "t".into(), address: address.clone(), data: "1".into() }, 0);
         letter.map_err(|refused| refused.error).unwrap().own
     };
     assert!(own(OWN) && !own(1));

@@ -129,6 +129,10 @@ impl Shared {
 
 #[async_trait]
 impl Commons for RedisStore {
+    async fn compare_clocks(&self) -> Result<()> {
+        self.shared.learn_time().await
+    }
+
     async fn documents(&self, on: Shelf, known: Option<u64>) -> Result<Option<Documents>> {
         self.shared.documents(on, known).await
     }

@@ -170,6 +170,13 @@ impl Shared {
         }
     }
 
+    /// See `Commons::compare_clocks`.
+    async fn learn_time(&self) -> Result<()> {
+        let sent = Instant::now();
+        let time = self.control.run(&[redis::cmd("TIME")]).await?.into_iter().next().unwrap_or_default();
+        self.compare_clocks(sent, time).map(drop)
+    }
+
     /// Takes the server's clock from a reply to TIME sent at `sent`. Answers its time, ms.
     fn compare_clocks(&self, sent: Instant, time: Value) -> Result<u64> {
         let server = reply::time_ms(time)?;
