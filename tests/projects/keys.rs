@@ -230,6 +230,8 @@ async fn a_project_that_begins_to_sign_has_a_backlog_without_signatures() {
     b.read_messages("b", "t", json!({})).await;
     b.takes(&json!("unsigned")).await;
     b.takes(&json!("signed")).await;
+    // Other processes have that long to hear of the key.
+    tokio::time::sleep(ms(10_000)).await;
     let_in(&b, None, &json!("unsigned, later")).await;
     are_refused(&b, 1).await;
 }

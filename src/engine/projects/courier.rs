@@ -204,8 +204,8 @@ impl Shared {
         if entries.is_empty() {
             return;
         }
-        let entries = self.named(entries);
         self.tally(&entries);
+        let entries = self.named(entries);
         match tokio::time::timeout(self.settings.patience, self.audit.record(entries)).await {
             Ok(Ok(())) => self.recorded(),
             Ok(Err(error)) => self.warn_unrecorded(&error),

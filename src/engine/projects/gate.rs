@@ -353,9 +353,8 @@ impl Gate for Shared {
 
     async fn record(&self, group: &str, endings: &[&Settlement]) -> Result<()> {
         let record = |settlement: &&Settlement| self.ending(group, settlement, settlement.note.message.as_ref()?);
-        let records = self.named(endings.iter().filter_map(record).collect());
-        let counted = records.clone();
-        match tokio::time::timeout(RECORD_PATIENCE, self.audit.record(records)).await {
+        let records: Vec<Record> = endings.iter().filter_map(record).collect();
+        match tokio::time::timeout(RECORD_PATIENCE, self.audit.record(self.named(records.clone()))).await {
             // Events are not held up by a log that is refused for good.
             Ok(Err(error)) if !error.retryable => self.warn_unrecorded(&error),
             Ok(Err(error)) => return Err(error),
@@ -363,7 +362,7 @@ impl Gate for Shared {
             // Nor for ever by one that cannot be written now: the records wait on.
             Err(_) => self.warn_unrecorded(&Error::new(Code::Timeout, "the server does not take them; they wait for it")),
         }
-        self.tally(&counted);
+        self.tally(&records);
         Ok(())
     }
 

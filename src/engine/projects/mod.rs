@@ -117,7 +117,7 @@ impl Shared {
     fn tally(&self, entries: &[audit::Entry]) {
         let view = self.directory.view();
         let known = |id: &str| view.known(id).map(|project| project.project_id.as_str());
-        for entry in entries {
+        for entry in entries.iter().filter(|entry| !entry.again) {
             self.tally.count(entry.outcome, known(&entry.source), known(&entry.target));
         }
     }
