@@ -3,13 +3,13 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::panic::resume_unwind;
 use std::sync::Arc;
 
 use futures_util::future::{BoxFuture, join_all};
 use serde_json::Value;
 
 use super::Shared;
+use super::aside::aside;
 use super::audit::{Entry, Outcome};
 use super::clearing::{Addressed, Cleared};
 use super::directory::View;
@@ -18,20 +18,13 @@ use super::letter::{Letter, Refused, refusal};
 use super::project::Project;
 use crate::engine::error::{Code, Error, Result};
 use crate::engine::event::{self, Extras, MessageMeta, NewMeta};
+use crate::engine::host::Token;
 use crate::engine::name;
 use crate::engine::publish::{Courier, Draft, Finished, Outgoing, Parcel, Prepared, Sent};
 use crate::engine::store::{Appended, Idempotency, NewEvent, Partition};
 
 /// A message, or why it may not be sent.
 type Looked = Result<Cleared, Box<(Letter, Error)>>;
-
-/// On a thread where nobody waits for it: schemas, hashes and signatures take time. A defect there is one here.
-async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(done) => done,
-        Err(error) => resume_unwind(error.try_into_panic().unwrap_or_else(|error| Box::new(error.to_string()))),
-    }
-}
 
 impl Shared {
     /// Takes a place in its source's rate for each message.
@@ -134,7 +127,7 @@ impl Shared {
         Parcel { copies: copies.into_iter().map(draft).collect(), source: source.project_id.as_str().into() }
     }
 
-    async fn prepare_all(self: Arc<Self>, messages: Vec<Outgoing>) -> Prepared {
+    async fn prepare_all(self: Arc<Self>, messages: Vec<Outgoing>) -> Result<Prepared> {
         let (mut refused, mut letters): (Vec<Refused>, Vec<Letter>) = (Vec::new(), Vec::new());
         for (place, message) in messages.into_iter().enumerate() {
             match Letter::read(message, place) {
@@ -143,7 +136,7 @@ impl Shared {
             }
         }
         let view = self.directory.view();
-        let (mut looked, mut notes) = self.clone().clear_all(view.clone(), letters).await;
+        let (mut looked, mut notes) = self.clone().clear_all(view.clone(), letters).await?;
         // What was registered elsewhere a moment ago need not be known here.
         let may_be_news = |code| matches!(code, Code::ProjectUnknown | Code::NotPermitted | Code::ContractViolation);
         if looked.iter().any(|result| result.as_ref().is_err_and(|refused| may_be_news(refused.1.code))) {
@@ -151,7 +144,7 @@ impl Shared {
             match self.directory.refresh().await {
                 Ok(now) if !Arc::ptr_eq(&now, &view) => {
                     let doubtful = looked.extract_if(.., |result| is_doubtful(result)).filter_map(|result| Some(result.err()?.0)).collect();
-                    let (again, more) = self.clone().clear_all(now, doubtful).await;
+                    let (again, more) = self.clone().clear_all(now, doubtful).await?;
                     looked.extend(again);
                     notes.extend(more);
                 }
@@ -181,20 +174,21 @@ impl Shared {
             }
         }
         let signing = self.clone();
-        let parcels = aside(move || taken.into_iter().map(|message| (message.letter.token, signing.parcel(message))).collect()).await;
+        let sign = move || Ok(taken.into_iter().map(|message| (message.letter.token, signing.parcel(message))).collect());
+        let parcels = aside(sign).await?;
         notes.extend(refused.iter().filter_map(|refused| refused.entry.clone()));
         let refused = async move {
             self.record_in_time(notes).await;
             refused.into_iter().map(|refused| (refused.token, Err(refused.error))).collect()
         };
-        Prepared { parcels, refused: Box::pin(refused) }
+        Ok(Prepared { parcels, refused: Box::pin(refused) })
     }
 
     /// Whether each may be sent, by what is known.
-    async fn clear_all(self: Arc<Self>, view: Arc<View>, letters: Vec<Letter>) -> (Vec<Looked>, Vec<Entry>) {
+    async fn clear_all(self: Arc<Self>, view: Arc<View>, letters: Vec<Letter>) -> Result<(Vec<Looked>, Vec<Entry>)> {
         aside(move || {
             let mut notes = Vec::new();
-            (letters.into_iter().map(|letter| self.clear(&view, letter, &mut notes)).collect(), notes)
+            Ok((letters.into_iter().map(|letter| self.clear(&view, letter, &mut notes)).collect(), notes))
         })
         .await
     }
@@ -256,7 +250,8 @@ impl Shared {
 
 impl Courier for Shared {
     fn prepare(self: Arc<Self>, messages: Vec<Outgoing>) -> BoxFuture<'static, Prepared> {
-        Box::pin(self.prepare_all(messages))
+        let tokens: Vec<Token> = messages.iter().map(|message| message.token).collect();
+        Box::pin(async move { self.prepare_all(messages).await.unwrap_or_else(|error| Prepared::none(tokens, &error)) })
     }
 
     fn sent(self: Arc<Self>, sent: Vec<Sent>) -> BoxFuture<'static, Finished> {

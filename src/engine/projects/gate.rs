@@ -2,6 +2,7 @@
 //! handler sees it.
 
 use std::borrow::Cow;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,13 +13,13 @@ use serde_json::{Value, json};
 
 use super::Shared;
 use super::answers::{Answer, ERROR};
+use super::aside::aside;
 use super::audit::{Entry as Record, Outcome};
 use super::contract::Named;
 use super::directory::View;
 use super::identity::short_name;
 use super::nesting;
 use super::project::Project;
-use super::registering::aside;
 use crate::engine::consume::{Gate, GivenUp, Message, Settlement};
 use crate::engine::error::{Code, Error, Result};
 use crate::engine::event::{self, Extras, MetaView};
@@ -235,7 +236,7 @@ fn with_paths(error: &Error) -> String {
 /// By what is known: why each may not come in, and whether that may be for want of news.
 fn judge_by(view: &View, entries: &[Entry], secured: bool, now_ms: u64) -> (Vec<Option<Refusal>>, bool) {
     let mut news = false;
-    let verdict = |entry: &Entry| match Incoming::of(entry)? {
+    let mut verdict = |entry: &Entry| match Incoming::of(entry)? {
         Err(refusal) => Some(refusal),
         Ok(message) => match message.check(view, secured, now_ms) {
             Ok(()) => None,
@@ -246,7 +247,14 @@ fn judge_by(view: &View, entries: &[Entry], secured: bool, now_ms: u64) -> (Vec<
             }
         },
     };
-    (entries.iter().map(verdict).collect(), news)
+    // A defect costs the message that met it, not all that are behind it.
+    let guarded = |entry| {
+        catch_unwind(AssertUnwindSafe(|| verdict(entry))).unwrap_or_else(|panic| {
+            let error = Error::panicked(panic.as_ref());
+            Some(refusal(DeadReason::Malformed, error.code, error.message))
+        })
+    };
+    (entries.iter().map(guarded).collect(), news)
 }
 
 impl Shared {

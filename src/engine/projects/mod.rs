@@ -18,6 +18,7 @@ pub mod schema;
 pub mod tally;
 
 mod answers;
+mod aside;
 mod clearing;
 mod courier;
 mod form;

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 
 use super::Projects;
+use super::aside::aside;
 use super::contract::Contract;
 use super::directory::View;
 use super::identity::Signer;
@@ -29,12 +30,7 @@ fn too_many(what: &str) -> Error {
 /// Keys that are made at once: each takes 19 MiB.
 static DERIVING: Semaphore = Semaphore::const_new(2);
 
-/// On a thread where nobody waits for it: keys are made to take their time, and schemas may take some.
-pub(super) async fn aside<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
-    let done = tokio::task::spawn_blocking(work).await;
-    done.map_err(|error| Error::internal(format!("a defect of this library: {error}. Please report it")))?
-}
-
+/// Argon2 takes its time.
 async fn derive(project: &str, credentials: Option<Credentials>) -> Result<Signers> {
     let Some(credentials) = credentials else { return Ok(Signers::default()) };
     let _place = DERIVING.acquire().await.map_err(|_| Error::internal("keys cannot be made any more"))?;

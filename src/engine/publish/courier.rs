@@ -6,7 +6,7 @@ use futures_util::future::BoxFuture;
 
 use super::{Draft, Finished};
 use crate::engine::env::lock;
-use crate::engine::error::Result;
+use crate::engine::error::{Error, Result};
 use crate::engine::host::Token;
 use crate::engine::store::Appended;
 
@@ -38,6 +38,14 @@ pub struct Prepared {
     pub parcels: Vec<(Token, Parcel)>,
     /// The answers to the others, once their refusal is noted.
     pub refused: BoxFuture<'static, Finished>,
+}
+
+impl Prepared {
+    /// None of them may go out: a defect.
+    pub fn none(tokens: Vec<Token>, error: &Error) -> Self {
+        let answers: Finished = tokens.into_iter().map(|token| (token, Err(error.clone()))).collect();
+        Self { parcels: Vec::new(), refused: Box::pin(async move { answers }) }
+    }
 }
 
 /// What became of one copy.

@@ -426,13 +426,7 @@ impl Task {
         let tokens: Vec<Token> = messages.iter().map(|message| message.token).collect();
         // On a task of its own: hashing and signing take time that events need not wait for.
         let prepared = self.env.spawn(courier.prepare(messages));
-        self.preparing = Some(Box::pin(async move {
-            prepared.await.unwrap_or_else(|error| {
-                let error = Error::internal(format!("a defect of this library: {error}. Please report it"));
-                let answers: Finished = tokens.into_iter().map(|token| (token, Err(error.clone()))).collect();
-                Prepared { parcels: Vec::new(), refused: Box::pin(async move { answers }) }
-            })
-        }));
+        self.preparing = Some(Box::pin(async move { prepared.await.unwrap_or_else(|error| Prepared::none(tokens, &defect(&error))) }));
     }
 
     fn prepared(&mut self, prepared: Prepared) {
@@ -448,11 +442,8 @@ impl Task {
             let tokens: Vec<Token> = sent.iter().map(|sent| sent.token).collect();
             let noting = self.env.spawn(courier.sent(sent));
             self.noting.push(Box::pin(async move {
-                let defect = |error: tokio::task::JoinError| {
-                    let error = Error::internal(format!("a defect of this library: {error}. Please report it"));
-                    tokens.into_iter().map(|token| (token, Err(error.clone()))).collect()
-                };
-                noting.await.unwrap_or_else(defect)
+                let unknown = |error: tokio::task::JoinError| tokens.into_iter().map(|token| (token, Err(defect(&error)))).collect();
+                noting.await.unwrap_or_else(unknown)
             }));
         }
     }
@@ -535,6 +526,10 @@ impl Task {
             results
         }
     }
+}
+
+fn defect(error: &tokio::task::JoinError) -> Error {
+    Error::internal(format!("a defect of this library: {error}. Please report it"))
 }
 
 /// What became of the message, if this is the last of its copies.
