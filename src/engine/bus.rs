@@ -189,6 +189,8 @@ impl Bus {
                             projects.look();
                         }
                     }
+                    // The bus keeps no register of its own.
+                    StoreEvent::ServicesChanged => {}
                     StoreEvent::DataLoss(losses) => host.lifecycle(losses.iter().map(published_loss).collect()),
                     StoreEvent::Transient(event) => {
                         if let Some(consumer) = &*lock(&consumer) {

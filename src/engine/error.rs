@@ -81,6 +81,8 @@ codes! {
     Signature = "ERR_SIGNATURE",
     /// A message came a second time, or long after it was signed.
     Replay = "ERR_REPLAY",
+    /// A service cannot be registered as it is described.
+    ServiceInvalid = "ERR_SERVICE_INVALID",
     /// A defect of this library.
     Internal = "ERR_INTERNAL",
 }

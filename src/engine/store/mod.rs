@@ -8,6 +8,7 @@ mod commons;
 mod deleting;
 mod exclusive;
 mod place;
+mod roster;
 
 pub mod memory;
 pub mod redis;
@@ -27,6 +28,7 @@ pub use asking::{Decision, INBOX_LIFE, INBOX_MESSAGES_MAX, Inbox, Transient, inb
 pub use commons::{ChainBatch, ChainPlace, ChainRecord, Chains, Commons, Documents, Rate, Shelf, Sighting, Taken, chain_bucket};
 pub use exclusive::{Exclusive, Ownership, Parked};
 pub use place::{BUCKETS, Bucket, EntryId, Partition, Partitioning, StreamLayout};
+pub use roster::{Errand, Listing, ListingChange, News, Place, Read, Roster, Running, Turn};
 
 /// An event on its way into the store.
 #[derive(Clone, Debug)]
@@ -562,6 +564,8 @@ pub enum StoreEvent {
     /// A document of a shelf came, changed or went, or that may have been missed: the shelves are to be read again, see
     /// [`Commons::documents`].
     DocumentsChanged,
+    /// A listing of the register of services came, changed or went, or that may have been missed: see [`Roster::news`].
+    ServicesChanged,
     /// An event for the subscribers of this moment, see [`Store::hear`].
     Transient(Arc<Transient>),
     /// Events that this bus was told are stored are gone: the server was emptied, or another took its place before it had
@@ -598,7 +602,7 @@ pub struct StoreStatus {
 /// A *consumer* is one bus in one process, alive while its lease is renewed. An entry is *pending* under one
 /// consumer of a group, or waits for its retry under nobody. Every change of owner happens in the store.
 #[async_trait]
-pub trait Store: Exclusive + Commons + Send + Sync + 'static {
+pub trait Store: Exclusive + Commons + Roster + Send + Sync + 'static {
     /// Connects and checks the server's version and layout. `ERR_CONNECTION` names the address.
     async fn open(&self) -> Result<()>;
 

@@ -16,6 +16,7 @@ mod exclusive;
 mod history;
 mod lease;
 mod reader;
+mod roster;
 mod settle;
 mod shared;
 mod state;

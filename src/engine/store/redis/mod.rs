@@ -30,6 +30,7 @@ mod inbox;
 mod inspect;
 mod layouts;
 mod reader;
+mod roster;
 mod settle;
 mod upkeep;
 mod writer;
