@@ -13,9 +13,10 @@ use ossa::engine::error::{Code, Error, Result};
 use ossa::engine::store::memory::MemoryStore;
 use ossa::engine::store::{
     Appended, Bucket, ChainBatch, ChainRecord, Chains, Commons, DeadLetterQuery, Decision, Disposal, Documents, Due, DueIndex, Entry,
-    EntryId, Exclusive, GroupSpec, Held, Inbox, Keeping, Kept, NewEvent, Noted, Ownership, Parked, Partition, PartitionState, Rate,
-    ReadError, ReadFrom, Reader, Reaped, Restored, Search, Searched, Settled, Shelf, Sighting, Standing, StartFrom, Store, StoreEvent,
-    StoreStatus, StoredDeadLetter, StreamLayout, Swept, Taken, Topology, Transient, Waker,
+    EntryId, Errand, Exclusive, GroupSpec, Held, Inbox, Keeping, Kept, Listing, NewEvent, Noted, Ownership, Parked, Partition,
+    PartitionState, Place, Rate, Read, ReadError, ReadFrom, Reader, Reaped, Restored, Roster, Running, Search, Searched, Settled, Shelf,
+    Sighting, Standing, StartFrom, Store, StoreEvent, StoreStatus, StoredDeadLetter, StreamLayout, Swept, Taken, Topology, Transient, Turn,
+    Waker,
 };
 use rand::Rng;
 use rand::rngs::SmallRng;
@@ -238,6 +239,40 @@ impl Commons for Wire {
 
     async fn attending(&self) -> Result<Vec<String>> {
         self.way.around("attending", self.inner.attending()).await
+    }
+}
+
+#[async_trait]
+impl Roster for Wire {
+    async fn put_listing(
+        &self,
+        name: &str,
+        before: Option<&Listing>,
+        after: Option<&Listing>,
+        turn: Turn,
+        life: Option<Duration>,
+    ) -> Result<bool> {
+        self.way.around("put_listing", self.inner.put_listing(name, before, after, turn, life)).await
+    }
+
+    async fn renew_listings(&self, names: &[String], life: Duration) -> Result<Vec<String>> {
+        self.way.around("renew_listings", self.inner.renew_listings(names, life)).await
+    }
+
+    async fn news(&self, known: Option<Place>) -> Result<Read> {
+        self.way.around("news", self.inner.news(known)).await
+    }
+
+    async fn plan_errands(&self, errand: Errand, names: &[String], spread: Duration) -> Result<()> {
+        self.way.around("plan_errands", self.inner.plan_errands(errand, names, spread)).await
+    }
+
+    async fn take_errands(&self, errand: Errand, most: usize, lease: Duration) -> Result<(Vec<Running>, Option<u64>)> {
+        self.way.around("take_errands", self.inner.take_errands(errand, most, lease)).await
+    }
+
+    async fn end_errand(&self, errand: Errand, running: &Running, next: Option<Duration>) -> Result<bool> {
+        self.way.around("end_errand", self.inner.end_errand(errand, running, next)).await
     }
 }
 

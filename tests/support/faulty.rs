@@ -9,9 +9,10 @@ use futures_util::future::BoxFuture;
 use ossa::engine::error::{Code, Error, Result};
 use ossa::engine::store::{
     Appended, Bucket, ChainBatch, ChainRecord, Chains, Commons, DeadLetterQuery, Decision, Disposal, Documents, Due, DueIndex, Entry,
-    EntryId, Exclusive, GroupSpec, Held, Inbox, Keeping, Kept, NewEvent, Noted, Ownership, Parked, Partition, PartitionState, Rate,
-    ReadError, ReadFrom, Reader, Reaped, Restored, Search, Searched, Settled, Shelf, Sighting, Standing, StartFrom, Store, StoreEvent,
-    StoreStatus, StoredDeadLetter, StreamLayout, Swept, Taken, Topology, Transient, Waker,
+    EntryId, Errand, Exclusive, GroupSpec, Held, Inbox, Keeping, Kept, Listing, NewEvent, Noted, Ownership, Parked, Partition,
+    PartitionState, Place, Rate, Read, ReadError, ReadFrom, Reader, Reaped, Restored, Roster, Running, Search, Searched, Settled, Shelf,
+    Sighting, Standing, StartFrom, Store, StoreEvent, StoreStatus, StoredDeadLetter, StreamLayout, Swept, Taken, Topology, Transient, Turn,
+    Waker,
 };
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
@@ -86,7 +87,7 @@ impl Faults {
         self.renews.send_replace(renews);
     }
 
-    /// That documents changed is not heard.
+    /// That documents or services changed is not heard.
     pub fn be_deaf(&self, deaf: bool) {
         self.deaf.send_replace(deaf);
     }
@@ -255,6 +256,40 @@ impl Commons for Faulty {
 }
 
 #[async_trait]
+impl Roster for Faulty {
+    async fn put_listing(
+        &self,
+        name: &str,
+        before: Option<&Listing>,
+        after: Option<&Listing>,
+        turn: Turn,
+        life: Option<Duration>,
+    ) -> Result<bool> {
+        self.faults.around("put_listing", self.inner.put_listing(name, before, after, turn, life)).await
+    }
+
+    async fn renew_listings(&self, names: &[String], life: Duration) -> Result<Vec<String>> {
+        self.faults.around("renew_listings", self.inner.renew_listings(names, life)).await
+    }
+
+    async fn news(&self, known: Option<Place>) -> Result<Read> {
+        self.faults.around("news", self.inner.news(known)).await
+    }
+
+    async fn plan_errands(&self, errand: Errand, names: &[String], spread: Duration) -> Result<()> {
+        self.faults.around("plan_errands", self.inner.plan_errands(errand, names, spread)).await
+    }
+
+    async fn take_errands(&self, errand: Errand, most: usize, lease: Duration) -> Result<(Vec<Running>, Option<u64>)> {
+        self.faults.around("take_errands", self.inner.take_errands(errand, most, lease)).await
+    }
+
+    async fn end_errand(&self, errand: Errand, running: &Running, next: Option<Duration>) -> Result<bool> {
+        self.faults.around("end_errand", self.inner.end_errand(errand, running, next)).await
+    }
+}
+
+#[async_trait]
 impl Store for Faulty {
     async fn open(&self) -> Result<()> {
         self.inner.open().await
@@ -267,7 +302,7 @@ impl Store for Faulty {
     fn watch(&self, listener: Arc<dyn Fn(StoreEvent) + Send + Sync>) {
         let deaf = self.faults.deaf.subscribe();
         self.inner.watch(Arc::new(move |event| {
-            if event != StoreEvent::DocumentsChanged || !*deaf.borrow() {
+            if !matches!(event, StoreEvent::DocumentsChanged | StoreEvent::ServicesChanged) || !*deaf.borrow() {
                 listener(event);
             }
         }));

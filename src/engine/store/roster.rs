@@ -7,10 +7,10 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::EntryId;
-use crate::engine::error::Result;
+use crate::engine::error::{Error, Result};
 
-/// Changes kept. Whoever missed more reads all listings anew.
-pub(super) const CHANGES_MAX: usize = 10_000;
+/// Changes kept, and told by one call of [`Roster::news`]. Whoever missed more reads all listings anew, which is about as much.
+pub(super) const CHANGES_MAX: usize = 2_000;
 /// Listings that end in one call of [`Roster::news`], and overdue errands that one call looks at, at most.
 pub(super) const A_CALL_MAX: usize = 500;
 
@@ -30,7 +30,7 @@ pub enum Turn {
     Registered,
     /// What is said of it is different.
     Updated,
-    /// How it is was looked at. Not announced: whoever wants to know asks.
+    /// How it is was looked at. Not announced, but a change like others in [`Roster::news`].
     Checked,
     /// How it is became different.
     Changed,
@@ -83,7 +83,7 @@ pub struct ListingChange {
 /// Up to where the changes are known.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Place {
-    /// Which register: another one after the store was emptied. 0: nothing was ever listed.
+    /// Which register: another one after the store was emptied. 0: nothing was ever listed, and whatever comes is news.
     pub epoch: u64,
     /// Place of the last change.
     pub last: EntryId,
@@ -94,7 +94,8 @@ pub struct Place {
 pub enum News {
     /// Every change, in order; perhaps none.
     Since(Vec<ListingChange>),
-    /// All that is listed: the place was not known, or lies too far back, or in a register that is gone.
+    /// All that is listed: no place was known, or it lies too far back, or in a register that is gone, or the store has lost
+    /// changes that were told before (a failover).
     All(BTreeMap<String, Listing>),
 }
 
@@ -105,7 +106,7 @@ pub struct Read {
     pub place: Place,
     /// What it did not know.
     pub news: News,
-    /// ms until the next listing ends unless it is renewed, where there is one.
+    /// ms until the next listing ends unless it is renewed, where there is one; 0: more have to end than one call ends.
     pub next_end_ms: Option<u64>,
 }
 
@@ -136,18 +137,37 @@ impl Errand {
 pub struct Running {
     /// About which listing.
     pub name: String,
-    /// Names this turn of it: given back with [`Roster::end_errand`].
+    /// Names this turn of it: given back with [`Roster::end_errand`]. It never comes again, not even after the store was emptied.
     pub turn: u64,
 }
 
-/// What processes share about services.
+/// `ERR_INTERNAL` for what [`Roster::put_listing`] refuses.
+pub(super) fn check(name: &str, before: Option<&Listing>, after: Option<&Listing>, turn: Turn) -> Result<()> {
+    if name.is_empty() {
+        return Err(Error::internal("a listing needs a name"));
+    }
+    if turn.is_end() != after.is_none() {
+        let what = if after.is_some() { "is there afterwards" } else { "is gone afterwards" };
+        return Err(Error::internal(format!("'{name}' {what}: that is not '{}'", turn.as_str())));
+    }
+    if [before, after].into_iter().flatten().any(|listing| listing.definition.is_empty() || listing.health.is_empty()) {
+        return Err(Error::internal(format!("a text of '{name}' is empty")));
+    }
+    Ok(())
+}
+
+/// What processes share about services. Times are those of the store's clock.
 #[async_trait]
 pub trait Roster: Send + Sync {
-    /// Makes the listing `name` (not empty) `after` if it is `before` (`None`: it is not there, or is to be removed), notes the change as
-    /// `turn` and announces it by [`super::StoreEvent::ServicesChanged`] to every open user of the store, this one included, unless it is
-    /// [`Turn::Checked`]. With a `life` it ends after so long unless renewed; without one, when it would have ended anyway; a new one
-    /// without a life never ends. Answers whether it now is `after`: to be repeated at will, one that is so already changes nothing but
-    /// its end. `ERR_INTERNAL` for a `turn` that does not fit: ends have no `after`, others have one.
+    /// Makes the listing `name` `after` if it is `before` (`None`: it is not there, or is to be removed), notes the change as
+    /// `turn` and announces it by [`super::StoreEvent::ServicesChanged`] to every open user of the store, this one included, unless
+    /// `turn` is [`Turn::Checked`].
+    ///
+    /// With a `life` it ends after so long unless renewed; without one, when it would have ended anyway; a new one without a life
+    /// never ends. Answers whether it now is `after`: to be repeated at will, one that is so already changes nothing but its end,
+    /// and that by a `life` alone.
+    ///
+    /// `ERR_INTERNAL` for an empty name or text, and for a `turn` that does not fit: ends have no `after`, others have one.
     async fn put_listing(
         &self,
         name: &str,
@@ -157,22 +177,24 @@ pub trait Roster: Send + Sync {
         life: Option<Duration>,
     ) -> Result<bool>;
 
-    /// The listings end `life` from now, by the server's clock. Answers the names of those that are not there.
+    /// The listings end `life` from now, those too that would never have ended. Answers the names of those that are not there.
+    /// One whose time is over is there until [`Roster::news`] has ended it: it is renewed like others.
     async fn renew_listings(&self, names: &[String], life: Duration) -> Result<Vec<String>>;
 
     /// What changed since `known`, after ending the listings whose time is over ([`Turn::Expired`], announced). Read by any number of
     /// processes: each change is told to each of them once.
     async fn news(&self, known: Option<Place>) -> Result<Read>;
 
-    /// From now on errands are to be run for those names for which none is planned: the i-th one after `spread` × i / number of names.
-    /// Others stay as they are.
+    /// From now on errands are to be run for those of the names for which none is planned: for the i-th of `names`, counted from 0,
+    /// the first after `spread` × i / number of names. Others stay as they are.
     async fn plan_errands(&self, errand: Errand, names: &[String], spread: Duration) -> Result<()>;
 
-    /// Takes up to `most` errands that are due: each is this process's for `lease`, then due again. Those of what is not listed any
-    /// more are dropped. Answers ms until the next one is due, where there is one.
+    /// Takes up to `most` errands that are due: each is this process's for `lease`, then due again, and still this process's
+    /// until another takes it. Those of what is not listed any more are dropped. Answers ms until the next one is due, where there
+    /// is one; 0: now. What a lost reply took is due again after the lease.
     async fn take_errands(&self, errand: Errand, most: usize, lease: Duration) -> Result<(Vec<Running>, Option<u64>)>;
 
     /// It is done, and due again after `next`; `None`: never, unless planned. Answers whether it was still this process's: if not,
-    /// nothing changed.
+    /// nothing changed. So whoever repeats it after a lost reply may be told `false` for what is done.
     async fn end_errand(&self, errand: Errand, running: &Running, next: Option<Duration>) -> Result<bool>;
 }

@@ -15,6 +15,7 @@ use super::chains::Audit;
 use super::commons::InCommon;
 use super::dead_letters::DeadLetters;
 use super::lease::Leases;
+use super::roster::Register;
 use super::stream::Stream;
 use crate::engine::error::{Code, Error, Result};
 use crate::engine::event::Priority;
@@ -56,6 +57,7 @@ pub(super) struct State {
     /// By name.
     pub(super) inboxes: HashMap<String, Messages>,
     pub(super) in_common: InCommon,
+    pub(super) register: Register,
 }
 
 /// Whether the holder has a lease, or joined so lately that it may not have one yet.

@@ -1,4 +1,5 @@
-//! What other processes announce: that types, groups or documents are new, and events that are not stored. One connection a bus.
+//! What other processes announce: that types, groups, documents or services are new, and events that are not stored. One
+//! connection a bus.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -12,6 +13,7 @@ use tokio::sync::watch;
 use super::super::{Bucket, StoreEvent, Transient};
 use super::commons::DOCUMENTS;
 use super::nodes::Node;
+use super::roster::SERVICES;
 use super::{Shared, hash_slot, reply};
 use crate::engine::error::{Error, Result};
 
@@ -157,7 +159,7 @@ impl Shared {
 
     /// Tells what was announced; `None`: some of it may have been missed.
     async fn news(&self, news: Option<&str>) {
-        if news != Some(DOCUMENTS) {
+        if news.is_none_or(|news| news != DOCUMENTS && news != SERVICES) {
             if let Err(error) = self.heard(news).await {
                 tracing::debug!(%error, "how types are laid out could not be read");
             }
@@ -165,6 +167,9 @@ impl Shared {
         }
         if news.is_none_or(|news| news == DOCUMENTS) {
             self.link.tell(StoreEvent::DocumentsChanged);
+        }
+        if news.is_none_or(|news| news == SERVICES) {
+            self.link.tell(StoreEvent::ServicesChanged);
         }
     }
 

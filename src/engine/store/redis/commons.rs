@@ -14,7 +14,7 @@ use crate::engine::error::{Error, Result};
 pub(super) const DOCUMENTS: &str = "documents";
 
 /// Longest time for which something is remembered, seconds: the server refuses one that it cannot count.
-const LIFE_MAX_SECONDS: u64 = u32::MAX as u64;
+pub(super) const LIFE_MAX_SECONDS: u64 = u32::MAX as u64;
 
 /// The whole seconds that the time takes up.
 fn seconds(life: Duration) -> u64 {

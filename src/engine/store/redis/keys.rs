@@ -2,7 +2,7 @@
 //!
 //! `P` is the key prefix. A bucket's tag is its hash tag in Redis Cluster: everything one script touches shares it.
 
-use super::super::{Bucket, EntryId, Partition, Shelf, inbox_bucket};
+use super::super::{Bucket, EntryId, Errand, Partition, Shelf, inbox_bucket};
 use super::hash_slot;
 use crate::engine::event::Priority;
 
@@ -159,6 +159,37 @@ impl Keys {
     /// Messages of one time: message, place where it was found first.
     pub fn sightings(&self, time: u64) -> String {
         self.global(&format!("nonce:{time}"))
+    }
+
+    /// A key of the register of services, all of which is in one bucket.
+    fn services(&self, what: &str) -> String {
+        self.in_bucket(Bucket(0), &format!("services{what}"))
+    }
+
+    /// Name → health of what is listed.
+    pub fn listed_health(&self) -> String {
+        self.services(":health")
+    }
+
+    /// When listings end: name, ms. One that never ends is not in it.
+    pub fn listing_ends(&self) -> String {
+        self.services(":until")
+    }
+
+    /// What is listed, as scripts take it: name → definition, [`listed_health`](Self::listed_health),
+    /// [`listing_ends`](Self::listing_ends), the changes, [`register_state`](Self::register_state).
+    pub fn listings(&self) -> [String; 5] {
+        [self.services(""), self.listed_health(), self.listing_ends(), self.services(":log"), self.register_state()]
+    }
+
+    /// Which register it is (`epoch`), its last change (`last`), and the last turn of an errand (`turn`).
+    pub fn register_state(&self) -> String {
+        self.services(":state")
+    }
+
+    /// When errands are due: name, ms; and those that run: name → turn.
+    pub fn errands(&self, errand: Errand) -> [String; 2] {
+        ["due", "turn"].map(|what| self.services(&format!(":{what}:{}", errand.as_str())))
     }
 
     /// Records of the chains of a bucket.

@@ -110,6 +110,18 @@ scripts! {
     ATTEND = "attend.lua",
     /// Reads who is here.
     ATTENDING = "attending.lua",
+    /// Changes a listing.
+    PUT_LISTING = "note_change.lua" "put_listing.lua",
+    /// Puts off the end of listings.
+    RENEW_LISTINGS = "renew_listings.lua",
+    /// Ends listings, and reads what changed.
+    SERVICES_NEWS = "note_change.lua" "services_news.lua",
+    /// Plans errands.
+    PLAN_ERRANDS = "plan_errands.lua",
+    /// Takes errands that are due.
+    TAKE_ERRANDS = "take_errands.lua",
+    /// Ends one.
+    END_ERRAND = "end_errand.lua",
     /// Adds records to a chain.
     APPEND_RECORDS = "append_records.lua",
     /// Reads where chains begin and end.
