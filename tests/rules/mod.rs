@@ -11,6 +11,7 @@ pub mod history;
 pub mod leases;
 pub mod looking_back;
 pub mod reading;
+pub mod roster;
 pub mod settling;
 pub mod streams;
 pub mod sweeping;
@@ -227,6 +228,27 @@ macro_rules! every_rule {
                 trimming_at_once_removes_each_record_once,
                 counters_and_times_are_those_of_all_buckets,
                 members_are_here_as_long_as_they_say;
+            roster:
+                a_listing_changes_only_from_what_is_expected,
+                what_is_so_already_changes_no_more,
+                of_racing_changes_to_a_listing_one_wins,
+                what_does_not_fit_is_refused,
+                whoever_knows_that_nothing_was_listed_is_told_what_comes,
+                changes_are_told_in_order_each_with_the_whole_listing,
+                a_place_that_is_none_of_the_register_is_answered_with_all,
+                each_reader_is_told_each_change_once,
+                five_thousand_listings_are_read_at_once_by_whoever_is_far_behind,
+                changes_are_announced_to_all_but_not_that_one_was_looked_at,
+                a_listing_ends_when_its_life_says_unless_it_is_renewed,
+                what_is_put_without_a_life_keeps_its_end,
+                that_a_listing_ended_is_told_to_each_once,
+                many_listings_end_in_bounded_steps,
+                names_may_have_any_characters,
+                errands_are_planned_once_and_spread,
+                of_many_processes_one_takes_an_errand,
+                an_errand_whose_lease_is_over_is_due_again,
+                errands_of_what_is_not_listed_are_dropped,
+                many_dropped_errands_hold_up_none_behind_them;
             users:
                 an_open_store_is_connected,
                 what_one_user_does_another_sees,
