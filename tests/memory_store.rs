@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use ossa::engine::env::Env;
 use ossa::engine::store::memory::MemoryStore;
-use ossa::engine::store::{Appended, Disposal, GroupSpec, Idempotency, Keeping, NewEvent, ReadError, ReadFrom, StartFrom, Store};
+use ossa::engine::store::{
+    Appended, Disposal, Errand, GroupSpec, Idempotency, Keeping, Listing, NewEvent, News, ReadError, ReadFrom, StartFrom, Store, Turn,
+};
 use support::events::{
     LONG, Ttl, acknowledge, event, event_ids, event_with_ttl, group_state, inspect, keeping, partition, prepare, publish, reader, retry,
     settle, spec, take, take_one,
@@ -227,4 +229,76 @@ async fn an_entry_of_another_bucket_is_a_defect_of_the_caller() {
     let entry = take_one(&store, &at, "g", "c").await;
     let settled = store.settle(wrong, "g", "c", vec![(support::events::held(&entry), Disposal::Acknowledge)]).await;
     assert!(settled.is_err());
+}
+
+async fn list(store: &Arc<dyn Store>, name: &str, life: Option<Duration>) {
+    let listing = Listing { definition: "definition".into(), health: "health".into() };
+    assert!(store.put_listing(name, None, Some(&listing), Turn::Registered, life).await.unwrap());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_listing_ends_to_the_millisecond() {
+    let store = private();
+    list(&store, "a", Some(ms(1_000))).await;
+    list(&store, "b", Some(ms(3_000))).await;
+    let mut known = store.news(None).await.unwrap().place;
+    advance(ms(500)).await;
+    assert!(store.renew_listings(&["a".into()], ms(1_500)).await.unwrap().is_empty());
+    let mut news = async || {
+        let read = store.news(Some(known)).await.unwrap();
+        known = read.place;
+        let News::Since(changes) = read.news else { panic!("the place is known") };
+        let told: Vec<_> = changes.into_iter().map(|change| (change.name, change.turn, change.at.ms)).collect();
+        (told, read.next_end_ms)
+    };
+    advance(ms(1_499)).await;
+    assert_eq!(news().await, (vec![], Some(1)));
+    advance(ms(1)).await;
+    assert_eq!(news().await, (vec![("a".into(), Turn::Expired, store.now_ms())], Some(1_000)));
+    // Whoever comes too late for it, but before anybody else looked, keeps it.
+    advance(ms(1_000)).await;
+    assert!(store.renew_listings(&["b".into()], ms(10)).await.unwrap().is_empty());
+    assert_eq!(news().await, (vec![], Some(10)));
+    advance(ms(1_000_000)).await;
+    assert_eq!(news().await, (vec![("b".into(), Turn::Expired, store.now_ms())], None));
+}
+
+#[tokio::test(start_paused = true)]
+async fn errands_are_spread_to_the_millisecond_and_leased_so() {
+    let store = private();
+    let names: Vec<String> = ["a", "b", "c", "d"].map(Into::into).into();
+    for name in &names {
+        list(&store, name, None).await;
+    }
+    store.plan_errands(Errand::Probe, &names, ms(1_000)).await.unwrap();
+    let take = async || {
+        let (taken, next_ms) = store.take_errands(Errand::Probe, 10, ms(600)).await.unwrap();
+        (taken.into_iter().map(|running| running.name).collect::<String>(), next_ms)
+    };
+    assert_eq!(take().await, ("a".into(), Some(250)));
+    advance(ms(249)).await;
+    assert_eq!(take().await, (String::new(), Some(1)));
+    advance(ms(1)).await;
+    assert_eq!(take().await, ("b".into(), Some(250)));
+    advance(ms(350)).await;
+    assert_eq!(take().await, ("ca".into(), Some(150)), "the first is due again, in the order of their times");
+    advance(ms(10_000)).await;
+    assert_eq!(take().await, ("dbac".into(), Some(600)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_made_anew_under_its_name_has_another_register() {
+    let env = Env::seeded(1);
+    let user = || -> Arc<dyn Store> { MemoryStore::named("registers", "p", env.clone()) };
+    let one = user();
+    list(&one, "a", None).await;
+    let known = one.news(None).await.unwrap().place;
+    one.close(ms(1)).await;
+    assert!(one.news(None).await.is_err());
+    drop(one);
+    let two = user();
+    list(&two, "a", None).await;
+    let read = two.news(Some(known)).await.unwrap();
+    assert_eq!(read.place.last, known.last, "no time has passed");
+    assert!(matches!(read.news, News::All(listings) if listings.len() == 1));
 }

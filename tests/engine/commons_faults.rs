@@ -14,17 +14,18 @@ use crate::support::redis_store::{config, config_at};
 use crate::support::server::{Server, programs};
 
 /// Places of a cut, spread over what is sent, or answered, for one round.
-const CUTS: u64 = 30;
+pub const CUTS: u64 = 30;
 const LAST: EntryId = EntryId { ms: u64::MAX, seq: u64::MAX };
 
-async fn open(config: RedisStoreConfig) -> Arc<dyn Store> {
+/// A store over that server.
+pub async fn open(config: RedisStoreConfig) -> Arc<dyn Store> {
     let store = RedisStore::new(config, Env::system()).expect("the configuration is right");
     store.open().await.expect("the server answers");
     store
 }
 
 /// Until it is answered.
-async fn repeat<T>(call: impl AsyncFn() -> Result<T>) -> T {
+pub async fn repeat<T>(call: impl AsyncFn() -> Result<T>) -> T {
     for _ in 0..20 {
         if let Ok(done) = call().await {
             return done;

@@ -10,6 +10,7 @@ mod faults;
 mod ordered;
 mod places;
 mod property;
+mod roster_faults;
 mod servers;
 mod settling_faults;
 mod silence;

@@ -197,9 +197,10 @@ pub async fn changes_are_told_in_order_each_with_the_whole_listing(world: &World
     for (name, turn, definition, health) in steps {
         let after = listing(definition, health);
         assert!(put(store, name, now.get(name), (!turn.is_end()).then_some(&after), turn).await, "{name} {turn:?}");
-        match turn.is_end() {
-            true => drop(now.remove(name)),
-            false => drop(now.insert(name, after.clone())),
+        if turn.is_end() {
+            now.remove(name);
+        } else {
+            now.insert(name, after.clone());
         }
         expected.push((name, turn, after));
         places.push(place(store).await);
@@ -296,9 +297,10 @@ pub async fn each_reader_is_told_each_change_once(world: &World) {
             Turn::Checked => assert_eq!(before.map(|before: &Listing| &before.definition), Some(&change.listing.definition), "{change:?}"),
             _ => assert_ne!(before, None, "{change:?}"),
         }
-        match change.turn.is_end() {
-            true => drop(view.remove(&change.name)),
-            false => drop(view.insert(change.name, change.listing)),
+        if change.turn.is_end() {
+            view.remove(&change.name);
+        } else {
+            view.insert(change.name, change.listing);
         }
     }
     assert_eq!(listed(&world.store).await, view);

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use ossa::engine::consume::Verdict;
 use ossa::engine::store::redis::{Durability, Location, RedisStoreConfig};
-use ossa::engine::store::{ChainBatch, ChainRecord, DeadLetterQuery, Partition, Rate, Shelf, Sighting, Store, chain_bucket};
+use ossa::engine::store::{
+    ChainBatch, ChainRecord, DeadLetterQuery, Errand, Listing, News, Partition, Rate, Shelf, Sighting, Store, Turn, chain_bucket,
+};
 use redis::Value;
 use serde_json::json;
 
@@ -190,6 +192,33 @@ async fn shares(store: &dyn Store) {
     store.attend(&members, Duration::from_secs(9)).await.expect("noted");
     assert_eq!(store.attending().await.expect("read"), members);
     store.unattend(&members).await.expect("gone");
+    lists(store).await;
+}
+
+/// The register of services.
+async fn lists(store: &dyn Store) {
+    let (names, life) = (["a".to_owned(), "b".to_owned()], Some(Duration::from_secs(9)));
+    let listing = Listing { definition: "definition".into(), health: "health".into() };
+    for name in &names {
+        assert!(store.put_listing(name, None, Some(&listing), Turn::Registered, life).await.expect("put"));
+    }
+    assert!(store.renew_listings(&names[1..], Duration::ZERO).await.expect("renewed").is_empty());
+    for errand in Errand::ALL {
+        store.plan_errands(errand, &names, Duration::ZERO).await.expect("planned");
+    }
+    let mut known = None;
+    until("one of them ended", async || {
+        let read = store.news(known).await.expect("read");
+        known = Some(read.place);
+        matches!(&read.news, News::All(listings) if listings.len() == 1)
+            || matches!(&read.news, News::Since(changes) if changes.iter().any(|change| change.turn == Turn::Expired))
+    })
+    .await;
+    let (taken, _) = store.take_errands(Errand::Probe, 9, Duration::from_secs(9)).await.expect("taken");
+    assert_eq!(taken.len(), 1);
+    assert!(store.end_errand(Errand::Probe, &taken[0], None).await.expect("ended"));
+    assert!(store.put_listing("a", Some(&listing), None, Turn::Unregistered, None).await.expect("put"));
+    assert!(matches!(store.news(known).await.expect("read").news, News::Since(changes) if changes.len() == 1));
 }
 
 mod cases {

@@ -255,3 +255,38 @@ impl Roster for MemoryStore {
         self.with(|state, now_ms| state.register.end(errand, running, next, now_ms))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn as_many_changes_as_are_kept_are_told_and_no_more() {
+        let (mut register, well) = (Register::default(), Listing { definition: "d".into(), health: "well".into() });
+        let ill = Listing { health: "ill".into(), ..well.clone() };
+        register.put("a", None, Some(&well), Turn::Registered, None, 5);
+        let first = register.place;
+        let (mut now, mut other) = (well, ill);
+        for n in 0..CHANGES_MAX {
+            let missed = register.read(Some(first), 5).news;
+            assert!(matches!(missed, News::Since(changes) if changes.len() == n));
+            assert_eq!(register.put("a", Some(&now), Some(&other), Turn::Checked, None, 5), (true, true));
+            std::mem::swap(&mut now, &mut other);
+        }
+        assert!(matches!(register.read(Some(first), 5).news, News::Since(changes) if changes.len() == CHANGES_MAX));
+        assert!(matches!(register.read(Some(Place::default()), 5).news, News::All(listings) if listings.len() == 1));
+        assert_eq!(register.put("a", Some(&now), None, Turn::Unregistered, None, 5), (true, true));
+        assert!(matches!(register.read(Some(first), 5).news, News::All(listings) if listings.is_empty()));
+        assert_eq!(register.changes.len(), CHANGES_MAX);
+    }
+
+    #[test]
+    fn places_rise_when_the_clock_is_set_back() {
+        let mut register = Register::default();
+        for (name, now_ms) in [("a", 100), ("b", 7), ("c", 100), ("d", 101)] {
+            register.note(name, Turn::Registered, Listing::default(), now_ms);
+        }
+        let at: Vec<String> = register.changes.iter().map(|change| change.at.to_string()).collect();
+        assert_eq!(at, ["100-0", "100-1", "100-2", "101-0"]);
+    }
+}
