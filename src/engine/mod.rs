@@ -14,6 +14,9 @@ pub mod filter;
 
 pub mod retry;
 
+pub mod net;
+pub mod tls;
+
 pub mod config;
 
 pub mod store;
