@@ -19,6 +19,8 @@ pub mod tls;
 
 pub mod config;
 
+pub mod http;
+
 pub mod store;
 
 pub mod host;
