@@ -14,7 +14,12 @@ pub mod filter;
 
 pub mod retry;
 
+pub mod net;
+pub mod tls;
+
 pub mod config;
+
+pub mod http;
 
 pub mod store;
 

@@ -45,7 +45,7 @@ const HUNDRED_YEARS_S: f64 = 3_153_600_000.0;
 pub const PORT: Range = Range::whole(1, 65_535, "");
 /// `redis.db`: Redis counts databases in 31 bits.
 pub const DB: Range = Range::whole(0, 2_147_483_647, "");
-/// `connectTimeoutMs`, `commandTimeoutMs`, `durability.waitTimeoutMs`.
+/// `connectTimeoutMs`, `commandTimeoutMs`, `durability.waitTimeoutMs`, `http.timeoutMs`.
 pub const TIMEOUT: Range = Range::whole(1, 3_600_000, " ms");
 /// `performance.batchSize`.
 pub const BATCH_SIZE: Range = Range::whole(1, 10_000, " events");
@@ -110,6 +110,8 @@ pub const QUEUE_DEPTH: Range = Range::whole(0, 1_000_000_000_000, " events");
 pub const THROUGHPUT: Range = Range::real(0.0, 1e9, " events a second (0: off)");
 /// Health checks in a row that change a service's state.
 pub const CHECKS: Range = Range::whole(1, 1_000, " checks");
+/// `http.maxResponseBytes`.
+pub const RESPONSE_BYTES: Range = Range::whole(1 << 10, 64 << 20, " bytes");
 /// `serviceTtlSeconds`.
 pub const SERVICE_TTL: Range = Range::whole(1, 31_622_400, " seconds");
 

@@ -6,8 +6,8 @@
 //! other are refused; a default yields to a given value instead. No secret is in any error.
 //!
 //! Reading order: `secret`, `bounds`, `suggest`, `env`; `found` and `reader` (values and objects); `host`, `url`,
-//! `tls`, `address`, `credentials`, `redis`; `defaults`, `event_bus`; `registry`; `projects`, `orchestration`,
-//! `telemetry`, `ossa`.
+//! `tls`, `address`, `credentials`, `redis`; `defaults`, `event_bus`; `host_rule`, `http`, `registry`; `projects`,
+//! `orchestration`, `telemetry`, `ossa`.
 
 pub mod bounds;
 pub mod env;
@@ -18,6 +18,8 @@ mod defaults;
 mod event_bus;
 mod found;
 mod host;
+mod host_rule;
+mod http;
 mod orchestration;
 mod ossa;
 mod projects;
@@ -39,6 +41,8 @@ use super::error::{Code, Error, Result};
 pub use address::Address;
 pub use defaults::Defaults;
 pub use event_bus::{BusConfig, BusMonitoring, DeadLetterQueue, Durability, Limits, Performance, Tracing};
+pub use host_rule::{HostRule, Network, Whom};
+pub use http::HttpConfig;
 pub use orchestration::{LoadBalancing, Orchestration, Strategy};
 pub use ossa::{OssaConfig, RegistryIntegration};
 pub use projects::CrossProject;

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use super::bounds;
 use super::env;
 use super::event_bus::{self, BusConfig};
+use super::http::HttpConfig;
 use super::orchestration::Orchestration;
 use super::projects::CrossProject;
 use super::reader::{Environment, Section};
@@ -26,6 +27,8 @@ const MISPLACED: [(&str, &str); 12] = [
     ("password", "eventBus.redis.password"),
     ("keyPrefix", "eventBus.redis.keyPrefix"),
 ];
+
+const REGISTRY_KEYS: [&str; 6] = ["enabled", "autoRegister", "healthMonitoring", "contractDiscovery", "discoveryRefreshInterval", "http"];
 
 /// Everything the orchestrating bus is told.
 #[derive(Clone, Debug, PartialEq)]
@@ -56,6 +59,8 @@ pub struct RegistryIntegration {
     pub contract_discovery: bool,
     /// Time between two looks at the registry, ms.
     pub discovery_refresh_interval_ms: u64,
+    /// What may be asked over HTTP, beside what the registry itself is told; without it, what the registry is told alone.
+    pub http: Option<HttpConfig>,
 }
 
 impl OssaConfig {
@@ -98,24 +103,28 @@ impl OssaConfig {
 
 impl RegistryIntegration {
     fn read(parent: &Section<'_>) -> Result<Self> {
-        let section = parent
-            .child("serviceRegistry", &["enabled", "autoRegister", "healthMonitoring", "contractDiscovery", "discoveryRefreshInterval"])?;
+        let section = parent.child("serviceRegistry", &REGISTRY_KEYS)?;
         Ok(Self {
             enabled: section.flag("enabled", true)?,
             auto_register: section.flag("autoRegister", true)?,
             health_monitoring: section.flag("healthMonitoring", true)?,
             contract_discovery: section.flag("contractDiscovery", true)?,
             discovery_refresh_interval_ms: section.whole("discoveryRefreshInterval", &bounds::INTERVAL, 60_000)?,
+            http: if section.value("http").is_some() { Some(HttpConfig::read(&section)?) } else { None },
         })
     }
 
     fn to_json(&self) -> Value {
-        json!({
+        let mut out = json!({
             "enabled": self.enabled,
             "autoRegister": self.auto_register,
             "healthMonitoring": self.health_monitoring,
             "contractDiscovery": self.contract_discovery,
             "discoveryRefreshInterval": self.discovery_refresh_interval_ms,
-        })
+        });
+        if let Some(http) = &self.http {
+            out["http"] = http.to_json();
+        }
+        out
     }
 }

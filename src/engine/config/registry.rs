@@ -4,11 +4,12 @@ use serde_json::{Value, json};
 
 use super::bounds;
 use super::env;
+use super::http::HttpConfig;
 use super::reader::{Environment, Section};
 use super::redis::RedisConfig;
 use crate::engine::error::Result;
 
-const KEYS: [&str; 3] = ["redis", "healthCheck", "serviceTtlSeconds"];
+const KEYS: [&str; 4] = ["redis", "healthCheck", "serviceTtlSeconds", "http"];
 const MISPLACED: [(&str, &str); 5] = [
     ("url", "redis.url"),
     ("host", "redis.host"),
@@ -26,6 +27,8 @@ pub struct RegistryConfig {
     pub health_check: ServiceChecks,
     /// Time after which a service that is not renewed is forgotten, seconds.
     pub service_ttl_s: u64,
+    /// What may be asked over HTTP.
+    pub http: HttpConfig,
 }
 
 /// `healthCheck` of `ServiceRegistryConfig`.
@@ -54,6 +57,7 @@ impl RegistryConfig {
                 success_threshold: checks.whole("successThreshold", &bounds::CHECKS, 2)?,
             },
             service_ttl_s: section.whole("serviceTtlSeconds", &bounds::SERVICE_TTL, 300)?,
+            http: HttpConfig::read(&section)?,
         })
     }
 
@@ -76,6 +80,7 @@ impl RegistryConfig {
                 "successThreshold": self.health_check.success_threshold,
             },
             "serviceTtlSeconds": self.service_ttl_s,
+            "http": self.http.to_json(),
         })
     }
 }

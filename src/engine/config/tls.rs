@@ -95,7 +95,8 @@ impl Tls {
     }
 }
 
-fn read_pem(found: &Found<'_>, label: &str) -> Result<Secret> {
+/// PEM text with a part of this `label`.
+pub(super) fn read_pem(found: &Found<'_>, label: &str) -> Result<Secret> {
     let right = format!("PEM text with a '-----BEGIN … {label}-----' line; not a file name");
     let pem = found.secret(&right)?;
     let begins = |line: &str| line.trim().starts_with("-----BEGIN ") && line.trim().ends_with(&format!("{label}-----"));

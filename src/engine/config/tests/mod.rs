@@ -1,6 +1,7 @@
 //! The configuration as a whole: what is accepted, what wins, what is refused and how.
 
 mod address;
+mod http;
 mod precedence;
 mod refused;
 
@@ -88,6 +89,7 @@ fn the_defaults_are_those_of_the_contract() {
             },
             "healthCheck": { "intervalMs": 30000, "timeoutMs": 5000, "failureThreshold": 3, "successThreshold": 2 },
             "serviceTtlSeconds": 300,
+            "http": { "deny": [], "timeoutMs": 10000, "maxResponseBytes": 1_048_576 },
         })
     );
 }

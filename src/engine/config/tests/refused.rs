@@ -30,8 +30,10 @@ const BUS_NUMBERS: [(&str, f64, f64, f64); 20] = [
     ("limits.maxPendingPublishes", 1.0, 10_000_000.0, 1.5),
     ("limits.stallTimeoutMs", 1_000.0, 86_400_000.0, 1_000.5),
 ];
-const OSSA_NUMBERS: [(&str, f64, f64, f64); 25] = [
+const OSSA_NUMBERS: [(&str, f64, f64, f64); 27] = [
     ("serviceRegistry.discoveryRefreshInterval", 10.0, 86_400_000.0, 10.5),
+    ("serviceRegistry.http.timeoutMs", 1.0, 3_600_000.0, 1.5),
+    ("serviceRegistry.http.maxResponseBytes", 1_024.0, 67_108_864.0, 1_024.5),
     ("orchestration.config.maxAgentsPerPool", 1.0, 100_000.0, 1.5),
     ("orchestration.config.minAgentsPerPool", 0.0, 100_000.0, 1.5),
     ("orchestration.config.agentTimeoutMs", 10.0, 86_400_000.0, 10.5),
@@ -57,13 +59,15 @@ const OSSA_NUMBERS: [(&str, f64, f64, f64); 25] = [
     ("monitoring.healthCheck.criticalThresholds.criticalMemoryUsage", 0.0, 100.0, 100.1),
     ("eventBus.redis.port", 1.0, 65_535.0, 1.5),
 ];
-const REGISTRY_NUMBERS: [(&str, f64, f64, f64); 6] = [
+const REGISTRY_NUMBERS: [(&str, f64, f64, f64); 8] = [
     ("redis.port", 1.0, 65_535.0, 1.5),
     ("healthCheck.intervalMs", 10.0, 86_400_000.0, 10.5),
     ("healthCheck.timeoutMs", 1.0, 86_400_000.0, 1.5),
     ("healthCheck.failureThreshold", 1.0, 1_000.0, 1.5),
     ("healthCheck.successThreshold", 1.0, 1_000.0, 1.5),
     ("serviceTtlSeconds", 1.0, 31_622_400.0, 1.5),
+    ("http.timeoutMs", 1.0, 3_600_000.0, 1.5),
+    ("http.maxResponseBytes", 1_024.0, 67_108_864.0, 1_024.5),
 ];
 
 fn refuses(resolve: &dyn Fn(&Value) -> Result<()>, path: &str, value: &Value) {
@@ -215,7 +219,7 @@ fn unknown_keys_anywhere() {
     let free = ["eventBus.logger", "orchestration.config.distributionStrategy.parameters", "crossProject.trustedKeys"];
     let mut paths = Vec::new();
     objects(&default_json("ossa").unwrap(), "", &mut paths);
-    for path in ["eventBus.durability", "eventBus.redis.tls", "eventBus.redis.cluster.options.redisOptions"] {
+    for path in ["serviceRegistry.http", "eventBus.durability", "eventBus.redis.tls", "eventBus.redis.cluster.options.redisOptions"] {
         paths.push(path.to_owned());
     }
     paths.extend(["eventBus.redis.cluster.options", "eventBus.redis.sentinel", "eventBus.monitoring.tracing"].map(str::to_owned));

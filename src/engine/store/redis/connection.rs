@@ -6,11 +6,12 @@ use std::time::Duration;
 use redis::aio::{MultiplexedConnection, PubSub};
 use redis::{AsyncConnectionConfig, Cmd, ErrorKind, ProtocolVersion, RedisConnectionInfo, RedisError, Value};
 
-use super::endpoint::{Duplex, Endpoint, dial};
+use super::endpoint::{Endpoint, dial};
 use super::failure::server_error;
 use super::reply;
 use super::tls::Tls;
 use crate::engine::error::{Code, Error, Result};
+use crate::engine::net::Duplex;
 
 /// Oldest server whose stream commands the scripts rely on.
 const SERVER_MIN: (u32, u32) = (7, 0);

@@ -2,11 +2,8 @@
 
 use std::fmt::{self, Display, Formatter};
 
-use futures_util::future::select_ok;
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
-
 use super::tls::Tls;
+use crate::engine::net::{Duplex, Unreachable, connect, said};
 
 /// Where a server listens.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -50,26 +47,12 @@ impl Display for Endpoint {
     }
 }
 
-/// Bytes both ways.
-pub trait Duplex: AsyncRead + AsyncWrite + Unpin + Send {}
-
-impl<T: AsyncRead + AsyncWrite + Unpin + Send> Duplex for T {}
-
-/// Why there is no stream, in words that end a sentence on the server that cannot be reached.
-pub type Unreachable = String;
-
 /// Opens a stream; it is up to the caller to bound the time.
 pub async fn dial(endpoint: &Endpoint, tls: Option<&Tls>) -> Result<Box<dyn Duplex>, Unreachable> {
     match endpoint {
         Endpoint::Tcp { host, port } => {
             let addresses = tokio::net::lookup_host((host.as_str(), *port)).await.map_err(|error| said(&error))?;
-            // All at once: one that swallows what is sent to it must not keep the others from being tried.
-            let attempts: Vec<_> = addresses.map(|address| Box::pin(TcpStream::connect(address))).collect();
-            if attempts.is_empty() {
-                return Err("the name has no address".to_owned());
-            }
-            let (stream, _) = select_ok(attempts).await.map_err(|error| said(&error))?;
-            stream.set_nodelay(true).map_err(|error| said(&error))?;
+            let stream = connect(addresses).await?;
             match tls {
                 Some(tls) => Ok(Box::new(tls.wrap(host, stream).await?)),
                 None => Ok(Box::new(stream)),
@@ -79,16 +62,6 @@ pub async fn dial(endpoint: &Endpoint, tls: Option<&Tls>) -> Result<Box<dyn Dupl
         Endpoint::Unix { path } => Ok(Box::new(tokio::net::UnixStream::connect(path).await.map_err(|error| said(&error))?)),
         #[cfg(not(unix))]
         Endpoint::Unix { .. } => Err("this system has no Unix sockets".to_owned()),
-    }
-}
-
-/// An error of the system in few words.
-pub fn said(error: &std::io::Error) -> Unreachable {
-    // What the system adds to a kind that has a name is its number.
-    match error.kind() {
-        std::io::ErrorKind::Other => error.to_string(),
-        std::io::ErrorKind::UnexpectedEof => "the connection was closed".to_owned(),
-        kind => kind.to_string(),
     }
 }
 

@@ -1,4 +1,4 @@
-//! Encryption: what is trusted, and who we say we are. Ring is the cryptography: it builds everywhere that Rust does.
+//! Encryption: what is trusted, and who we say we are.
 
 use std::sync::Arc;
 
@@ -7,13 +7,14 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tokio_rustls::rustls::client::WebPkiServerVerifier;
 use tokio_rustls::rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use tokio_rustls::rustls::crypto::{CryptoProvider, ring};
+use tokio_rustls::rustls::crypto::CryptoProvider;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use tokio_rustls::rustls::{ClientConfig, DigitallySignedStruct, Error as TlsError, RootCertStore, SignatureScheme};
+use tokio_rustls::rustls::{DigitallySignedStruct, Error as TlsError, RootCertStore, SignatureScheme};
 
-use super::endpoint::{Unreachable, said};
 use crate::engine::error::{Error, Result};
+use crate::engine::net::{Unreachable, said};
+use crate::engine::tls;
 
 /// What the configuration says, certificates and key as PEM text.
 #[derive(Clone, Default)]
@@ -40,10 +41,8 @@ pub struct Tls {
 impl Tls {
     /// `ERR_CONFIG` where a certificate or key cannot be used.
     pub fn new(options: &TlsOptions) -> Result<Self> {
-        let provider = Arc::new(ring::default_provider());
-        let builder = ClientConfig::builder_with_provider(provider.clone())
-            .with_safe_default_protocol_versions()
-            .map_err(|error| Error::internal(format!("TLS cannot be set up: {error}")))?;
+        let provider = tls::provider();
+        let builder = tls::client(provider.clone())?;
         let verifier: Arc<dyn ServerCertVerifier> = if options.reject_unauthorized {
             let roots = Arc::new(trusted(options.ca.as_deref())?);
             WebPkiServerVerifier::builder_with_provider(roots, provider)
@@ -58,7 +57,7 @@ impl Tls {
                 let key = PrivateKeyDer::from_pem_slice(key.as_bytes())
                     .map_err(|_| wrong("key", "holds no private key that can be read; give it as PEM text, not encrypted"))?;
                 builder
-                    .with_client_auth_cert(certificates("cert", cert)?, key)
+                    .with_client_auth_cert(tls::certificates(cert).map_err(|problem| wrong("cert", problem))?, key)
                     .map_err(|error| wrong("key", format!("cannot be used with the certificate: {error}")))?
             }
             _ => builder.with_no_client_auth(),
@@ -76,16 +75,14 @@ impl Tls {
             Some(name) => name.clone(),
             None => ServerName::try_from(host.to_owned()).map_err(|_| format!("{host:?} is no name that a certificate can bear"))?,
         };
-        self.connector.connect(name, stream).await.map_err(|error| {
-            match error.get_ref().and_then(|inner| inner.downcast_ref::<TlsError>()) {
-                Some(TlsError::InvalidCertificate(problem)) => format!(
-                    "its certificate is refused ({problem}); give its CA as redis.tls.ca, its name as redis.tls.serverName, \
+        self.connector.connect(name, stream).await.map_err(|error| match tls::problem(&error) {
+            Some(TlsError::InvalidCertificate(problem)) => format!(
+                "its certificate is refused ({problem}); give its CA as redis.tls.ca, its name as redis.tls.serverName, \
                      or trust whatever answers by redis.tls.rejectUnauthorized: false"
-                ),
-                Some(TlsError::InvalidMessage(_)) => "what answers there does not speak TLS".to_owned(),
-                Some(problem) => format!("the TLS handshake failed: {problem}"),
-                None => format!("the TLS handshake failed: {}", said(&error)),
-            }
+            ),
+            Some(TlsError::InvalidMessage(_)) => "what answers there does not speak TLS".to_owned(),
+            Some(problem) => format!("the TLS handshake failed: {problem}"),
+            None => format!("the TLS handshake failed: {}", said(&error)),
         })
     }
 }
@@ -94,25 +91,14 @@ fn wrong(key: &str, problem: impl Into<String>) -> Error {
     Error::config(&format!("redis.tls.{key}"), problem.into())
 }
 
-fn certificates(key: &str, pem: &str) -> Result<Vec<CertificateDer<'static>>> {
-    let read: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem.as_bytes()).collect();
-    match read {
-        Ok(certificates) if !certificates.is_empty() => Ok(certificates),
-        _ => Err(wrong(key, "holds no certificate that can be read; give it as PEM text")),
-    }
-}
-
 /// The given CA, or what the system trusts.
 fn trusted(ca: Option<&str>) -> Result<RootCertStore> {
     let mut roots = RootCertStore::empty();
     if let Some(pem) = ca {
-        for certificate in certificates("ca", pem)? {
-            roots.add(certificate).map_err(|error| wrong("ca", format!("holds a certificate that cannot be used: {error}")))?;
-        }
+        tls::trust(&mut roots, pem).map_err(|problem| wrong("ca", problem))?;
         return Ok(roots);
     }
-    let found = rustls_native_certs::load_native_certs();
-    roots.add_parsable_certificates(found.certs);
+    tls::trust_system(&mut roots);
     if roots.is_empty() {
         return Err(wrong("ca", "is missing, and this system trusts no certificates of its own (install ca-certificates)"));
     }

@@ -10,11 +10,11 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, timeout_at};
 
 use super::connection::{Role, Target};
-use super::endpoint::{Duplex, said};
 use super::failure::server_error;
 use super::nodes::Node;
 use super::reply::unexpected;
 use crate::engine::error::Result;
+use crate::engine::net::{Duplex, said};
 
 /// The buffer is given back when one large reply has made it larger than this, bytes.
 const BUFFER_BYTES_MAX: usize = 1024 * 1024;
