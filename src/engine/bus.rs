@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::alarms::Alarms;
-use super::config::{Address, BusConfig, CrossProject, Secret};
+use super::config::{BusConfig, CrossProject};
 use super::consume::{Command, Consumer, Verdict};
 use super::env::{Env, lock};
 use super::error::{Code, Error, Result};
@@ -15,14 +15,15 @@ use super::event::seconds_to_ms;
 use super::explain;
 use super::history::{self, Page, Period};
 use super::host::{Host, Kind, Lifecycle, Token};
+use super::inside::Switch;
+use super::integration::{self, Integration};
 use super::keeper::Keeper;
 use super::metrics::Metrics;
 use super::name;
+use super::opening;
 use super::options::SubscribeOptions;
 use super::projects::Projects;
 use super::publish::{Beside, Publisher};
-use super::store::memory::MemoryStore;
-use super::store::redis::{Durability, Endpoint, Location, RedisStore, RedisStoreConfig, TlsOptions};
 use super::store::{DeadLetterQuery, Loss, Store, StoreEvent, StoredDeadLetter};
 use super::streams;
 
@@ -46,6 +47,8 @@ struct Running {
     publisher: Arc<Publisher>,
     consumer: Arc<Consumer>,
     projects: Option<Arc<Projects>>,
+    /// Work with a service registry, where there is one.
+    integration: std::sync::OnceLock<Integration>,
     _keeper: Keeper,
     health: tokio::task::JoinHandle<()>,
 }
@@ -61,8 +64,12 @@ pub struct Bus {
     config: BusConfig,
     /// Messages between projects, where they are on.
     cross_project: Option<CrossProject>,
+    /// The service registry that it works with, and how.
+    services: Mutex<Option<integration::Settings>>,
     store: Arc<dyn Store>,
     host: Arc<dyn Host>,
+    /// The same, for subscriptions of the engine's own.
+    switch: Arc<Switch>,
     env: Env,
     metrics: Arc<Metrics>,
     state: AtomicU8,
@@ -70,54 +77,6 @@ pub struct Bus {
     /// Outlives `running` while handlers finish.
     consumer: Mutex<Option<Arc<Consumer>>>,
     connecting: tokio::sync::Mutex<()>,
-}
-
-/// The store that `config` names.
-fn open_store(config: &BusConfig, env: &Env) -> Result<Arc<dyn Store>> {
-    let redis = &config.redis;
-    let endpoints = |nodes: &[(String, u16)]| nodes.iter().map(|(host, port)| Endpoint::tcp(host.as_str(), *port)).collect();
-    let password = |secret: &Option<Secret>| secret.as_ref().map(|password| password.expose().to_owned());
-    let location = match &redis.address {
-        Address::Memory { name: None } => return Ok(MemoryStore::private(env.clone())),
-        Address::Memory { name: Some(name) } => return Ok(MemoryStore::named(name, &redis.key_prefix, env.clone())),
-        Address::Single { host, port } => Location::Server(Endpoint::tcp(host.as_str(), *port)),
-        Address::Socket { path } => Location::Server(Endpoint::Unix { path: path.clone() }),
-        Address::Sentinel { master_name, nodes, username, password: secret } => Location::Sentinel {
-            master_name: master_name.clone(),
-            nodes: endpoints(nodes),
-            username: username.clone(),
-            password: password(secret),
-        },
-        Address::Cluster { nodes, read_from_replicas, enable_ready_check } => {
-            Location::Cluster { nodes: endpoints(nodes), read_from_replicas: *read_from_replicas, enable_ready_check: *enable_ready_check }
-        }
-    };
-    let store = RedisStoreConfig {
-        location,
-        username: redis.username.clone(),
-        password: password(&redis.password),
-        db: redis.db,
-        tls: redis.tls.as_ref().map(|tls| TlsOptions {
-            ca: tls.ca.clone(),
-            cert: tls.cert.clone(),
-            key: password(&tls.key),
-            server_name: tls.server_name.clone(),
-            reject_unauthorized: tls.reject_unauthorized,
-        }),
-        key_prefix: redis.key_prefix.clone(),
-        dead_letter_pattern: config.dead_letter_queue.key_pattern.clone(),
-        connect_timeout: Duration::from_millis(redis.connect_timeout_ms),
-        command_timeout: Duration::from_millis(redis.command_timeout_ms),
-        pool_size: config.performance.connection_pool_size,
-        pipeline_size: config.performance.pipeline_size,
-        durability: config.durability.as_ref().map(|durability| Durability {
-            wait_replicas: durability.wait_replicas,
-            fsync: durability.fsync,
-            wait_timeout: Duration::from_millis(durability.wait_timeout_ms),
-        }),
-    };
-    let store = RedisStore::new(store, env.clone())?;
-    Ok(store)
 }
 
 /// Events that this bus published and that are gone.
@@ -133,7 +92,7 @@ impl Bus {
     /// A bus that is not connected yet; without `cross_project` it knows no messages between projects. `ERR_INVALID_CONFIG` where a
     /// certificate or key cannot be used.
     pub fn new(config: BusConfig, cross_project: Option<CrossProject>, host: Arc<dyn Host>, env: Env) -> Result<Arc<Self>> {
-        let store = open_store(&config, &env)?;
+        let store = opening::open_bus(&config, &env)?;
         Ok(Self::with_store(config, cross_project, store, host, env))
     }
 
@@ -145,12 +104,15 @@ impl Bus {
         host: Arc<dyn Host>,
         env: Env,
     ) -> Arc<Self> {
+        let switch = Arc::new(Switch::before(host));
         Arc::new(Self {
+            services: Mutex::default(),
             cross_project: cross_project.filter(|cross_project| cross_project.enabled),
             metrics: Arc::new(Metrics::new(env.clone())),
             config,
             store,
-            host,
+            host: switch.clone(),
+            switch,
             env,
             state: AtomicU8::new(NEW),
             running: Mutex::default(),
@@ -167,6 +129,79 @@ impl Bus {
             CLOSED => return Err(Error::new(Code::Closed, "the bus was disconnected; make a new one")),
             _ => {}
         }
+        let settings = lock(&self.services).clone();
+        self.start().await?;
+        if let Some(settings) = settings
+            && let Err(error) = self.integrate(settings).await
+        {
+            self.end(Duration::ZERO).await;
+            return Err(error);
+        }
+        Ok(())
+    }
+
+    /// From the next [`Bus::connect`] on it works with a service registry.
+    pub fn with_services(&self, settings: integration::Settings) {
+        *lock(&self.services) = Some(settings);
+    }
+
+    async fn integrate(&self, settings: integration::Settings) -> Result<()> {
+        let running = self.running()?;
+        let (store, metrics) = (self.store.clone(), self.metrics.clone());
+        let problem = move || {
+            let metrics = metrics.snapshot(store.utilization());
+            (grade(true, &metrics) != "healthy").then(|| {
+                format!(
+                    "{} % of deliveries fail, {} % of the connections are in use",
+                    metrics["errorRate"], metrics["connectionPoolUtilization"]
+                )
+            })
+        };
+        let beside = integration::Beside {
+            store: self.store.clone(),
+            host: self.host.clone(),
+            env: self.env.clone(),
+            switch: self.switch.clone(),
+            publisher: Arc::downgrade(&running.publisher),
+            projects: running.projects.clone(),
+            endpoint: self.config.redis.shown(),
+            problem: Box::new(problem),
+        };
+        let integration = Integration::start(settings, beside).await?;
+        let _ = running.integration.set(integration);
+        Ok(())
+    }
+
+    /// Work with a service registry. `ERR_DISABLED` without one.
+    pub async fn services_status(&self) -> Result<Value> {
+        let running = self.running()?;
+        Ok(Self::integration_of(&running)?.status().await)
+    }
+
+    /// Asks services for their contracts now: one, or all.
+    pub async fn discover_contracts(&self, service: Option<&str>) -> Result<Value> {
+        let running = self.running()?;
+        if running.projects.is_none() {
+            let off = "contracts are for messages between projects, which are switched off (crossProject.enabled)";
+            return Err(Error::new(Code::Disabled, off));
+        }
+        Self::integration_of(&running)?.discover_contracts(service).await
+    }
+
+    fn integration_of(running: &Running) -> Result<&Integration> {
+        let none = "there is no service registry: pass one to the constructor, and leave serviceRegistry.enabled on";
+        running.integration.get().ok_or_else(|| Error::new(Code::Disabled, none))
+    }
+
+    /// Metrics of this process in the text format 0.0.4.
+    pub fn prometheus(&self) -> Result<String> {
+        let running = self.running()?;
+        let projects = running.projects.as_ref().map(|projects| projects.metrics());
+        let services = running.integration.get().map(Integration::metrics);
+        projects.into_iter().chain(services).collect()
+    }
+
+    async fn start(&self) -> Result<()> {
         let consumer_of = Arc::new(Mutex::new(None::<Arc<Consumer>>));
         let projects_of = Arc::new(Mutex::new(None::<Weak<Projects>>));
         {
@@ -212,6 +247,7 @@ impl Bus {
         let publisher = Arc::new(Publisher::start((&self.config).into(), store.clone(), host.clone(), env.clone(), beside));
         let gate = projects.as_ref().map(|projects| projects.gate());
         let consumer = Arc::new(Consumer::start((&self.config).into(), store.clone(), host.clone(), env.clone(), metrics.clone(), gate));
+        self.switch.subscribe_by(&consumer);
         if let Some(projects) = &projects {
             projects.speak_by(&publisher);
             *lock(&projects_of) = Some(Arc::downgrade(projects));
@@ -227,7 +263,8 @@ impl Bus {
             self.metrics.clone(),
             Duration::from_millis(self.config.monitoring.health_check_interval_ms),
         ));
-        *lock(&self.running) = Some(Arc::new(Running { publisher, consumer, projects, _keeper: keeper, health }));
+        *lock(&self.running) =
+            Some(Arc::new(Running { publisher, consumer, projects, integration: std::sync::OnceLock::new(), _keeper: keeper, health }));
         self.state.store(CONNECTED, Ordering::Release);
         Ok(())
     }
@@ -249,10 +286,21 @@ impl Bus {
     /// and done within `drain` and a few seconds whether the server is there or not.
     pub async fn disconnect(&self, drain: Duration) {
         let _one = self.connecting.lock().await;
+        self.end(drain).await;
+    }
+
+    async fn end(&self, drain: Duration) {
         self.state.store(CLOSED, Ordering::Release);
         let Some(running) = lock(&self.running).clone() else { return };
+        if let Some(integration) = running.integration.get() {
+            integration.stop();
+        }
         // Handlers that finish may still publish.
         running.consumer.stop(drain).await;
+        self.switch.close();
+        if let Some(integration) = running.integration.get() {
+            integration.close(CLOSE_MAX).await;
+        }
         running.publisher.stop_asking();
         lock(&self.running).take();
         lock(&self.consumer).take();

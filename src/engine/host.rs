@@ -72,6 +72,18 @@ pub enum Kind {
     MetricsUpdated,
     /// The status changed.
     HealthChanged,
+    /// A service was registered.
+    ServiceRegistered,
+    /// A service says something else of itself.
+    ServiceUpdated,
+    /// A service was taken out.
+    ServiceUnregistered,
+    /// A service was not renewed in time.
+    ServiceExpired,
+    /// A service is otherwise than it was.
+    ServiceHealthChanged,
+    /// Something failed in a service registry that no call can report.
+    RegistryError,
     /// Something failed that no call can report.
     Error,
     /// A line for the program's log.
@@ -95,6 +107,12 @@ impl Kind {
             Self::SubscriptionCancelled => "subscription:cancelled",
             Self::MetricsUpdated => "metrics:updated",
             Self::HealthChanged => "health:status:changed",
+            Self::ServiceRegistered => "service:registered",
+            Self::ServiceUpdated => "service:updated",
+            Self::ServiceUnregistered => "service:unregistered",
+            Self::ServiceExpired => "service:expired",
+            Self::ServiceHealthChanged => "service:health:changed",
+            Self::RegistryError => "registry:error",
             Self::Error => "error",
             Self::Log => "log",
         }

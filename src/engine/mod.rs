@@ -23,6 +23,8 @@ pub mod http;
 
 pub mod store;
 
+pub mod opening;
+
 pub mod host;
 
 pub mod journal;
@@ -30,6 +32,10 @@ pub mod journal;
 pub mod metrics;
 
 pub mod options;
+
+pub mod form;
+
+pub mod moment;
 
 pub mod alarms;
 
@@ -41,6 +47,8 @@ pub mod settle;
 
 pub mod consume;
 
+pub mod inside;
+
 pub mod unattended;
 
 pub mod keeper;
@@ -51,5 +59,9 @@ pub mod explain;
 pub mod streams;
 
 pub mod projects;
+
+pub mod services;
+
+pub mod integration;
 
 pub mod bus;

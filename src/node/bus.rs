@@ -11,12 +11,14 @@ use serde_json::Value;
 
 use super::host::{Listener, NodeHost};
 use super::runtime::Threads;
-use super::{answer, calls, guarded, verdicts};
+use super::{answer, calls, guarded, registry, verdicts};
 use crate::engine::bus::Bus;
-use crate::engine::config::{BusConfig, CrossProject};
+use crate::engine::config::{BusConfig, OssaConfig};
 use crate::engine::env::Env;
 use crate::engine::error::{Error, Result};
 use crate::engine::host::{Host, Lifecycle};
+use crate::engine::integration::Settings;
+use crate::engine::integration::reporting::Limits;
 
 /// A bus and the threads it runs on.
 struct Engine {
@@ -33,13 +35,26 @@ pub struct NativeBus {
 }
 
 fn build(config: &str, host: &Arc<NodeHost>) -> Result<Engine> {
-    let config: Value = serde_json::from_str(config).map_err(|e| Error::internal(format!("the configuration cannot be read: {e}")))?;
-    let cross_project = config.get("crossProject").map(|_| CrossProject::from_resolved(&config)).transpose()?;
-    let config = BusConfig::from_resolved(&config["eventBus"])?;
+    let mut config: Value = serde_json::from_str(config).map_err(|e| Error::internal(format!("the configuration cannot be read: {e}")))?;
+    let registry = config.as_object_mut().and_then(|config| config.remove("registry"));
     let threads = Threads::acquire()?;
     let entered = threads.handle();
     let _runtime = entered.enter();
-    let bus = Bus::new(config, cross_project, host.clone(), Env::system())?;
+    if config.get("crossProject").is_none() {
+        let bus = Bus::new(BusConfig::from_resolved(&config["eventBus"])?, None, host.clone(), Env::system())?;
+        return Ok(Engine { bus, threads });
+    }
+    let OssaConfig { event_bus, service_registry, cross_project, monitoring, .. } = OssaConfig::from_resolved(&config)?;
+    let bus = Bus::new(event_bus, Some(cross_project), host.clone(), Env::system())?;
+    if let Some(handle) = registry.and_then(|handle| handle.as_u64()) {
+        let thresholds = &monitoring.alerting;
+        let limits = Limits {
+            error_rate: thresholds.error_rate_max_percent,
+            response_ms: thresholds.latency_ms_max,
+            memory: thresholds.memory_usage_max_percent,
+        };
+        bus.with_services(Settings { registry: registry::of_handle(handle)?, config: service_registry, limits });
+    }
     Ok(Engine { bus, threads })
 }
 
@@ -130,7 +145,7 @@ impl NativeBus {
     /// Metrics in the text format of Prometheus: JSON text of `NativeAnswer<string>`.
     #[napi]
     pub fn prometheus(&self) -> String {
-        self.ask(|bus| Ok(bus.projects()?.metrics()?.into()))
+        self.ask(|bus| Ok(bus.prometheus()?.into()))
     }
 
     /// `EventBusMetrics` as JSON text.

@@ -114,7 +114,8 @@ struct Explain {
     event_id: String,
 }
 
-fn read<T: DeserializeOwned>(args: &str) -> Result<T> {
+/// Arguments from their JSON text.
+pub fn read<T: DeserializeOwned>(args: &str) -> Result<T> {
     serde_json::from_str(args).map_err(|e| Error::argument("arguments", format!("cannot be read: {e}")))
 }
 
@@ -150,6 +151,11 @@ struct Records {
     outcome: Option<Outcome>,
     limit: Option<usize>,
     cursor: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct OfService {
+    name: Option<String>,
 }
 
 /// What concerns messages between projects; sending goes by `publish`.
@@ -226,6 +232,8 @@ pub async fn call(bus: &Bus, method: &str, args: &str) -> Result<Value> {
             let Explain { event_type, event_id } = read(args)?;
             bus.explain(&event_type, &event_id).await
         }
+        "services.status" => bus.services_status().await,
+        "services.discoverContracts" => bus.discover_contracts(read::<OfService>(args)?.name.as_deref()).await,
         _ if method.starts_with("projects.") => projects(bus, method, args).await,
         _ => Err(Error::new(Code::Disabled, format!("{method} is not available in version {}", env!("CARGO_PKG_VERSION")))),
     }

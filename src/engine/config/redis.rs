@@ -51,6 +51,20 @@ pub struct RedisConfig {
 }
 
 impl RedisConfig {
+    /// The address as a URL to be shown, without credentials.
+    pub fn shown(&self) -> String {
+        let s = if self.tls.is_some() { "s" } else { "" };
+        let at = |(host, port): &(String, u16)| if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
+        let first = |nodes: &[(String, u16)]| nodes.first().map(at).unwrap_or_default();
+        match &self.address {
+            Address::Memory { name } => format!("memory://{}", name.as_deref().unwrap_or("private")),
+            Address::Single { host, port } => format!("redis{s}://{}/{}", at(&(host.clone(), *port)), self.db),
+            Address::Socket { path } => format!("redis+unix://localhost{path}"),
+            Address::Cluster { nodes, .. } => format!("redis{s}+cluster://{}", first(nodes)),
+            Address::Sentinel { master_name, nodes, .. } => format!("redis{s}+sentinel://{}/{master_name}", first(nodes)),
+        }
+    }
+
     /// Reads `redis` of `parent`.
     pub(super) fn read(parent: &Section<'_>, prefix: impl Into<Key>, prefix_default: &str) -> Result<Self> {
         let section = parent.child("redis", &KEYS)?;

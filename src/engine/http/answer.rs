@@ -29,7 +29,7 @@ pub struct Answer {
 }
 
 /// Reads the body piece by piece into `read`; stops at the first byte that is more than `bytes_max`.
-pub async fn read(place: &dyn Display, mut body: Incoming, bytes_max: usize, read: &mut Vec<u8>) -> Result<(), Failure> {
+pub async fn read(place: &(dyn Display + Sync), mut body: Incoming, bytes_max: usize, read: &mut Vec<u8>) -> Result<(), Failure> {
     // What it says about itself spares reading it; what it does not say, or says wrong, is found below.
     if body.size_hint().lower() > u64::try_from(bytes_max).unwrap_or(u64::MAX) {
         return Err(Failure::TooLarge(bytes_max));

@@ -69,6 +69,11 @@ impl Http {
         Ok(Self { client, reach, timeout, response_bytes_max: usize::try_from(bytes_max).unwrap_or(usize::MAX) })
     }
 
+    /// The longest that a request may take.
+    pub fn timeout(&self) -> Duration {
+        self.timeout
+    }
+
     /// Why `url` cannot or may not be asked, as far as that is known without looking its name up: `NoUrl` or `Forbidden`.
     pub fn check(&self, url: &str) -> Result<(), Failure> {
         self.target(url).map(drop)

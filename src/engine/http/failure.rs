@@ -31,7 +31,7 @@ pub enum Failure {
 
 impl Failure {
     /// Of a request to `place` whose head or body did not come.
-    pub(super) fn of_client(place: &dyn fmt::Display, error: &legacy::Error) -> Self {
+    pub(super) fn of_client(place: &(dyn fmt::Display + Sync), error: &legacy::Error) -> Self {
         let mut cause = error.source();
         while let Some(error) = cause {
             // The connection's own: there was none.
@@ -47,7 +47,7 @@ impl Failure {
     }
 
     /// Of a connection to `place` that was there.
-    pub(super) fn of_connection(place: &dyn fmt::Display, error: &hyper::Error) -> Self {
+    pub(super) fn of_connection(place: &(dyn fmt::Display + Sync), error: &hyper::Error) -> Self {
         Self::Broken(if error.is_parse() {
             format!("what {place} answered is not to be read as HTTP/1 ({error}); is the port right, and does it want https?")
         } else {

@@ -90,7 +90,7 @@ impl Policy {
     }
 }
 
-fn not_allowed(place: &dyn Display, at: &str) -> Failure {
+fn not_allowed(place: &(dyn Display + Sync), at: &str) -> Failure {
     Failure::Forbidden(format!("{place} may not be asked{at}: no rule of http.allow allows it; add one there, if it may be"))
 }
 

@@ -5,10 +5,10 @@ use std::fmt;
 use semver::Version;
 use serde_json::{Value, json};
 
-use super::form::Form;
-use super::moment;
 use super::schema::Schema;
 use crate::engine::error::{Code, Error, Result};
+use crate::engine::form::Form;
+use crate::engine::moment;
 use crate::engine::name;
 
 /// Longest version, bytes.

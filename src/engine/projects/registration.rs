@@ -3,10 +3,10 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::form::Form;
 use super::identity::SECRET_BYTES_MIN;
 use crate::engine::config::Secret;
 use crate::engine::error::{Error, Result};
+use crate::engine::form::Form;
 use crate::engine::name;
 use crate::engine::store::Rate;
 

@@ -2,9 +2,9 @@
 
 use serde_json::{Map, Value, json};
 
-use super::form::Form;
 use super::schema::Schema;
 use crate::engine::error::{Code, Error, Result};
+use crate::engine::form::Form;
 use crate::engine::name;
 
 /// Longest tag, bytes.

@@ -217,6 +217,11 @@ impl Publisher {
         self.submit_own(format!("{event_type}\t\t{data}\n"));
     }
 
+    /// The same with `PublishOptions`.
+    pub fn say_with(&self, event_type: &str, options: &serde_json::Value, data: &serde_json::Value) {
+        self.submit_own(format!("{event_type}\t{options}\t{data}\n"));
+    }
+
     fn submit_own(&self, text: String) {
         self.pending.fetch_add(1, Ordering::AcqRel);
         let submission = Submission { first: OWN, text, accepted: 1 };

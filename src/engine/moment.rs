@@ -15,6 +15,14 @@ pub fn read(value: &Value) -> Option<u64> {
     }
 }
 
+/// `2026-01-31T12:00:00.000Z`, as `Date.toISOString` writes it.
+pub fn write(ms: u64) -> String {
+    let (days, in_day) = (ms / 86_400_000, ms % 86_400_000);
+    let (year, month, day) = date_of(i64::try_from(days).unwrap_or(i64::MAX / 2));
+    let (hour, minute, second) = (in_day / 3_600_000, in_day / 60_000 % 60, in_day / 1000 % 60);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{:03}Z", in_day % 1000)
+}
+
 /// RFC 3339: a date, 'T', a time with or without a fraction, and 'Z' or an offset.
 fn read_text(text: &str) -> Option<u64> {
     let (date, rest) = text.split_once(['T', 't'])?;
@@ -75,6 +83,18 @@ fn days_since_1970(year: i64, month: i64, day: i64) -> i64 {
     365 * year + year / 4 - year / 100 + year / 400 + (153 * months_since_march + 2) / 5 + day - 1 - 719_468
 }
 
+/// The opposite: year, month and day. Counted from the first of March of the year 0, so that leap days are last.
+fn date_of(days_since_1970: i64) -> (i64, i64, i64) {
+    let days = days_since_1970 + 719_468;
+    let (era, in_era) = (days.div_euclid(146_097), days.rem_euclid(146_097));
+    let year_of_era = (in_era - in_era / 1460 + in_era / 36_524 - in_era / 146_096) / 365;
+    let in_year = in_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let months_since_march = (5 * in_year + 2) / 153;
+    let day = in_year - (153 * months_since_march + 2) / 5 + 1;
+    let month = (months_since_march + 2) % 12 + 1;
+    (era * 400 + year_of_era + i64::from(month <= 2), month, day)
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -95,6 +115,21 @@ mod tests {
             (json!("2024-12-31T00:00:00Z"), 1_735_603_200_000),
         ] {
             assert_eq!(read(&value), Some(ms), "{value}");
+        }
+    }
+
+    #[test]
+    fn what_is_written_is_read_as_the_same() {
+        for (ms, text) in [
+            (0, "1970-01-01T00:00:00.000Z"),
+            (951_868_799_999, "2000-02-29T23:59:59.999Z"),
+            (1_769_860_800_123, "2026-01-31T12:00:00.123Z"),
+        ] {
+            assert_eq!(write(ms), text);
+        }
+        for day in 0..200_000_u64 {
+            let ms = day * 86_400_000 + day;
+            assert_eq!(read(&write(ms).into()), Some(ms), "{day}");
         }
     }
 

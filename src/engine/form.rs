@@ -1,4 +1,5 @@
-//! Projects, contracts and routes as they come: objects of which every key is known and every value is what it must be.
+//! What a caller describes, such as a project or a service, as it comes: objects of which every key is known and every value is
+//! what it must be.
 
 use serde_json::{Map, Value};
 
@@ -12,10 +13,10 @@ const NAME_BYTES_MAX: usize = 128;
 const ENTRIES_MAX: usize = 1000;
 
 /// Makes the error for what is wrong at a path.
-pub(super) type Refuse = fn(&str, String) -> Error;
+pub type Refuse = fn(&str, String) -> Error;
 
 /// Keys of an object, taken one by one; what is left over is unknown.
-pub(super) struct Form {
+pub struct Form {
     map: Map<String, Value>,
     path: String,
     refuse: Refuse,
@@ -24,12 +25,13 @@ pub(super) struct Form {
 }
 
 impl Form {
-    pub(super) fn open(value: Value, path: &str, refuse: Refuse) -> Result<Self> {
+    /// An object, found at `path`.
+    pub fn open(value: Value, path: &str, refuse: Refuse) -> Result<Self> {
         Self::read(value, path, refuse, true)
     }
 
     /// One whose errors show nothing of what was given.
-    pub(super) fn open_beside_secrets(value: Value, path: &str, refuse: Refuse) -> Result<Self> {
+    pub fn open_beside_secrets(value: Value, path: &str, refuse: Refuse) -> Result<Self> {
         Self::read(value, path, refuse, false)
     }
 
@@ -45,28 +47,32 @@ impl Form {
     }
 
     /// An object within; `None`: it is not there.
-    pub(super) fn inner(&mut self, key: &str) -> Result<Option<Self>> {
+    pub fn inner(&mut self, key: &str) -> Result<Option<Self>> {
         self.take(key).map(|value| Self::read(value, &self.at(key), self.refuse, self.shows)).transpose()
     }
 
-    pub(super) fn at(&self, key: &str) -> String {
+    /// The path of a key.
+    pub fn at(&self, key: &str) -> String {
         format!("{}.{key}", self.path)
     }
 
-    pub(super) fn take(&mut self, key: &str) -> Option<Value> {
+    /// What is given for a key.
+    pub fn take(&mut self, key: &str) -> Option<Value> {
         self.map.remove(key)
     }
 
-    pub(super) fn missing(&self, key: &str, right: &str) -> Error {
+    /// The error for a key that is not there.
+    pub fn missing(&self, key: &str, right: &str) -> Error {
         (self.refuse)(&self.at(key), format!("is missing; it must be {right}"))
     }
 
-    pub(super) fn wrong(&self, key: &str, value: &Value, right: &str) -> Error {
+    /// The error for what is given for a key.
+    pub fn wrong(&self, key: &str, value: &Value, right: &str) -> Error {
         (self.refuse)(&self.at(key), Self::problem(right, value, self.shows))
     }
 
     /// A name: 1 to 128 of a few characters, none of them '@'.
-    pub(super) fn name(&mut self, key: &str) -> Result<String> {
+    pub fn name(&mut self, key: &str) -> Result<String> {
         let right = "1 to 128 of the characters A-Z a-z 0-9 _ . : / -";
         let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b':' | b'/' | b'-');
         match self.take(key) {
@@ -77,7 +83,7 @@ impl Form {
     }
 
     /// A text of at most so many bytes, perhaps none.
-    pub(super) fn text(&mut self, key: &str, bytes_max: usize) -> Result<Option<String>> {
+    pub fn text(&mut self, key: &str, bytes_max: usize) -> Result<Option<String>> {
         match self.take(key) {
             None => Ok(None),
             Some(Value::String(text)) if text.len() <= bytes_max => Ok(Some(text)),
@@ -86,7 +92,7 @@ impl Form {
     }
 
     /// A project id.
-    pub(super) fn project(&mut self, key: &str) -> Result<Option<String>> {
+    pub fn project(&mut self, key: &str) -> Result<Option<String>> {
         match self.take(key) {
             None => Ok(None),
             Some(Value::String(id)) => match check_project("project", &id) {
@@ -99,14 +105,14 @@ impl Form {
     }
 
     /// Project ids, at least one; `*` stands for all.
-    pub(super) fn projects(&mut self, key: &str) -> Result<Vec<String>> {
+    pub fn projects(&mut self, key: &str) -> Result<Vec<String>> {
         let right = "a list of project ids, or of '*' for all; at least one";
         let check = |id: &str| if id == "*" { Ok(()) } else { check_project("project", id) };
         self.list(key, 1, right, check)?.ok_or_else(|| self.missing(key, right))
     }
 
     /// A list of texts that are right by `check`, at least so many; `None`: it is not there.
-    pub(super) fn list(&mut self, key: &str, least: usize, right: &str, check: impl Fn(&str) -> Result<()>) -> Result<Option<Vec<String>>> {
+    pub fn list(&mut self, key: &str, least: usize, right: &str, check: impl Fn(&str) -> Result<()>) -> Result<Option<Vec<String>>> {
         let items = match self.take(key) {
             None => return Ok(None),
             Some(Value::Array(items)) if items.len() > ENTRIES_MAX => {
@@ -130,7 +136,8 @@ impl Form {
         Ok(Some(texts))
     }
 
-    pub(super) fn end(self, known: &[&str]) -> Result<()> {
+    /// Nothing else may be there.
+    pub fn end(self, known: &[&str]) -> Result<()> {
         match self.map.keys().next() {
             None => Ok(()),
             Some(key) => {

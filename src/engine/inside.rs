@@ -1,0 +1,131 @@
+//! Subscriptions of the engine itself: their deliveries go to tasks of it, those of the program's to the program.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, Weak};
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+
+use super::consume::{Command, Consumer, Verdict};
+use super::env::lock;
+use super::error::{Error, Result};
+use super::host::{Delivery, Host, Kind, Lifecycle, Token};
+use super::options::SubscribeOptions;
+
+/// Ids of subscriptions from here on are the engine's own; a program chooses smaller ones.
+pub const FIRST: u32 = 1 << 31;
+
+/// Where deliveries of one subscription arrive; bounded by its places.
+type Receiver = mpsc::UnboundedReceiver<Delivery>;
+
+/// Between the engine and the program.
+pub struct Switch {
+    outside: Arc<dyn Host>,
+    inside: Mutex<HashMap<u32, mpsc::UnboundedSender<Delivery>>>,
+    last: AtomicU32,
+    /// Weak: its task tells this of deliveries.
+    consumer: Mutex<Weak<Consumer>>,
+}
+
+/// A subscription of the engine's own.
+pub struct Reading {
+    /// Its id.
+    pub id: u32,
+    /// What comes; each is to be settled by [`Switch::settle`].
+    pub deliveries: Receiver,
+}
+
+impl Switch {
+    /// Before the program.
+    pub fn before(outside: Arc<dyn Host>) -> Self {
+        Self { outside, inside: Mutex::default(), last: AtomicU32::new(FIRST), consumer: Mutex::default() }
+    }
+
+    /// By what is subscribed from now on.
+    pub fn subscribe_by(&self, consumer: &Arc<Consumer>) {
+        *lock(&self.consumer) = Arc::downgrade(consumer);
+    }
+
+    fn consumer(&self) -> Result<Arc<Consumer>> {
+        lock(&self.consumer).upgrade().ok_or_else(|| Error::closed("the bus"))
+    }
+
+    /// Subscribes for the engine itself.
+    pub async fn subscribe(&self, pattern: &str, options: SubscribeOptions) -> Result<Reading> {
+        let id = FIRST | self.last.fetch_add(1, Ordering::Relaxed);
+        let (sender, deliveries) = mpsc::unbounded_channel();
+        lock(&self.inside).insert(id, sender);
+        let subscribed = self.consumer()?.subscribe(id, pattern.to_owned(), options).await;
+        if let Err(error) = subscribed {
+            lock(&self.inside).remove(&id);
+            return Err(error);
+        }
+        Ok(Reading { id, deliveries })
+    }
+
+    /// Ends a subscription; what is unfinished after `drain` is handed back.
+    pub async fn unsubscribe(&self, id: u32, drain: Duration) -> Result<()> {
+        let ended = self.consumer()?.unsubscribe(id, drain).await;
+        lock(&self.inside).remove(&id);
+        ended
+    }
+
+    /// Stops or resumes a subscription.
+    pub fn pause(&self, id: u32, paused: bool) {
+        if let Ok(consumer) = self.consumer() {
+            consumer.tell(Command::Pause(id, paused));
+        }
+    }
+
+    /// Nothing more comes to any of them.
+    pub fn close(&self) {
+        lock(&self.inside).clear();
+    }
+
+    /// Ends a delivery.
+    pub fn settle(&self, token: Token, verdict: Verdict) {
+        if let Ok(consumer) = self.consumer() {
+            consumer.tell(Command::Settle(vec![(token, verdict)], 0));
+        }
+    }
+}
+
+impl Host for Switch {
+    fn published(&self, results: Vec<(Token, Result<String>)>) {
+        self.outside.published(results);
+    }
+
+    fn deliver(&self, batch: Vec<Delivery>) {
+        if !batch.iter().any(|delivery| delivery.subscription >= FIRST) {
+            return self.outside.deliver(batch);
+        }
+        let (inside, outside): (Vec<_>, Vec<_>) = batch.into_iter().partition(|delivery| delivery.subscription >= FIRST);
+        for delivery in inside {
+            let (id, token) = (delivery.subscription, delivery.token);
+            let is_there = lock(&self.inside).get(&id).is_some_and(|receiver| receiver.send(delivery).is_ok());
+            if !is_there {
+                self.settle(token, Verdict::HandBack);
+            }
+        }
+        if !outside.is_empty() {
+            self.outside.deliver(outside);
+        }
+    }
+
+    fn settled(&self, confirmations: Vec<(u32, Option<Error>)>) {
+        self.outside.settled(confirmations);
+    }
+
+    fn lifecycle(&self, events: Vec<Lifecycle>) {
+        self.outside.lifecycle(events);
+    }
+
+    fn listens(&self, kind: Kind) -> bool {
+        self.outside.listens(kind)
+    }
+
+    fn silent_for(&self) -> Duration {
+        self.outside.silent_for()
+    }
+}

@@ -1,0 +1,152 @@
+//! Services are held for degraded by what their agents and their performance reports say.
+//!
+//! The rule: an event is about the service that bears the agent's name (`agentId`, in `performance.metrics` `source`), else about the one
+//! that published it. `agent.failed` marks it until `agent.started` or another event of that agent's life; `performance.metrics` beyond a
+//! threshold of `monitoring.alerting.thresholds` marks it until a report is below nine tenths of all of them. A mark that nothing ends is
+//! over after five minutes. A mark makes a service degraded that is healthy or unknown otherwise.
+
+use serde_json::Value;
+
+use super::Shared;
+use crate::engine::consume::Verdict;
+use crate::engine::error::Result;
+use crate::engine::event::MetaView;
+use crate::engine::host::Delivery;
+use crate::engine::inside::Reading;
+use crate::engine::options::{Start, SubscribeOptions};
+use crate::engine::services::health::Report;
+use crate::engine::settle::Failure;
+
+/// The group of all processes of the bus: each event is seen to by one.
+pub const GROUP: &str = "ossa-service-registry";
+/// What is read.
+pub(super) const PATTERNS: [&str; 2] = ["agent.*", "performance.metrics"];
+/// A mark that nothing ends is over after so long, ms.
+const REPORT_MS: u64 = 300_000;
+/// Below this share of a threshold it is over.
+const RECOVERED: f64 = 0.9;
+
+/// The thresholds a report is held against, of `monitoring.alerting.thresholds`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Limits {
+    /// Percent.
+    pub error_rate: f64,
+    /// ms.
+    pub response_ms: f64,
+    /// Percent.
+    pub memory: f64,
+}
+
+/// What an event says of a service.
+#[derive(Debug, PartialEq)]
+enum Said {
+    Failing(String),
+    Well,
+    /// It is neither so bad nor so good as to change anything.
+    Nothing,
+}
+
+pub(super) fn options() -> SubscribeOptions {
+    SubscribeOptions {
+        group: Some(GROUP.to_owned()),
+        start: Start::Latest,
+        auto_ack: true,
+        concurrency: Some(8),
+        ..SubscribeOptions::default()
+    }
+}
+
+/// Sees to what comes until the subscription ends.
+pub(super) async fn read(shared: std::sync::Arc<Shared>, mut reading: Reading) {
+    while let Some(delivery) = reading.deliveries.recv().await {
+        let shared = shared.clone();
+        shared.env.clone().spawn(async move {
+            let verdict = match see_to(&shared, &delivery).await {
+                Ok(()) => Verdict::Done,
+                Err(error) => Verdict::Failed(Failure::Error(error.to_string())),
+            };
+            shared.switch.settle(delivery.token, verdict);
+        });
+    }
+}
+
+async fn see_to(shared: &Shared, delivery: &Delivery) -> Result<()> {
+    let Ok(data) = serde_json::from_str::<Value>(&delivery.text.data) else { return Ok(()) };
+    let event_type = &*delivery.partition.event_type;
+    let subject = if event_type.starts_with("agent.") { &data["agentId"] } else { &data["source"] };
+    let Some(subject) = subject.as_str() else { return Ok(()) };
+    let said = what(event_type, &data, subject, shared.limits);
+    if said == Said::Nothing {
+        return Ok(());
+    }
+    let view = shared.registry.view();
+    let publisher = serde_json::from_str::<MetaView<'_>>(&delivery.text.meta).ok().map(|meta| meta.source.into_owned());
+    let Some(service) = view.get(subject).or_else(|| view.get(&publisher?)) else { return Ok(()) };
+    let name = &service.definition.name;
+    let by = if event_type.starts_with("agent.") { format!("agent:{subject}") } else { format!("performance:{subject}") };
+    let report = match said {
+        Said::Failing(reason) => Some(Report { reason, until_ms: shared.registry.store().now_ms().saturating_add(REPORT_MS) }),
+        // Known here or not: what another process noted a moment ago is looked up.
+        _ if shared.registry.refresh().await?.get(name).is_some_and(|service| service.health.is_reported_by(&by)) => None,
+        _ => return Ok(()),
+    };
+    shared.registry.report(name, &by, report).await.map(drop)
+}
+
+fn what(event_type: &str, data: &Value, subject: &str, limits: Limits) -> Said {
+    match event_type {
+        "agent.failed" => {
+            let error = data["error"].as_str().or_else(|| data["error"]["message"].as_str()).unwrap_or("no error is given");
+            Said::Failing(format!("agent {subject} failed: {error}"))
+        }
+        "performance.metrics" => judged(&data["metrics"], limits),
+        "agent.spawned" | "agent.started" | "agent.stopped" | "agent.terminated" => Said::Well,
+        _ => Said::Nothing,
+    }
+}
+
+fn judged(metrics: &Value, limits: Limits) -> Said {
+    let values = [("errorRate", limits.error_rate, " %"), ("responseTime", limits.response_ms, " ms"), ("memory", limits.memory, " %")];
+    let given = || values.iter().filter_map(|(name, limit, unit)| Some((*name, metrics[*name].as_f64()?, *limit, *unit)));
+    let beyond: Vec<String> = given()
+        .filter(|(_, value, limit, _)| value > limit)
+        .map(|(name, value, limit, unit)| format!("{name} is {value}{unit}, above {limit}{unit}"))
+        .collect();
+    if !beyond.is_empty() {
+        return Said::Failing(beyond.join("; "));
+    }
+    let is_well = given().next().is_some() && given().all(|(_, value, limit, _)| value <= limit * RECOVERED);
+    if is_well { Said::Well } else { Said::Nothing }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    const LIMITS: Limits = Limits { error_rate: 5.0, response_ms: 1000.0, memory: 85.0 };
+
+    #[test]
+    fn a_report_beyond_a_threshold_names_it_and_one_below_all_of_them_ends_it() {
+        let judge = |metrics| judged(&metrics, LIMITS);
+        assert_eq!(judge(json!({ "errorRate": 5.0, "responseTime": 1000 })), Said::Nothing);
+        assert_eq!(judge(json!({ "errorRate": 4.5, "responseTime": 900, "memory": 76.5 })), Said::Well);
+        assert_eq!(judge(json!({ "errorRate": 4.5, "responseTime": 901 })), Said::Nothing);
+        let failing = "errorRate is 7.5 %, above 5 %; memory is 90 %, above 85 %";
+        assert_eq!(judge(json!({ "errorRate": 7.5, "responseTime": 1, "memory": 90 })), Said::Failing(failing.to_owned()));
+        for nothing in [json!(null), json!({}), json!({ "errorRate": "high" }), json!([9])] {
+            assert_eq!(judge(nothing), Said::Nothing);
+        }
+    }
+
+    #[test]
+    fn events_of_an_agents_life_end_its_failure() {
+        let says = |event_type| what(event_type, &json!({ "agentId": "a", "error": "out of memory" }), "a", LIMITS);
+        assert_eq!(says("agent.failed"), Said::Failing("agent a failed: out of memory".to_owned()));
+        for event_type in ["agent.spawned", "agent.started", "agent.stopped", "agent.terminated"] {
+            assert_eq!(says(event_type), Said::Well);
+        }
+        assert_eq!(says("agent.paused"), Said::Nothing);
+    }
+}

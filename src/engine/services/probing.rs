@@ -1,0 +1,147 @@
+//! Looking how services are, by HTTP. Whose turn it is to ask one is decided in the store, so that each is asked once an interval,
+//! however many processes watch.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::{Map, Value};
+use tokio::sync::Semaphore;
+
+use super::health::{Probed, Status};
+use super::registry::Shared;
+use super::service::Service;
+use crate::engine::env::lock;
+use crate::engine::error::Result;
+use crate::engine::http::{Answer, Failure};
+use crate::engine::store::{Errand, Running, Turn};
+
+/// Most probes at once.
+const AT_ONCE_MAX: usize = 200;
+/// Most of an answer, bytes.
+const ANSWER_BYTES_MAX: usize = 64 << 10;
+/// How long a probe is this process's beyond what its answer may take.
+const BESIDE: Duration = Duration::from_secs(5);
+/// Services that are known already are asked for the first time over so long, not all at once.
+const SPREAD: Duration = Duration::from_secs(5);
+/// How often it is looked whose turn it is, at least.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// Attempts to note what was found while others change the same service.
+const ATTEMPTS_MAX: usize = 10;
+/// An interval is up to so much shorter or longer, as a share: what was registered together is not asked together for ever.
+const JITTER: f64 = 0.1;
+
+/// Probes until it is dropped; probes on their way end by themselves.
+pub(super) async fn run(shared: Arc<Shared>) {
+    let places = Arc::new(Semaphore::new(AT_ONCE_MAX));
+    let interval = Duration::from_millis(shared.checks.interval_ms);
+    plan_all(&shared, SPREAD.min(interval)).await;
+    let mut planned_at = tokio::time::Instant::now();
+    let mut wait = Duration::ZERO;
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(wait) => {}
+            () = shared.unplanned.notified() => plan_all(&shared, Duration::ZERO).await,
+        }
+        // What the store forgot when it was emptied.
+        if planned_at.elapsed() > interval {
+            plan_all(&shared, SPREAD.min(interval)).await;
+            planned_at = tokio::time::Instant::now();
+        }
+        wait = match begin(&shared, &places, interval).await {
+            Ok(next) => next.map_or(LOOK_EVERY, |ms| Duration::from_millis(ms).min(LOOK_EVERY)),
+            Err(error) => {
+                tracing::debug!(%error, "probes could not be begun");
+                LOOK_EVERY
+            }
+        };
+    }
+}
+
+async fn plan_all(shared: &Shared, spread: Duration) {
+    let names: Vec<String> = {
+        let view = lock(&shared.view).clone();
+        view.services().filter(|service| service.definition.is_http()).map(|service| service.definition.name.clone()).collect()
+    };
+    if names.is_empty() {
+        return;
+    }
+    if let Err(error) = shared.store.plan_errands(Errand::Probe, &names, spread).await {
+        tracing::debug!(%error, "probes could not be planned");
+    }
+}
+
+/// Begins what is due; answers ms until the next is.
+async fn begin(shared: &Arc<Shared>, places: &Arc<Semaphore>, interval: Duration) -> Result<Option<u64>> {
+    let free = places.available_permits();
+    if free == 0 {
+        drop(places.acquire().await);
+        return Ok(Some(0));
+    }
+    let timeout = Duration::from_millis(shared.checks.timeout_ms);
+    let (due, next_ms) = shared.store.take_errands(Errand::Probe, free, timeout + BESIDE).await?;
+    for running in due {
+        let Ok(place) = places.clone().try_acquire_owned() else { break };
+        let shared = shared.clone();
+        let (env, jitter) = (shared.env.clone(), shared.env.random());
+        env.spawn(async move {
+            if let Err(error) = probe(&shared, &running, timeout).await {
+                tracing::debug!(%error, service = running.name, "what a probe found could not be noted");
+            }
+            let next = interval.mul_f64(1.0 - JITTER + 2.0 * JITTER * jitter);
+            let _ = shared.store.end_errand(Errand::Probe, &running, Some(next)).await;
+            drop(place);
+        });
+    }
+    Ok(next_ms)
+}
+
+async fn probe(shared: &Shared, running: &Running, timeout: Duration) -> Result<()> {
+    let Some(service) = shared.known(&running.name).await? else { return Ok(()) };
+    if !service.is_probed() {
+        return Ok(());
+    }
+    let url = service.definition.health_url();
+    let http = lock(&shared.http).clone();
+    let probed = found(http.get(&url, &[("accept", "application/json")], timeout, ANSWER_BYTES_MAX).await);
+    for _ in 0..ATTEMPTS_MAX {
+        let Some(service) = shared.known(&running.name).await? else { return Ok(()) };
+        // Meanwhile it went elsewhere, or its owner works on it: this says nothing.
+        if !service.is_probed() || service.definition.health_url() != url {
+            return Ok(());
+        }
+        let now_ms = shared.store.now_ms();
+        let health = service.health.at(now_ms).after(probed.clone(), shared.thresholds(), now_ms);
+        if note(shared, &service, service.being(health)).await? {
+            return Ok(());
+        }
+        shared.asking.refresh().await?;
+    }
+    Ok(())
+}
+
+/// Notes how a service is; answers whether it still was as it is known here.
+pub(super) async fn note(shared: &Shared, before: &Service, after: Service) -> Result<bool> {
+    if before.listing == after.listing {
+        return Ok(true);
+    }
+    let turn = if before.health.status() == after.health.status() { Turn::Checked } else { Turn::Changed };
+    shared.store.put_listing(&before.definition.name, Some(&before.listing), Some(&after.listing), turn, None).await
+}
+
+/// What an answer says. Any success is healthy, unless its body is a JSON object whose `status` says otherwise.
+fn found(answer: std::result::Result<Answer, Failure>) -> Probed {
+    let answer = match answer {
+        Ok(answer) => answer,
+        Err(failure) => return Probed { found: Err(failure.to_string()), took_ms: None, details: None },
+    };
+    let took_ms = Some((answer.took.as_secs_f64() * 1e5).round() / 100.0);
+    let details: Option<Map<String, Value>> = serde_json::from_slice(&answer.body).ok();
+    let said = details.as_ref().and_then(|details| details.get("status")).and_then(Value::as_str).map(str::to_ascii_lowercase);
+    let found = match (answer.status, said.as_deref()) {
+        (200..=299, Some("degraded" | "warn" | "warning")) => Ok(Status::Degraded),
+        (200..=299, Some(said @ ("unhealthy" | "down" | "fail" | "failed" | "error"))) => Err(format!("it says that it is {said}")),
+        (200..=299, _) => Ok(Status::Healthy),
+        (status, _) => Err(format!("it answered with HTTP status {status}")),
+    };
+    Probed { found, took_ms, details: details.filter(|details| !details.is_empty()) }
+}

@@ -1,0 +1,59 @@
+//! What this process registered stays listed for as long as it lives.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::registry::Shared;
+use super::service::Service;
+use crate::engine::env::lock;
+use crate::engine::error::Result;
+use crate::engine::store::Turn;
+
+/// Renewals within the life of a service: one that fails is made up for by the next.
+const A_LIFE: u32 = 3;
+/// After a failure it is tried again so soon.
+const AGAIN: Duration = Duration::from_secs(1);
+
+/// Renews, until the registry ends.
+pub(super) async fn run(shared: Arc<Shared>) {
+    let every = shared.life / A_LIFE;
+    let mut wait = every;
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(wait) => {}
+            () = shared.renewal.notified() => {}
+        }
+        wait = match renew(&shared).await {
+            Ok(()) => every,
+            Err(error) => {
+                tracing::debug!(%error, "services could not be renewed");
+                every.min(AGAIN)
+            }
+        };
+    }
+}
+
+/// Those that are not listed any more, though nobody took them out, are registered again: they ended while this process stood still, or
+/// went when the store was emptied.
+async fn renew(shared: &Shared) -> Result<()> {
+    let names: Vec<String> = lock(&shared.held).keys().cloned().collect();
+    if names.is_empty() {
+        return Ok(());
+    }
+    let gone = shared.store.renew_listings(&names, shared.life).await?;
+    if gone.is_empty() {
+        return Ok(());
+    }
+    // Also learns which of them somebody took out.
+    let view = shared.asking.refresh().await?;
+    for name in gone {
+        let Some(held) = lock(&shared.held).get(&name).cloned() else { continue };
+        if view.get(&name).is_some() && !view.is_lost(&name) {
+            continue;
+        }
+        // As it was known last, where it is still waited for.
+        let service: Arc<Service> = view.get(&name).cloned().unwrap_or(held);
+        shared.store.put_listing(&name, None, Some(&service.listing), Turn::Registered, Some(shared.life)).await?;
+    }
+    shared.asking.refresh().await.map(drop)
+}

@@ -1,0 +1,184 @@
+//! The register as this process knows it, and what happened from one reading to the next.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::health::Status;
+use super::service::Service;
+use crate::engine::store::{Listing, ListingChange, News, Place, Read, Turn};
+
+/// What happened to a service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum What {
+    /// It is new.
+    Registered,
+    /// It says something else of itself.
+    Updated,
+    /// It was taken out.
+    Unregistered,
+    /// Nobody renewed it in time.
+    Expired,
+    /// It is otherwise than it was.
+    HealthChanged {
+        /// What it was.
+        before: Status,
+    },
+}
+
+/// Something that happened, told once to every process.
+#[derive(Clone, Debug)]
+pub struct Happening {
+    /// What.
+    pub what: What,
+    /// Names it among all: the same in all processes that read it where it was noted.
+    pub id: String,
+    /// The service as it is now, or was last.
+    pub service: Arc<Service>,
+}
+
+/// What is known at one time. Never changes.
+#[derive(Clone, Debug, Default)]
+pub struct View {
+    services: BTreeMap<String, Arc<Service>>,
+    /// Up to where it was read; `None`: not yet.
+    place: Option<Place>,
+    /// Services that went with everything else when the store was emptied: until when they are waited for, ms. Whoever registered one
+    /// does so again; nothing happened then.
+    lost: BTreeMap<String, u64>,
+}
+
+/// A view, how it came to be, and what in the store could not be read.
+pub struct Step {
+    /// The view.
+    pub view: View,
+    /// In order.
+    pub happened: Vec<Happening>,
+    /// For the log.
+    pub problems: Vec<String>,
+}
+
+impl View {
+    /// The service of that name.
+    pub fn get(&self, name: &str) -> Option<&Arc<Service>> {
+        self.services.get(name)
+    }
+
+    /// All services, by their name.
+    pub fn services(&self) -> impl Iterator<Item = &Arc<Service>> {
+        self.services.values()
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.services.len()
+    }
+
+    /// Up to where it was read.
+    pub fn place(&self) -> Option<Place> {
+        self.place
+    }
+
+    /// Whether it went with everything else when the store was emptied.
+    pub fn is_lost(&self, name: &str) -> bool {
+        self.lost.contains_key(name)
+    }
+
+    /// When the first of what was lost is given up, ms.
+    pub fn next_end_ms(&self) -> Option<u64> {
+        self.lost.values().min().copied()
+    }
+
+    /// With what was read.
+    pub fn after(&self, read: Read, now_ms: u64) -> Step {
+        let emptied = self.place.is_some_and(|place| place.epoch != 0 && place.epoch != read.place.epoch);
+        let is_first = self.place.is_none();
+        let mut view = self.clone();
+        view.place = Some(read.place);
+        let mut step = Step { view, happened: Vec::new(), problems: Vec::new() };
+        match read.news {
+            News::Since(changes) => changes.into_iter().for_each(|change| step.change(change, read.place.epoch)),
+            News::All(listings) => step.replace(listings, read.place, emptied, now_ms),
+        }
+        step.give_up(now_ms);
+        if is_first {
+            step.happened.clear();
+        }
+        step
+    }
+}
+
+impl Step {
+    fn tell(&mut self, what: What, id: &str, service: Arc<Service>) {
+        self.happened.push(Happening { what, id: id.to_owned(), service });
+    }
+
+    fn change(&mut self, ListingChange { at, name, turn, listing }: ListingChange, epoch: u64) {
+        let id = format!("{epoch}-{at}");
+        if turn.is_end() {
+            self.view.lost.remove(&name);
+            let Some(service) = self.view.services.remove(&name) else { return };
+            let what = if turn == Turn::Expired { What::Expired } else { What::Unregistered };
+            return self.tell(what, &id, service);
+        }
+        self.put(name, listing, &id);
+    }
+
+    /// Tells what is different.
+    fn put(&mut self, name: String, listing: Listing, id: &str) {
+        let before = self.view.services.get(&name).cloned();
+        if before.as_ref().is_some_and(|before| before.listing == listing) {
+            self.view.lost.remove(&name);
+            return;
+        }
+        let service = match Service::read(listing) {
+            Ok(service) => Arc::new(service),
+            Err(error) => {
+                self.problems.push(format!("the service '{name}' cannot be read: {error}"));
+                return;
+            }
+        };
+        self.view.lost.remove(&name);
+        self.view.services.insert(name, service.clone());
+        let Some(before) = before else { return self.tell(What::Registered, id, service) };
+        if !before.definition.is_same_as(&service.definition) {
+            self.tell(What::Updated, id, service.clone());
+        }
+        let status = before.health.status();
+        if status != service.health.status() {
+            self.tell(What::HealthChanged { before: status }, id, service);
+        }
+    }
+
+    fn replace(&mut self, listings: BTreeMap<String, Listing>, place: Place, emptied: bool, now_ms: u64) {
+        let missing: Vec<Arc<Service>> =
+            self.view.services.iter().filter(|(name, _)| !listings.contains_key(*name)).map(|(_, service)| service.clone()).collect();
+        let id = |name: &str| format!("{}-{}-{name}", place.epoch, place.last);
+        for (name, listing) in listings {
+            let id = id(&name);
+            self.put(name, listing, &id);
+        }
+        for service in missing {
+            let name = &service.definition.name;
+            if emptied {
+                self.view.lost.entry(name.clone()).or_insert_with(|| now_ms.saturating_add(service.definition.life_ms));
+            } else if !self.view.lost.contains_key(name) {
+                self.view.services.remove(name);
+                self.tell(What::Unregistered, &id(name), service.clone());
+            }
+        }
+    }
+
+    fn give_up(&mut self, now_ms: u64) {
+        let over: Vec<String> = self.view.lost.iter().filter(|(_, until)| **until <= now_ms).map(|(name, _)| name.clone()).collect();
+        for name in over {
+            self.view.lost.remove(&name);
+            if let Some(service) = self.view.services.remove(&name) {
+                let id = format!("lost-{name}-{}", service.definition.registered_at_ms);
+                self.tell(What::Expired, &id, service);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
