@@ -15,9 +15,14 @@ export function text(name: string, value: unknown): string {
 /** The keys of an object of the caller's, whose getters may throw. `undefined`: it is none, which is the engine's to refuse. */
 export function keysOf(path: string, value: unknown, refuse: Refuse = invalidArgument): Record<string, unknown> | undefined {
   if (!isRecord(value)) return undefined;
+  let at = path;
   try {
-    return { ...value };
+    const read = (key: string) => {
+      at = `${path}.${key}`;
+      return [key, value[key]] as const;
+    };
+    return Object.fromEntries(Object.keys(value).map(read));
   } catch (error) {
-    throw refuse(path, `cannot be read: ${describeThrown(error)}`);
+    throw refuse(at, `cannot be read: ${describeThrown(error)}`);
   }
 }

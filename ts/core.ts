@@ -42,7 +42,7 @@ export class BusCore {
   readonly retryDefaults: EventRetryConfig;
   readonly log: Log;
   readonly #names: BusNames;
-  readonly #config: string;
+  readonly #config: Pick<ResolvedEventBus, 'crossProject' | 'serviceRegistry'> & { eventBus: ResolvedEventBus['config'] };
   readonly #settlements: Settlements;
   readonly #keepAlive = new KeepAlive(systemClock, this);
   readonly #subscriptions = new Map<EventSubscription, EventHandlerFn | undefined>();
@@ -53,12 +53,12 @@ export class BusCore {
   #closing: Promise<void> | undefined;
   #lastRoute = 0;
 
-  constructor({ config, logger, crossProject }: ResolvedEventBus, names: BusNames) {
+  constructor({ config, logger, ...parts }: ResolvedEventBus, names: BusNames) {
     const log = new Log(logger, isDebugMode(config));
     this.log = log;
     collected.register(this, this.#keepAlive);
     this.#names = names;
-    this.#config = JSON.stringify({ eventBus: config, crossProject });
+    this.#config = { eventBus: config, ...parts };
     this.retryDefaults = config.defaults.retry;
     this.lifecycle = new Lifecycle(log);
     this.#settlements = new Settlements((error) => this.lifecycle.error(error));
@@ -176,8 +176,8 @@ export class BusCore {
   }
 
   async #connect(): Promise<void> {
-    this.#native ??= new (addon().NativeBus)(this.#config, listenerOf(this));
-    const native = this.#native;
+    const config = JSON.stringify({ ...this.#config, serviceRegistry: this.#config.serviceRegistry?.() });
+    const native = (this.#native = new (addon().NativeBus)(config, listenerOf(this)));
     this.lifecycle.connect((mask) => native.listen(mask));
     try {
       await this.#calls.ask(native, 'connect', {});
