@@ -152,7 +152,7 @@ export interface NativeBus {
 /** A registry of services. Making one does no I/O; nothing throws. */
 export interface NativeRegistry {
   /**
-   * Answered under `id` by {@link Message.Answer}. Every method but `close` and `status` connects where that is not done yet. Names and filters that
+   * Answered under `id` by {@link Message.Answer}. Every method but `close` connects where that is not done yet. Names and filters that
    * are wrong are ERR_INVALID_ARGUMENT with `details.argument` (`serviceName`, `filter.tags[0]`), definitions and updates
    * ERR_SERVICE_INVALID with `details.path` (`service.capabilities[0].name`, `updates.name`). Methods and arguments (`args`):
    * - `open {}` → `{}`: connects; idempotent, and may be repeated after a failure
