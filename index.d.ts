@@ -327,7 +327,14 @@ export declare class RedisEventBus<E extends EventMap = AnyEvents> extends Event
 /** Configuration of OSSAEventBus. */
 export interface OSSAEventBusConfig {
   eventBus: EventBusConfig;
-  serviceRegistry: { enabled: boolean; autoRegister: boolean; healthMonitoring: boolean; contractDiscovery?: boolean; discoveryRefreshInterval?: number };
+  /** What the bus does with the registry it was given. */
+  serviceRegistry: {
+    enabled: boolean;                   // false: nothing
+    autoRegister: boolean;              // the bus registers itself
+    healthMonitoring: boolean;          // it takes its turn in looking after services
+    contractDiscovery?: boolean;        // it asks services for their contracts, and registers them
+    discoveryRefreshInterval?: number;  // ms between two such looks
+  };
   crossProject: { enabled: boolean; securityEnabled: boolean; rateLimitingEnabled: boolean; trustedKeys?: Record<string /* projectId */, string>;
     audit?: { retention: number /* seconds, 2592000: 30 days */; maxRecords: number /* 1000000; the oldest go first */ } };
   orchestration: { enabled: boolean; config: LoadBalancingConfig };
@@ -336,10 +343,12 @@ export interface OSSAEventBusConfig {
 
 /** Defaults: everything enabled (autoRegister, healthMonitoring, contractDiscovery too), discoveryRefreshInterval 60000; the numbers noted beside the fields below. */
 export declare class OSSAEventBus<E extends EventMap = AnyEvents> extends EventBus<E> {
+  /** ERR_INVALID_ARGUMENT for what is no ServiceRegistry of this copy of the package. The bus never closes the registry: who made it does. */
   constructor(serviceRegistry?: ServiceRegistry | null, config?: DeepPartial<OSSAEventBusConfig>);
-  initialize(): Promise<void>;          // idempotent; every method that needs it says ERR_NOT_INITIALIZED before
+  initialize(): Promise<void>;          // idempotent; every method that needs it says ERR_NOT_INITIALIZED before; ERR_CLOSED where the registry was closed
   shutdown(options?: { drainTimeoutMs?: number }): Promise<void>;   // idempotent
-  getStatus(): Promise<{ eventBus: EventBusStatus; serviceRegistry?: object; crossProject?: CrossProjectStats;
+  /** a part that cannot tell is left out */
+  getStatus(): Promise<{ eventBus: EventBusStatus; serviceRegistry?: ServiceRegistryIntegrationStatus; crossProject?: CrossProjectStats;
     orchestration?: OrchestrationStats; monitoring?: MonitoringStats }>;
 
   registerProject(config: ProjectConfig): Promise<void>;
@@ -382,15 +391,18 @@ export declare class OSSAEventBus<E extends EventMap = AnyEvents> extends EventB
 
   getDashboardData(): Promise<DashboardData>;
   exportMetrics(): string;              // Prometheus text format 0.0.4
+  /** Never rejects. Components: `eventBus`; with a registry `serviceRegistry`: 'unhealthy' where its Redis cannot be reached, 'degraded'
+   *  where a service is unhealthy or degraded, a circuit is not closed or there is another problem. The status of the whole is the worst
+   *  of them, but 'degraded' where the registry alone is 'unhealthy': the bus still publishes and consumes. */
   healthCheck(): Promise<{ status: 'healthy' | 'degraded' | 'unhealthy'; timestamp: Date;
-    components: Record<string, { status: string; details?: any }> }>;   // never rejects
+    components: Record<string, { status: string; details?: any }> }>;
   /** GET /metrics /healthz /readyz /api/… and the dashboard page at /; to mount in Express, Fastify or node:http */
   httpHandler(options?: { token?: string; basePath?: string }): (req: import('node:http').IncomingMessage, res: import('node:http').ServerResponse) => void;
   serve(options?: { port?: number; host?: string; token?: string }): Promise<{ port: number; url: string; close(): Promise<void> }>;
 
   /** views kept for programs written against the earlier TypeScript bus */
   getEventBus(): RedisEventBus<E>;
-  getServiceRegistryIntegration(): object | undefined;
+  getServiceRegistryIntegration(): ServiceRegistryIntegration | undefined;   // undefined without a registry and where serviceRegistry.enabled is false
   getCrossProjectCommunication(): object | undefined;
   getOrchestrationOptimizer(): object | undefined;
   getMonitoring(): (EventEmitter & { getMonitoringStats(): MonitoringStats }) | undefined;
@@ -578,13 +590,34 @@ export interface BottleneckDetectedEvent {
 /** `orchestration.scale_up` and `orchestration.scale_down` */
 export interface ScaleEvent { poolId: string; agentType: string; current: number; desired: number; agentIds?: string[]; reason: string }
 
+/** `system.configuration_changed` as a bus announces it: a service came, changed or went. */
+export interface ConfigurationChangedEvent {
+  component: 'service-registry';
+  change: 'registered' | 'updated' | 'unregistered' | 'expired';
+  service: { name: string; endpoint: string; version: string; capabilities: string[] /* their names */ };
+  timestamp: string;          // ISO 8601
+}
+/** `system.health_check` as a bus announces it: how a service is became different. */
+export interface HealthCheckEvent {
+  component: 'service-registry';
+  service: string;            // its name
+  status: `${ServiceHealthStatus}`;
+  previousStatus: `${ServiceHealthStatus}`;
+  responseTime?: number;      // ms, of the look that found it
+  error?: string;
+  timestamp: string;          // ISO 8601
+}
+
 /**
  * A time in the data of an event: what `publish` takes. It travels as JSON, so a handler is given the ISO string of a
  * Date, or the number as it was.
  */
 export type EventTime = Date | string | number;
 
-/** Types of the data of the built-in events. The `system.*` events carry whatever their publisher says. */
+/**
+ * Types of the data of the built-in events. The `system.*` events carry whatever their publisher says; those of the bus itself are
+ * {@link ConfigurationChangedEvent} and {@link HealthCheckEvent}.
+ */
 export interface BuiltInEvents {
   'agent.spawned': AgentSpawnedEvent;
   'agent.started': AgentStartedEvent;
@@ -615,40 +648,147 @@ export interface BuiltInEvents {
 /** How a service is. */
 export declare enum ServiceHealthStatus { HEALTHY = 'healthy', UNHEALTHY = 'unhealthy', DEGRADED = 'degraded', UNKNOWN = 'unknown', MAINTENANCE = 'maintenance' }
 /** Something a service can do. */
-export interface ServiceCapability { name: string; version: string; inputs?: Record<string, any>; outputs?: Record<string, any>; description?: string }
+export interface ServiceCapability {
+  name: string;               // 1–128 of A-Z a-z 0-9 _ . : / -
+  version: string;            // semantic version
+  inputs?: Record<string, any>; outputs?: Record<string, any>;
+  description?: string;       // at most 4096 bytes
+}
 /** How a service was when last looked at. */
-export interface ServiceHealth { status: ServiceHealthStatus | `${ServiceHealthStatus}`; lastCheck: Date; responseTime?: number /* ms */; details?: Record<string, any>; error?: string }
-/** A service as the registry knows it. */
+export interface ServiceHealth {
+  status: ServiceHealthStatus | `${ServiceHealthStatus}`;
+  lastCheck: Date;
+  responseTime?: number /* ms */;
+  details?: Record<string, any>;
+  error?: string;
+}
+/** A service as the registry knows it, of at most 64 KiB as JSON. */
 export interface ServiceDefinition {
-  name: string; endpoint: string; capabilities: ServiceCapability[]; version: string; health: ServiceHealth;
-  metadata?: { description?: string; tags?: string[]; author?: string; documentation?: string; environment?: string };
+  name: string;               // 1–128 of A-Z a-z 0-9 _ . : / -
+  endpoint: string;           // absolute URL of any scheme with a host, at most 2048 bytes; without user and password: everybody who discovers it sees it
+  capabilities: ServiceCapability[];    // at most 100
+  version: string;            // semantic version
+  health: ServiceHealth;
+  metadata?: {
+    description?: string; author?: string; documentation?: string;  // at most 4096 bytes each
+    tags?: string[];          // at most 100, of at most 256 bytes
+    environment?: string;     // at most 128 bytes
+    healthPath?: string;      // where its health is asked for, below the endpoint: begins with '/', at most 1024 bytes; default '/health'
+    eventsPath?: string;      // where it takes events; default '/events'
+  };
   registeredAt: Date; updatedAt: Date;
 }
-/** What discover() looks for; all that is given must hold. */
-export interface ServiceDiscoveryFilter { namePattern?: string /* glob */; capability?: string; healthStatus?: ServiceHealthStatus; tags?: string[] /* any of */; version?: string /* semver range */; environment?: string }
-/** Configuration of ServiceRegistry. */
+/** What register() takes: a definition, also one that was discovered. Without `health` the service is 'unknown'; the times are set anew. */
+export type ServiceRegistration = Omit<ServiceDefinition, 'health' | 'registeredAt' | 'updatedAt'>
+  & Partial<Pick<ServiceDefinition, 'health' | 'registeredAt' | 'updatedAt'>>;
+/** What discover() looks for; all that is given must hold. An unknown key is refused with ERR_INVALID_ARGUMENT. */
+export interface ServiceDiscoveryFilter {
+  namePattern?: string;       // glob: * ? [ab] {a,b}
+  capability?: string;        // name of one
+  healthStatus?: ServiceHealthStatus;
+  tags?: string[];            // any of them
+  version?: string;           // semver range as npm has it: prereleases only where it names one
+  environment?: string;
+}
+/** How many services there are, and how they are. Those in maintenance count in the total alone. */
+export interface ServiceRegistryStats { totalServices: number; healthyServices: number; unhealthyServices: number; degradedServices: number; unknownServices: number }
+/** 'service:health:changed': how a service is became different. */
+export interface ServiceHealthChange {
+  name: string;
+  oldStatus: `${ServiceHealthStatus}`; newStatus: `${ServiceHealthStatus}`;
+  health: ServiceHealth; service: ServiceDefinition;
+}
+/**
+ * Events of a ServiceRegistry and what their listeners are given. Those of services come from whichever process caused them.
+ * 'service:expired': nobody renewed it within serviceTtlSeconds. 'registry:error': an error that reaches no caller; without a listener
+ * it is logged.
+ */
+export interface ServiceRegistryEvents {
+  'service:registered': ServiceDefinition;
+  'service:updated': ServiceDefinition;
+  'service:unregistered': ServiceDefinition;
+  'service:expired': ServiceDefinition;
+  'service:health:changed': ServiceHealthChange;
+  'registry:error': OSSAError;
+}
+/** Configuration of ServiceRegistry. `redis` takes every key that `eventBus.redis` takes; keyPrefix is 'ossa:services' unless given. */
 export interface ServiceRegistryConfig {
-  redis: { url?: string; host: string; port: number; password?: string; db?: number; keyPrefix?: string };
+  redis: { url?: string; host: string; port: number; password?: string; db?: number; keyPrefix?: string }
+    & Pick<EventBusConfig['redis'], 'username' | 'tls' | 'cluster' | 'sentinel' | 'connectTimeoutMs' | 'commandTimeoutMs'>;
+  /** Time between two looks at a service and longest time of one; failures in a row that make it unhealthy, successes that make it healthy. */
   healthCheck: { intervalMs: number; timeoutMs: number; failureThreshold: number; successThreshold: number };
-  serviceTtlSeconds: number;
+  serviceTtlSeconds: number;  // a service that nobody renews is forgotten after this
 }
 /** Defaults of ServiceRegistry. */
 export declare const DEFAULT_SERVICE_REGISTRY_CONFIG: ServiceRegistryConfig;
-/** events: 'service:registered' 'service:updated' 'service:unregistered' 'service:expired' 'service:health:changed' 'registry:error' */
+/**
+ * The register of services, shared by all processes that use the same Redis and keyPrefix. It connects at the first call, or when the
+ * first listener for a 'service:…' event comes. Node is kept alive by a call on its way, by health monitoring and by such a listener, not
+ * by services that are registered.
+ *
+ * Every method rejects with ERR_CLOSED after close(), and with ERR_CONNECTION, ERR_TIMEOUT … where Redis cannot be asked.
+ */
 export declare class ServiceRegistry extends EventEmitter implements AsyncDisposable {
-  /** redisClient: an ioredis or node-redis client, taken for its connection settings only; anything else is refused, naming what to pass */
+  /**
+   * redisClient: an ioredis or node-redis client, taken for its connection settings only (address, user, password, database, TLS): it is
+   * not used and need not be connected. Its keyPrefix is not taken. An address in `config.redis` wins over it; other keys there are added.
+   * ERR_INVALID_ARGUMENT for anything else, and for settings that cannot be taken over, naming what to pass.
+   */
   constructor(config?: DeepPartial<ServiceRegistryConfig>, redisClient?: object);
-  register(service: Omit<ServiceDefinition, 'registeredAt' | 'updatedAt'>): Promise<ServiceDefinition>;
+  /** Makes the service known until it is unregistered; while this registry is open it is renewed. One of the same name is replaced.
+   *  Resolves with it as it is registered. ERR_SERVICE_INVALID with `details.path` (`service.capabilities[0].name`). */
+  register(service: ServiceRegistration): Promise<ServiceDefinition>;
+  /** The services for which the filter holds; without one, all. ERR_INVALID_ARGUMENT with `details.argument` (`filter.version`). */
   discover(filter?: ServiceDiscoveryFilter): Promise<ServiceDefinition[]>;
+  /** null when there is no service of that name */
   health(serviceName: string): Promise<ServiceHealth | null>;
+  /** Resolves with whether it was there. */
   unregister(serviceName: string): Promise<boolean>;
+  /** `metadata` is merged key by key, everything else replaced as a whole. The name cannot be changed; null is refused.
+   *  Resolves with the new definition, or null when there is no service of that name. ERR_SERVICE_INVALID with `details.path` (`updates.name`). */
   updateService(serviceName: string, updates: Partial<ServiceDefinition>): Promise<ServiceDefinition | null>;
+  /** From now on this process takes its turn in looking after services, until it is stopped; resolves once that began. */
   startHealthMonitoring(): Promise<void>;
+  /** Takes effect at once, and never throws. */
   stopHealthMonitoring(): void;
   getAllServices(): Promise<ServiceDefinition[]>;
-  getStats(): Promise<{ totalServices: number; healthyServices: number; unhealthyServices: number; degradedServices: number; unknownServices: number }>;
+  getStats(): Promise<ServiceRegistryStats>;
+  /** Ends everything; idempotent. */
   close(): Promise<void>;
   [Symbol.asyncDispose](): Promise<void>;
+
+  on<K extends keyof ServiceRegistryEvents>(event: K, listener: (payload: ServiceRegistryEvents[K]) => void): this;
+  on<N extends string | symbol>(event: N & OtherEvent<N>, listener: (...args: any[]) => void): this;
+  once<K extends keyof ServiceRegistryEvents>(event: K, listener: (payload: ServiceRegistryEvents[K]) => void): this;
+  once<N extends string | symbol>(event: N & OtherEvent<N>, listener: (...args: any[]) => void): this;
+  off<K extends keyof ServiceRegistryEvents>(event: K, listener: (payload: ServiceRegistryEvents[K]) => void): this;
+  off<N extends string | symbol>(event: N & OtherEvent<N>, listener: (...args: any[]) => void): this;
+}
+/** Refuses the names of {@link ServiceRegistryEvents}, whose listeners are typed. */
+export type OtherEvent<N> = N extends keyof ServiceRegistryEvents ? never : unknown;
+
+/** A way from the bus to a service: events that match its patterns are brought to it. */
+export interface ServiceRouteStatus {
+  service: string; group: string; patterns: string[];
+  circuit: 'closed' | 'open' | 'half-open';   // open: it failed, nothing is sent for now; half-open: one is sent to see
+  paused: boolean;
+  delivered: number; failed: number;          // since this bus was opened
+}
+/** Answer of ServiceRegistryIntegration.getStatus(). */
+export interface ServiceRegistryIntegrationStatus {
+  connected: boolean;                         // whether the registry's Redis can be reached
+  monitoring: boolean;                        // whether this process takes its turn in looking after services
+  registeredAs: string | null;                // the service that this bus registered for itself
+  services: ServiceRegistryStats;
+  routes: ServiceRouteStatus[];
+  contracts: { registered: number; refused: number };   // that were discovered, since this bus was opened
+  problem?: string;                           // what is wrong now
+}
+/** What an OSSAEventBus does with the registry it was given. */
+export interface ServiceRegistryIntegration {
+  getStatus(): Promise<ServiceRegistryIntegrationStatus>;
+  /** Asks all services now, or the one named, for their contracts, and registers them. ERR_INVALID_ARGUMENT for a name that is none. */
+  discoverContracts(service?: string): Promise<{ registered: number; refused: Array<{ service: string; contract: string; reason: string }> }>;
 }
 
 // ───────────────────────────── errors ─────────────────────────────

@@ -24,6 +24,8 @@ describe.each(stores)('on %s', (kind) => {
     eventBus: { redis: { url: kind === 'memory' ? 'memory://' : redisUrl(), keyPrefix: freshPrefix() } },
   });
 
+  const registry = () => new ServiceRegistry({ redis: { url: kind === 'memory' ? 'memory://' : redisUrl(), keyPrefix: freshPrefix() } });
+
   async function create(over?: DeepPartial<OSSAEventBusConfig>): Promise<OSSAEventBus> {
     const bus = await createOSSAEventBus(null, config(over));
     open.add(bus);
@@ -31,7 +33,7 @@ describe.each(stores)('on %s', (kind) => {
   }
 
   test('the quick start', async () => {
-    const serviceRegistry = new ServiceRegistry({ redis: { host: 'localhost', port: 6379 } });
+    const serviceRegistry = registry();
     const bus = await createOSSAEventBus(serviceRegistry, config());
     const got: any[] = [];
     await bus.subscribe('user.created', async (payload) => void got.push(payload.data));
@@ -163,6 +165,31 @@ describe.each(stores)('on %s', (kind) => {
     ]);
   });
 
+  test('a service registry that it was given is a part of it, and outlives it', async () => {
+    const given = registry();
+    const bus = await createOSSAEventBus(given, config());
+    open.add(bus);
+    await given.register({ name: 's', endpoint: 'http://127.0.0.1:1', version: '1.0.0', capabilities: [] });
+    const connected = async () => (await bus.getStatus()).serviceRegistry?.connected;
+    await until(connected);
+    const integration = bus.getServiceRegistryIntegration();
+    const status = await integration?.getStatus();
+    expect(status).toMatchObject({ connected: true, routes: [], contracts: { registered: 0 } });
+    expect(status?.services.totalServices).toBeGreaterThan(0);
+    expect((await bus.healthCheck()).components['serviceRegistry']).toMatchObject({ details: { connected: true } });
+    await bus.shutdown();
+    await refusal('ERR_CLOSED', () => integration?.getStatus());
+    expect((await given.discover({ namePattern: 's' })).length).toBe(1);
+    await given.close();
+  });
+
+  test('a service registry that was closed cannot be used any more', async () => {
+    const given = registry();
+    await given.close();
+    await refusal('ERR_CLOSED', () => createOSSAEventBus(given, config()));
+    await (await createOSSAEventBus(given, config({ serviceRegistry: { enabled: false } }))).shutdown();
+  });
+
   test('getCrossProjectCommunication is what there is for projects, on its own', async () => {
     const bus = await create();
     const communication = bus.getCrossProjectCommunication() as OSSAEventBus;
@@ -184,11 +211,14 @@ describe.each(stores)('on %s', (kind) => {
   });
 });
 
-test.each([5, 'registry', {}, { eventBus: {} }, []])('%p in place of a service registry is refused', async (registry) => {
-  const error = await refusal('ERR_INVALID_ARGUMENT', () => new OSSAEventBus(registry as any));
-  expect(error.details).toMatchObject({ argument: 'serviceRegistry' });
-  await refusal('ERR_INVALID_ARGUMENT', () => createOSSAEventBus(registry as any));
-});
+test.each([5, 'registry', {}, { eventBus: {} }, [], { discover: () => [] }])(
+  '%p in place of a service registry is refused',
+  async (registry) => {
+    const error = await refusal('ERR_INVALID_ARGUMENT', () => new OSSAEventBus(registry as any));
+    expect(error.details).toMatchObject({ argument: 'serviceRegistry' });
+    await refusal('ERR_INVALID_ARGUMENT', () => createOSSAEventBus(registry as any));
+  },
+);
 
 test.each([
   ['eventBuss', {}],

@@ -1,7 +1,7 @@
 /** What both bus classes can do. */
-import { EventEmitter } from 'node:events';
 import type { BusCore } from './core';
 import { DeadLetterQueue } from './deadLetters';
+import { LISTENERS_CHANGED, ObservedEmitter } from './emitter';
 import { invalidArgument } from './errors';
 import { explain } from './explain';
 import { replay } from './replay';
@@ -20,8 +20,6 @@ import type {
   SubscriptionOptions,
 } from './types';
 
-type Listener = (...args: any[]) => void;
-
 /** The core of a bus, for the classes of this package. */
 export const CORE = Symbol('ossa.core');
 
@@ -34,7 +32,7 @@ export const CORE = Symbol('ossa.core');
  * 'metrics:updated' 'health:status:changed' 'error'. A listener that throws is logged; 'error' without a listener is
  * logged too and never ends the process.
  */
-export abstract class EventBus extends EventEmitter {
+export abstract class EventBus extends ObservedEmitter {
   /** Dead letters of all groups. */
   readonly deadLetters: DeadLetters;
   /** @internal */
@@ -113,41 +111,9 @@ export abstract class EventBus extends EventEmitter {
   /** Closes the bus. */
   abstract [Symbol.asyncDispose](): Promise<void>;
 
-  // The engine makes costly lifecycle events only while somebody listens. once() and prependOnceListener() come by here too.
-
-  /** @internal */
-  override on(event: string | symbol, listener: Listener): this {
-    return this.#changed(super.on(event, listener));
-  }
-
-  /** @internal */
-  override addListener(event: string | symbol, listener: Listener): this {
-    return this.on(event, listener);
-  }
-
-  /** @internal */
-  override prependListener(event: string | symbol, listener: Listener): this {
-    return this.#changed(super.prependListener(event, listener));
-  }
-
-  /** @internal */
-  override removeListener(event: string | symbol, listener: Listener): this {
-    return this.#changed(super.removeListener(event, listener));
-  }
-
-  /** @internal */
-  override off(event: string | symbol, listener: Listener): this {
-    return this.removeListener(event, listener);
-  }
-
-  /** @internal */
-  override removeAllListeners(event?: string | symbol): this {
-    return this.#changed(event === undefined ? super.removeAllListeners() : super.removeAllListeners(event));
-  }
-
-  #changed(self: this): this {
+  /** @internal The engine makes costly lifecycle events only while somebody listens. */
+  [LISTENERS_CHANGED](): void {
     this[CORE].lifecycle.listenersChanged();
-    return self;
   }
 }
 

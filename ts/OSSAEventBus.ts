@@ -5,11 +5,13 @@ import type * as api from '../index';
 import { resolveOssaConfig } from './config';
 import { BusCore } from './core';
 import { CORE, EventBus } from './EventBus';
-import { describeThrown, fromNative, invalidArgument, property } from './errors';
+import { describeThrown, fromNative, property } from './errors';
 import { notYet } from './later';
 import type { NativeAnswer } from './native';
 import { CrossProjectCommunication } from './projects';
 import { RedisEventBus, SharedCore } from './RedisEventBus';
+import { accessTo } from './registryAccess';
+import { type HealthComponent, registryComponent, ServiceRegistryIntegration } from './services';
 
 const ORCHESTRATION =
   "Until then, publish 'task.assigned' with the agent as target, or let agents share a group: each task then goes to one of them.";
@@ -20,21 +22,28 @@ export class OSSAEventBus extends EventBus {
   readonly #bus: RedisEventBus;
   readonly #projects: CrossProjectCommunication;
   readonly #hasProjects: boolean;
+  /** undefined: no registry was given, or it is not to be used. */
+  readonly #services: ServiceRegistryIntegration | undefined;
 
-  /** @throws OSSAError ERR_INVALID_CONFIG with the key's path */
+  /** @throws OSSAError ERR_INVALID_CONFIG with the key's path, ERR_INVALID_ARGUMENT for something else than a registry */
   constructor(serviceRegistry?: api.ServiceRegistry | null, config?: api.DeepPartial<api.OSSAEventBusConfig>) {
-    if (serviceRegistry !== undefined && serviceRegistry !== null && typeof property(serviceRegistry, 'discover') !== 'function') {
-      throw invalidArgument('serviceRegistry', 'must be a ServiceRegistry, null or left out; the configuration is the second argument');
-    }
+    const given = serviceRegistry === undefined || serviceRegistry === null ? undefined : accessTo(serviceRegistry);
     const { config: resolved, logger } = resolveOssaConfig(config);
+    const access = resolved.serviceRegistry.enabled ? given : undefined;
     const core = new BusCore(
-      { config: resolved.eventBus, crossProject: resolved.crossProject, logger },
+      {
+        config: resolved.eventBus,
+        crossProject: resolved.crossProject,
+        ...(access === undefined ? {} : { serviceRegistry: () => ({ ...resolved.serviceRegistry, handle: access.handle() }) }),
+        logger,
+      },
       { class: 'OSSAEventBus', start: 'initialize()', stop: 'shutdown()' },
     );
     super(core);
     this.#bus = new RedisEventBus(new SharedCore(core) as object);
     this.#projects = new CrossProjectCommunication(core);
     this.#hasProjects = resolved.crossProject.enabled;
+    this.#services = access === undefined ? undefined : new ServiceRegistryIntegration(core);
   }
 
   /** Connects; idempotent. Every method that needs it says ERR_NOT_INITIALIZED before. */
@@ -47,25 +56,35 @@ export class OSSAEventBus extends EventBus {
     return this.#bus.disconnect(options);
   }
 
-  /** How the parts are. */
+  /** How the parts are; a part that cannot tell is left out. */
   async getStatus(): ReturnType<api.OSSAEventBus['getStatus']> {
     const eventBus = await this.#bus.getStatus();
     // Of a server that is away there are no figures.
-    if (!this.#hasProjects || !eventBus.redis.connected) return { eventBus };
-    const crossProject = await this.#projects.getCrossProjectStats().catch(() => undefined);
-    return crossProject === undefined ? { eventBus } : { eventBus, crossProject };
+    const asked = this.#hasProjects && eventBus.redis.connected ? this.#projects.getCrossProjectStats() : undefined;
+    const told = <T>(status: Promise<T> | undefined) => status?.catch(() => undefined);
+    const [serviceRegistry, crossProject] = await Promise.all([told(this.#services?.getStatus()), told(asked)]);
+    return {
+      eventBus,
+      ...(serviceRegistry === undefined ? {} : { serviceRegistry }),
+      ...(crossProject === undefined ? {} : { crossProject }),
+    };
   }
 
   /** How the parts are, in one word each. Never rejects. */
   async healthCheck(): ReturnType<api.OSSAEventBus['healthCheck']> {
     const timestamp = new Date();
-    try {
-      const { status, ...details } = await this.#bus.getStatus();
-      return { status, timestamp, components: { eventBus: { status, details } } };
-    } catch (error) {
-      const details = { code: property(error, 'code'), error: describeThrown(error) };
-      return { status: 'unhealthy', timestamp, components: { eventBus: { status: 'unhealthy', details } } };
-    }
+    const services = this.#services;
+    const [eventBus, serviceRegistry] = await Promise.all([
+      component(async () => {
+        const { status, ...details } = await this.#bus.getStatus();
+        return { status, details };
+      }),
+      services && component(async () => registryComponent(await services.getStatus())),
+    ]);
+    // Without its registry a bus still publishes and consumes.
+    const registry = serviceRegistry?.status === 'unhealthy' ? 'degraded' : serviceRegistry?.status;
+    const status = worst(eventBus.status, registry ?? 'healthy');
+    return { status, timestamp, components: { eventBus, ...(serviceRegistry === undefined ? {} : { serviceRegistry }) } };
   }
 
   /** Makes the project known to all processes; this one can send as it from now on. */
@@ -191,9 +210,9 @@ export class OSSAEventBus extends EventBus {
     return this.#bus;
   }
 
-  /** undefined: not in this version. */
-  getServiceRegistryIntegration(): object | undefined {
-    return undefined;
+  /** What this bus does with services, on its own; undefined without a registry and where serviceRegistry.enabled is false. */
+  getServiceRegistryIntegration(): api.ServiceRegistryIntegration | undefined {
+    return this.#services;
   }
 
   /** What there is for projects, on its own; undefined where crossProject.enabled is false. */
@@ -221,6 +240,21 @@ export class OSSAEventBus extends EventBus {
     this[CORE].native();
     return notYet(what, instead);
   }
+}
+
+/** What `look` found; a part that does not answer is unhealthy. */
+async function component(look: () => Promise<HealthComponent>): Promise<HealthComponent> {
+  try {
+    return await look();
+  } catch (error) {
+    return { status: 'unhealthy', details: { code: property(error, 'code'), error: describeThrown(error) } };
+  }
+}
+
+const BY_SEVERITY: readonly HealthComponent['status'][] = ['healthy', 'degraded', 'unhealthy'];
+
+function worst(a: HealthComponent['status'], b: HealthComponent['status']): HealthComponent['status'] {
+  return BY_SEVERITY.indexOf(a) > BY_SEVERITY.indexOf(b) ? a : b;
 }
 
 /** Makes an OSSAEventBus and initialises it. */

@@ -3,18 +3,18 @@
  * the RedisEventBus inside it.
  */
 import { addon } from './addon';
+import { Calls } from './calls';
 import { systemClock } from './clock';
 import { isDebugMode, type ResolvedEventBus } from './config';
 import { DEFAULT_EVENT_BUS_CONFIG } from './defaults';
 import { closingReason } from './delivery';
 import { Dispatcher } from './dispatcher';
-import { aborted, closed, fromNative, internal, invalidArgument, OSSAError } from './errors';
+import { aborted, closed, internal, invalidArgument, OSSAError } from './errors';
 import { Iteration } from './iteration';
-import { encode } from './json';
 import { KeepAlive } from './keepAlive';
 import { Lifecycle } from './lifecycle';
 import { Log } from './logger';
-import type { NativeAnswer, NativeBus, NativeListener } from './native';
+import type { NativeBus, NativeListener } from './native';
 import { Message } from './native';
 import { toMessage } from './projects';
 import { isSignal, Publisher } from './publisher';
@@ -42,25 +42,23 @@ export class BusCore {
   readonly retryDefaults: EventRetryConfig;
   readonly log: Log;
   readonly #names: BusNames;
-  readonly #config: string;
+  readonly #config: Pick<ResolvedEventBus, 'crossProject' | 'serviceRegistry'> & { eventBus: ResolvedEventBus['config'] };
   readonly #settlements: Settlements;
   readonly #keepAlive = new KeepAlive(systemClock, this);
   readonly #subscriptions = new Map<EventSubscription, EventHandlerFn | undefined>();
-  /** Calls that wait for their answer. */
-  readonly #calls = new Map<number, (answer: string) => void>();
+  readonly #calls = new Calls(this.#keepAlive);
   #native: NativeBus | undefined;
   #state: State = 'new';
   #connecting: Promise<void> | undefined;
   #closing: Promise<void> | undefined;
   #lastRoute = 0;
-  #lastCall = 0;
 
-  constructor({ config, logger, crossProject }: ResolvedEventBus, names: BusNames) {
+  constructor({ config, logger, ...parts }: ResolvedEventBus, names: BusNames) {
     const log = new Log(logger, isDebugMode(config));
     this.log = log;
     collected.register(this, this.#keepAlive);
     this.#names = names;
-    this.#config = JSON.stringify({ eventBus: config, crossProject });
+    this.#config = { eventBus: config, ...parts };
     this.retryDefaults = config.defaults.retry;
     this.lifecycle = new Lifecycle(log);
     this.#settlements = new Settlements((error) => this.lifecycle.error(error));
@@ -89,7 +87,7 @@ export class BusCore {
 
   /** A call to the engine. Rejects ERR_NOT_INITIALIZED before connect, ERR_CLOSED after disconnect. */
   async call<T = unknown>(method: string, args: unknown): Promise<T> {
-    return this.#ask<T>(this.native(), method, args);
+    return this.#calls.ask<T>(this.native(), method, args);
   }
 
   /** From the engine's counters. Throws before connect and after disconnect. */
@@ -178,11 +176,11 @@ export class BusCore {
   }
 
   async #connect(): Promise<void> {
-    this.#native ??= new (addon().NativeBus)(this.#config, listenerOf(this));
-    const native = this.#native;
+    const config = JSON.stringify({ ...this.#config, serviceRegistry: this.#config.serviceRegistry?.() });
+    const native = (this.#native = new (addon().NativeBus)(config, listenerOf(this)));
     this.lifecycle.connect((mask) => native.listen(mask));
     try {
-      await this.#ask(native, 'connect', {});
+      await this.#calls.ask(native, 'connect', {});
     } catch (error) {
       // The next attempt makes a new one: whoever gives up here has nothing to close.
       native.close();
@@ -205,7 +203,7 @@ export class BusCore {
       for (const route of this.dispatcher.routes) this.dispatcher.closing(route, reason);
       // Handlers that still run may publish; without any, nothing more is taken.
       if (this.dispatcher.running === 0) this.publisher.close();
-      if (native !== undefined) await this.#ask(native, 'disconnect', { drainTimeoutMs });
+      if (native !== undefined) await this.#calls.ask(native, 'disconnect', { drainTimeoutMs });
     } finally {
       this.#settlements.flush();
       this.#state = 'closed';
@@ -220,31 +218,10 @@ export class BusCore {
       this.lifecycle.connect(undefined);
       this.#keepAlive.end();
       native?.close();
-      // Calls that the engine has not answered by now never are.
-      const { code, message, retryable } = error;
-      for (const answer of this.#calls.values()) answer(JSON.stringify({ err: { code, message, retryable } }));
-      this.#calls.clear();
+      // What the engine has not answered by now it never does.
+      this.#calls.end(error);
       if (before === 'new' && this.#connecting !== undefined) await this.#connecting.catch(() => undefined);
     }
-  }
-
-  async #ask<T>(native: NativeBus, method: string, args: unknown): Promise<T> {
-    this.#keepAlive.hold();
-    let answer: NativeAnswer<T>;
-    try {
-      const id = (this.#lastCall = (this.#lastCall + 1) >>> 0);
-      const text = await new Promise<string>((resolve) => {
-        this.#calls.set(id, resolve);
-        native.call(id, method, encode(args));
-      });
-      answer = JSON.parse(text) as NativeAnswer<T>;
-    } catch (error) {
-      throw internal(`The addon did not answer '${method}'`, error);
-    } finally {
-      this.#keepAlive.release();
-    }
-    if ('err' in answer) throw fromNative(answer.err);
-    return answer.ok;
   }
 
   /** What the engine tells; throws nothing into the addon. */
@@ -270,11 +247,8 @@ export class BusCore {
       case Message.Lifecycle:
         this.lifecycle.receive(text);
         return;
-      case Message.Answer: {
-        const id = numbers[0] as number;
-        this.#calls.get(id)?.(text);
-        this.#calls.delete(id);
-      }
+      case Message.Answer:
+        this.#calls.answer(numbers[0] as number, text);
     }
   }
 

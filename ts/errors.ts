@@ -95,10 +95,10 @@ export function shortened(text: string, bytesMax: number): string {
 }
 
 /** Reads a property of any value without throwing. */
-export function property(value: unknown, name: string): unknown {
+export function property(value: unknown, name: string | symbol): unknown {
   if ((typeof value !== 'object' && typeof value !== 'function') || value === null) return undefined;
   try {
-    return (value as Record<string, unknown>)[name];
+    return (value as Record<string | symbol, unknown>)[name];
   } catch {
     return undefined;
   }

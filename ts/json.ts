@@ -114,20 +114,44 @@ function invalid(what: string): Invalid {
 const ENCODE_DEPTH_MAX = 100;
 const TOO_DEEP = 'a value nested too deeply';
 
-/**
- * Where a value has no JSON form, as a JSON pointer, and what is there: for values that the engine takes as they are, in which
- * it cannot tell the mark of {@link encode} from the caller's own. `undefined`: all of it has.
- */
-export function withoutJsonForm(value: unknown): { at: string; what: string } | undefined {
-  const found = firstInvalid(marked(value, []), '');
-  return found?.what === TOO_DEEP ? { ...found, at: '' } : found;
+/** Where a value has no JSON form, and what is there. */
+export interface Formless {
+  at: string;
+  what: string;
 }
 
-function firstInvalid(value: unknown, at: string): { at: string; what: string } | undefined {
+/** How the place of a child is written. */
+type Below = (path: string, name: string, inArray: boolean) => string;
+
+const pointer: Below = (path, name) => `${path}/${name.replaceAll('~', '~0').replaceAll('/', '~1')}`;
+
+/**
+ * Where a value has no JSON form, as a JSON pointer: for values that the engine takes as they are, in which
+ * it cannot tell the mark of {@link encode} from the caller's own. `undefined`: all of it has.
+ */
+export function withoutJsonForm(value: unknown): Formless | undefined {
+  return formless(marked(value, []), '', pointer);
+}
+
+/**
+ * The same for a value that stands at `path`, with places written as in JavaScript (`path.list[0].key`); and a copy of what it read,
+ * as a getter may answer something else the next time.
+ */
+export function copied(value: unknown, path: string): { copy: unknown } | Formless {
+  const copy = marked(value, []);
+  return formless(copy, path, childPath) ?? { copy };
+}
+
+function formless(copy: unknown, path: string, below: Below): Formless | undefined {
+  const found = firstInvalid(copy, path, below);
+  return found?.what === TOO_DEEP ? { ...found, at: path } : found;
+}
+
+function firstInvalid(value: unknown, at: string, below: Below): Formless | undefined {
   if (value instanceof Invalid) return { at, what: value.$invalid };
   if (typeof value !== 'object' || value === null) return undefined;
   for (const [key, child] of Object.entries(value)) {
-    const found = firstInvalid(child, `${at}/${key.replaceAll('~', '~0').replaceAll('/', '~1')}`);
+    const found = firstInvalid(child, below(at, key, Array.isArray(value)), below);
     if (found !== undefined) return found;
   }
   return undefined;
@@ -164,6 +188,7 @@ function marked(value: unknown, above: object[]): unknown {
       return invalid(typeof value);
   }
   if (value === null) return null;
+  if (value instanceof Invalid) return value;
   const object = value as object;
   if (above.includes(object)) return invalid('a circular reference');
   if (above.length >= ENCODE_DEPTH_MAX) return invalid(TOO_DEEP);
@@ -174,12 +199,24 @@ function marked(value: unknown, above: object[]): unknown {
     const out: Record<string, unknown> = Object.create(null) as Record<string, unknown>;
     for (const name of Object.keys(object)) {
       if (!isText(name)) return invalid('a key with a lone surrogate');
-      out[name] = marked((object as Record<string, unknown>)[name], above);
+      out[name] = marked(read(object, name), above);
     }
     return out;
   } catch (error) {
-    return invalid(`a value that cannot be read: ${describeThrown(error)}`);
+    return unreadable(error);
   } finally {
     above.pop();
   }
+}
+
+function read(object: object, name: string): unknown {
+  try {
+    return (object as Record<string, unknown>)[name];
+  } catch (error) {
+    return unreadable(error);
+  }
+}
+
+function unreadable(error: unknown): Invalid {
+  return invalid(`a value that cannot be read: ${describeThrown(error)}`);
 }

@@ -1,12 +1,12 @@
 /**
- * Keeps Node alive while a bus has something to wait for: an open subscription, a publish or a call on its way. The
- * engine's callbacks do not (they are weak), so that an idle bus never holds up the end of a program.
+ * Keeps Node alive while there is something to wait for: an open subscription, a publish or a call on its way, a listener for
+ * services. The engine's callbacks do not (they are weak), so that nothing idle ever holds up the end of a program.
  */
 import type { Clock, Timer } from './clock';
 
 const FOREVER_MS = 0x7fff_ffff;
 
-/** One timer a bus, held while something is counted. */
+/** One timer a bus or registry, held while something is counted. */
 export class KeepAlive {
   readonly #clock: Clock;
   readonly #owner: WeakRef<object> | undefined;
@@ -50,5 +50,28 @@ export class KeepAlive {
       this.#timer = this.#arm();
       this.#timer.ref();
     });
+  }
+}
+
+/** One reason to keep Node alive, which is there or not. */
+export class Reason {
+  readonly #keepAlive: KeepAlive;
+  #holds = false;
+
+  constructor(keepAlive: KeepAlive) {
+    this.#keepAlive = keepAlive;
+  }
+
+  /** Whether it is there. */
+  get holds(): boolean {
+    return this.#holds;
+  }
+
+  /** Says whether it is there from now on. */
+  set(holds: boolean): void {
+    if (holds === this.#holds) return;
+    this.#holds = holds;
+    if (holds) this.#keepAlive.hold();
+    else this.#keepAlive.release();
   }
 }

@@ -1,4 +1,4 @@
-/** Lifecycle events: from the engine to the listeners of a bus, none of which can break anything. */
+/** Lifecycle events: from the engine to the listeners of a bus or a registry, none of which can break anything. */
 import type { EventEmitter } from 'node:events';
 import { fromNative } from './errors';
 import type { Log } from './logger';
@@ -16,15 +16,29 @@ const ASKED_FOR: ReadonlyArray<readonly [string, Listening]> = [
 /** Keys whose numbers are times. */
 const TIMES: ReadonlySet<string> = new Set(['timestamp', 'at', 'lastHealthCheck', 'nextRetryAt', 'failedAt']);
 
-/** Emits on every bus that shares one engine bus: a RedisEventBus, and the OSSAEventBus around it. */
+/** How the events of one kind of object are to be told. */
+export interface LifecycleKind {
+  /** The event of errors that reach no caller. */
+  readonly error: string;
+  /** What stands before such an error in the log, where nobody listens. */
+  readonly label: string;
+  /** What listeners are given, from what crossed: times become Dates. */
+  revive(payload: Record<string, unknown>, name: string): unknown;
+}
+
+const OF_BUS: LifecycleKind = { error: 'error', label: 'Error', revive };
+
+/** Emits on every object that shares one of the engine's: on a RedisEventBus and the OSSAEventBus around it, or on a registry. */
 export class Lifecycle {
   readonly #log: Log;
+  readonly #kind: LifecycleKind;
   readonly #emitters: EventEmitter[] = [];
   #listen: ((mask: number) => void) | undefined;
   #mask = 0;
 
-  constructor(log: Log) {
+  constructor(log: Log, kind: LifecycleKind = OF_BUS) {
     this.#log = log;
+    this.#kind = kind;
   }
 
   /** `emitter` hears the events from now on. It says by {@link listenersChanged} when its listeners change. */
@@ -39,17 +53,22 @@ export class Lifecycle {
     this.listenersChanged();
   }
 
+  /** Whether somebody listens for the event. */
+  hears(name: string): boolean {
+    return this.#emitters.some((emitter) => emitter.listenerCount(name) > 0);
+  }
+
   /** Asks the engine for the events that somebody listens for, and for no others. */
   listenersChanged(): void {
     if (this.#listen === undefined) return;
     let mask = 0;
-    for (const [name, bit] of ASKED_FOR) if (this.#emitters.some((emitter) => emitter.listenerCount(name) > 0)) mask |= bit;
+    for (const [name, bit] of ASKED_FOR) if (this.hears(name)) mask |= bit;
     if (mask === this.#mask) return;
     this.#mask = mask;
     this.#listen(mask);
   }
 
-  /** NativeCallbacks.onLifecycle */
+  /** What {@link Message.Lifecycle} told. */
   receive(text: string): void {
     let events: Array<[string, Record<string, unknown>]>;
     try {
@@ -60,7 +79,7 @@ export class Lifecycle {
     }
     for (const [name, payload] of events) {
       if (name === 'log') this.#log.write(String(payload['level']), String(payload['message']));
-      else this.emit(name, name === 'error' ? asError(payload) : revive(payload));
+      else this.emit(name, name === this.#kind.error ? asError(payload) : this.#kind.revive(payload, name));
     }
   }
 
@@ -78,12 +97,12 @@ export class Lifecycle {
         }
       }
     }
-    if (!heard && name === 'error') this.#log.failure('Error', payload);
+    if (!heard && name === this.#kind.error) this.#log.failure(this.#kind.label, payload);
   }
 
-  /** An error that reaches no caller: 'error', or the log. */
+  /** An error that reaches no caller: the event of errors, or the log. */
   error(error: unknown): void {
-    this.emit('error', error);
+    this.emit(this.#kind.error, error);
   }
 }
 

@@ -109,6 +109,8 @@ export interface NativeBus {
    *   `projects.registerRoute` with those (times as ms) → `{}`; `projects.validate { projectId }`, `projects.keys { projectId }`, `projects.stats { projectId? }`,
    *   `projects.audit { projectId?, from?, to?, outcome?, limit?, cursor? }`, `projects.verifyAudit {}` → as in the public
    *   contract, times as ms. In `subscribe`, `project` makes it a subscription to messages to that project
+   * - `services.status {}` → ServiceRegistryIntegrationStatus; `services.discoverContracts { name? }` → as in the public contract.
+   *   Where the bus was given no registry: ERR_DISABLED
    * - `deadLetters.count { eventType?, group? }` → number; `deadLetters.redrive`, `deadLetters.purge { ids?, eventType?, group? }` → number
    */
   call(id: number, method: string, args: string): void;
@@ -147,13 +149,50 @@ export interface NativeBus {
   metrics(): string;
 }
 
+/** A registry of services. Making one does no I/O; nothing throws. */
+export interface NativeRegistry {
+  /**
+   * Answered under `id` by {@link Message.Answer}. Every method but `close` connects where that is not done yet. Names and filters that
+   * are wrong are ERR_INVALID_ARGUMENT with `details.argument` (`serviceName`, `filter.tags[0]`), definitions and updates
+   * ERR_SERVICE_INVALID with `details.path` (`service.capabilities[0].name`, `updates.name`). Methods and arguments (`args`):
+   * - `open {}` → `{}`: connects; idempotent, and may be repeated after a failure
+   * - `register` with a definition as the user gave it, Dates as ms → the definition, times as ms
+   * - `update { name, updates }` → the definition with times as ms, or null; updates as the user gave them, Dates as ms
+   * - `unregister { name }` → boolean
+   * - `discover` with a filter as the user gave it, `all {}` → definitions with times as ms
+   * - `health { name }` → ServiceHealth with `lastCheck` as ms, or null
+   * - `stats {}` → ServiceRegistryStats
+   * - `monitor { on: boolean }` → `{}`; off needs no connection
+   * - `status {}` → `{ connected, monitoring, registeredHere, services, problem? }`
+   * - `close {}` → `{}`; idempotent. Calls that are on their way are answered before
+   */
+  call(id: number, method: string, args: string): void;
+  /** Nothing more is told. Called once `close` was answered, so that no handle stays open. */
+  close(): void;
+  /** Names it for a bus of this process: `serviceRegistry.handle` in the configuration of {@link NativeBus}. */
+  readonly handle: number;
+}
+
 /** Exports of the addon. No function throws for wrong input. */
 export interface NativeAddon {
   NativeBus: new (
-    /** `{ eventBus, crossProject? }`, as `resolveConfig` answered them */
+    /**
+     * `{ eventBus, crossProject?, serviceRegistry? }`, as `resolveConfig` answered them; the last one with the `handle` of the registry
+     * that the bus is to work with
+     */
     config: string,
     listener: NativeListener,
   ) => NativeBus;
+  NativeRegistry: new (
+    /** as `resolveConfig('serviceRegistry')` answered it */
+    config: string,
+    /**
+     * Told {@link Message.Answer}, {@link Message.Ping} and, by {@link Message.Lifecycle}, `service:registered`, `service:updated`,
+     * `service:unregistered`, `service:expired` with a definition, `service:health:changed` with
+     * `{ name, oldStatus, newStatus, health, service }`, times as ms, `registry:error` with {@link NativeErrorData}, and `log`.
+     */
+    listener: NativeListener,
+  ) => NativeRegistry;
   /**
    * Argument over environment over defaults, validated. `kind`: 'eventBus' (RedisEventBus), 'ossa' (OSSAEventBus) or
    * 'serviceRegistry'. Both texts are JSON; a value without JSON form stands as `{"$invalid":"NaN"}` (NaN, Infinity,

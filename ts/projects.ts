@@ -1,9 +1,10 @@
 /** Messages between projects: calls to the engine, and what it answers as users know it. */
 import { types } from 'node:util';
 import type { AuditOutcome } from '../index';
+import { keysOf, type Refuse, text } from './arguments';
 import type { BusCore } from './core';
-import { describeThrown, fromNative, invalidArgument, OSSAError } from './errors';
-import { isRecord, isText, withoutJsonForm } from './json';
+import { fromNative, invalidArgument, OSSAError } from './errors';
+import { withoutJsonForm } from './json';
 import type { NativeAnswer } from './native';
 import { type CrossedMetadata, parseMetadata, toMetadata } from './payload';
 import { dateMs } from './publishOptions';
@@ -162,25 +163,6 @@ export function toMessage(
   if (about?.contracts !== undefined) message.contracts = about.contracts;
   if (about?.route !== undefined) message.route = about.route;
   return message;
-}
-
-function text(name: string, value: unknown): string {
-  if (typeof value !== 'string') throw invalidArgument(name, 'must be a string');
-  if (!isText(value)) throw invalidArgument(name, 'has a lone surrogate, which has no form in UTF-8');
-  return value;
-}
-
-/** Makes the error for what is wrong at a path. */
-type Refuse = (path: string, problem: string) => OSSAError;
-
-/** The keys of an object of the caller's, whose getters may throw. `undefined`: it is none, which is the engine's to refuse. */
-function keysOf(path: string, value: unknown, refuse: Refuse = invalidArgument): Record<string, unknown> | undefined {
-  if (!isRecord(value)) return undefined;
-  try {
-    return { ...value };
-  } catch (error) {
-    throw refuse(path, `cannot be read: ${describeThrown(error)}`);
-  }
 }
 
 function invalidContract(path: string, problem: string): OSSAError {

@@ -18,22 +18,66 @@ const DEFAULTS = {
 };
 
 const CROSS_PROJECT = { enabled: true, securityEnabled: true, rateLimitingEnabled: true };
+const SERVICE_REGISTRY = { enabled: true, autoRegister: true, healthMonitoring: true };
 
 const buses = [];
+const registries = [];
 const resolved = [];
 
-class NativeBus {
+/** What a bus and a registry share: calls, and what is told. */
+class Native {
   constructor(config, listener) {
-    /** { eventBus, crossProject? } */
     this.config = JSON.parse(config);
-    this.onPublished = (tokens, ids, failed) => listener(0, tokens, ids, failed);
-    this.onDeliveries = (text, rows, types) => listener(1, rows, types, text);
-    this.onSettled = (confirmations, failed) => listener(2, confirmations, [], failed);
     this.onLifecycle = (events) => listener(3, new Uint32Array(), [], events);
     this.onAnswer = (id, answer) => listener(4, Uint32Array.of(id), [], answer);
     /** every call, in order: [method, args] */
     this.calls = [];
     /** method → what to answer: a value, or a function of the arguments (a promise is awaited; a throw is an error) */
+    this.answers = {};
+  }
+
+  call(id, method, args) {
+    void this.#answer(method, JSON.parse(args)).then((answer) => this.onAnswer(id, answer));
+  }
+
+  async #answer(method, parsed) {
+    this.calls.push([method, parsed]);
+    const answer = this.answers[method];
+    try {
+      const ok = await (typeof answer === 'function' ? answer(parsed) : answer);
+      return JSON.stringify(
+        ok === undefined ? { err: { code: 'ERR_DISABLED', message: `${method} is not there`, retryable: false } } : { ok },
+      );
+    } catch (err) {
+      return JSON.stringify({ err });
+    }
+  }
+
+  close() {
+    this.closed = true;
+  }
+}
+
+class NativeRegistry extends Native {
+  constructor(config, listener) {
+    super(config, listener);
+    this.answers = { open: {}, close: {}, monitor: {}, discover: [], all: [] };
+    this.handle = registries.push(this);
+  }
+
+  /** Tells lifecycle events. */
+  tell(...events) {
+    this.onLifecycle(JSON.stringify(events));
+  }
+}
+
+/** config: { eventBus, crossProject?, serviceRegistry? } */
+class NativeBus extends Native {
+  constructor(config, listener) {
+    super(config, listener);
+    this.onPublished = (tokens, ids, failed) => listener(0, tokens, ids, failed);
+    this.onDeliveries = (text, rows, types) => listener(1, rows, types, text);
+    this.onSettled = (confirmations, failed) => listener(2, confirmations, [], failed);
     this.answers = {
       subscribe: () => ({ group: 'default', consumer: 'me' }),
       unsubscribe: () => ({}),
@@ -54,23 +98,6 @@ class NativeBus {
     buses.push(this);
   }
 
-  call(id, method, args) {
-    void this.#answer(method, JSON.parse(args)).then((answer) => this.onAnswer(id, answer));
-  }
-
-  async #answer(method, parsed) {
-    this.calls.push([method, parsed]);
-    const answer = this.answers[method];
-    try {
-      const ok = await (typeof answer === 'function' ? answer(parsed) : answer);
-      return JSON.stringify(
-        ok === undefined ? { err: { code: 'ERR_DISABLED', message: `${method} is not there`, retryable: false } } : { ok },
-      );
-    } catch (err) {
-      return JSON.stringify({ err });
-    }
-  }
-
   publish(firstToken, text) {
     this.published.push({ firstToken, text });
     if (this.auto) later(() => this.answer(firstToken, text.split('\n').length - 1));
@@ -83,10 +110,6 @@ class NativeBus {
   settle(done, failed, confirm) {
     this.settled.push({ done: [...done], failed: failed === '' ? [] : JSON.parse(failed), confirm });
     if (this.auto && confirm !== 0) later(() => this.onSettled(Uint32Array.of(confirm), ''));
-  }
-
-  close() {
-    this.closed = true;
   }
 
   listen(mask) {
@@ -205,9 +228,15 @@ function resolveConfig(kind, argument, env) {
     return JSON.stringify({
       err: { code: 'ERR_INVALID_CONFIG', message: 'nope: is unknown', retryable: false, details: { path: 'nope' } },
     });
+  if (kind === 'serviceRegistry') return JSON.stringify({ ok: parsed });
   if (kind !== 'ossa') return JSON.stringify({ ok: merged(DEFAULTS, parsed) });
   return JSON.stringify({
-    ok: { ...parsed, eventBus: merged(DEFAULTS, parsed.eventBus), crossProject: merged(CROSS_PROJECT, parsed.crossProject) },
+    ok: {
+      ...parsed,
+      eventBus: merged(DEFAULTS, parsed.eventBus),
+      crossProject: merged(CROSS_PROJECT, parsed.crossProject),
+      serviceRegistry: merged(SERVICE_REGISTRY, parsed.serviceRegistry),
+    },
   });
 }
 
@@ -216,4 +245,13 @@ function checkName(kind, name) {
   return JSON.stringify({ code: 'ERR_INVALID_ARGUMENT', message: `${kind}: not valid`, retryable: false, details: { argument: kind } });
 }
 
-module.exports = { NativeBus, resolveConfig, checkName, defaultConfig: () => JSON.stringify(DEFAULTS), buses, resolved };
+module.exports = {
+  NativeBus,
+  NativeRegistry,
+  resolveConfig,
+  checkName,
+  defaultConfig: () => JSON.stringify(DEFAULTS),
+  buses,
+  registries,
+  resolved,
+};

@@ -69,6 +69,13 @@ type _Types = [
   Assignable<api.OSSAEventBus, contract.OSSAEventBus>,
 ];
 
+// What the contract says of methods that take or answer more than it asks for.
+type Contract = contract.ServiceRegistry;
+type _Registry = [
+  Assignable<Parameters<Contract['register']>[0], Parameters<api.ServiceRegistry['register']>[0]>,
+  Assignable<Awaited<ReturnType<api.ServiceRegistry['getStats']>>, Awaited<ReturnType<Contract['getStats']>>>,
+];
+
 // A bus generic in its map, as the contract lets one write it.
 export function generic<E extends api.EventMap, K extends keyof E & string>(bus: api.EventBus<E>, name: K, data: E[K]): void {
   void bus.publish(name, data);

@@ -3,15 +3,20 @@
 import type {
   AgentSpawnedEvent,
   AuditRecord,
+  ConfigurationChangedEvent,
   CrossProjectEventContract,
   CrossProjectMessage,
   CrossProjectStats,
   EventBus,
   EventMap,
   EventPayload,
+  HealthCheckEvent,
   MessageRoute,
   OSSAErrorCode,
   ProjectConfig,
+  ServiceDefinition,
+  ServiceHealthChange,
+  ServiceRegistryIntegrationStatus,
   Subscription,
 } from '../../index.js';
 import {
@@ -21,6 +26,7 @@ import {
   type OSSAError,
   type OSSAEventBus,
   RedisEventBus,
+  ServiceHealthStatus,
   ServiceRegistry,
 } from '../../index.js';
 
@@ -252,4 +258,85 @@ export async function betweenProjects(bus: OSSAEventBus): Promise<void> {
     firstBroken,
     bus.exportMetrics().length,
   );
+}
+
+export async function services(client: object): Promise<void> {
+  await using registry = new ServiceRegistry({ redis: { username: 'u', tls: { ca: 'x' }, keyPrefix: 'k' }, serviceTtlSeconds: 60 }, client);
+  new ServiceRegistry(undefined, client);
+  // @ts-expect-error an interval is a number
+  new ServiceRegistry({ healthCheck: { intervalMs: '1s' } });
+  // @ts-expect-error no such key
+  new ServiceRegistry({ redis: { hots: 'x' } });
+  // @ts-expect-error a client is an object
+  new ServiceRegistry({}, 'redis://h');
+
+  const lastCheck = new Date();
+  const capabilities = [{ name: 'resize', version: '1.0.0', inputs: { width: { type: 'number' } } }];
+  const service = { name: 'images', endpoint: 'https://images:8080', version: '1.2.0', capabilities };
+  const found: ServiceDefinition = await registry.register({ ...service, health: { status: 'healthy', lastCheck } });
+  await registry.register(service);
+  await registry.register(found);
+  await registry.register({ ...service, health: { status: ServiceHealthStatus.UNKNOWN, lastCheck } });
+  await registry.register({ ...service, metadata: { tags: ['t'], healthPath: '/up', eventsPath: '/in' } });
+  // @ts-expect-error where it is, is missing
+  await registry.register({ name: 'images', version: '1.2.0', capabilities });
+  // @ts-expect-error a time is a Date
+  await registry.register({ ...service, health: { status: 'healthy', lastCheck: 5 } });
+  // @ts-expect-error no such status
+  await registry.register({ ...service, health: { status: 'fine', lastCheck } });
+  // @ts-expect-error no such key
+  await registry.register({ ...service, metadata: { owner: 'me' } });
+
+  const at: Date = found.registeredAt;
+  const tags: string[] | undefined = (await registry.discover({ namePattern: 'im*', tags: ['t'], version: '^1' }))[0]?.metadata?.tags;
+  await registry.discover({ healthStatus: ServiceHealthStatus.HEALTHY });
+  // @ts-expect-error no such condition
+  await registry.discover({ name: 'images' });
+  // @ts-expect-error it may not be there
+  (await registry.health('images')).status;
+  const updated: ServiceDefinition | null = await registry.updateService('images', { version: '1.3.0' });
+  const gone: boolean = await registry.unregister('images');
+  const { totalServices } = await registry.getStats();
+  await registry.startHealthMonitoring();
+  registry.stopHealthMonitoring();
+
+  const changed = ({ name, newStatus, health }: ServiceHealthChange): void => console.log(name, newStatus, health.lastCheck.getTime());
+  registry
+    .on('service:registered', (definition) => definition.capabilities.length)
+    .once('service:health:changed', changed)
+    .off('service:health:changed', changed)
+    .on('registry:error', (error) => console.log(error.code))
+    .on('registry:error', (error: OSSAError) => console.log(error.retryable))
+    .on('of my own', (a, b) => [a, b])
+    .once(Symbol('s'), () => 1)
+    .prependListener('service:expired', () => 1);
+  const name: string = found.name;
+  registry.on(name, () => 1);
+  // @ts-expect-error a definition has no such field
+  registry.on('service:expired', (definition) => definition.newStatus);
+  // @ts-expect-error a listener of something else
+  registry.on('service:updated', changed);
+  // @ts-expect-error a listener of something else
+  registry.once('service:health:changed', (definition: ServiceDefinition) => definition.name);
+
+  const bus = await createOSSAEventBus(registry, { serviceRegistry: { autoRegister: false, discoveryRefreshInterval: 5000 } });
+  const status: ServiceRegistryIntegrationStatus | undefined = (await bus.getStatus()).serviceRegistry;
+  const integration = bus.getServiceRegistryIntegration();
+  const circuits: Array<'closed' | 'open' | 'half-open'> | undefined = (await integration?.getStatus())?.routes.map(
+    ({ circuit }) => circuit,
+  );
+  const reasons = (await integration?.discoverContracts('images'))?.refused.map(({ service: by, contract, reason }) => [
+    by,
+    contract,
+    reason,
+  ]);
+  // @ts-expect-error a bus is no registry
+  new (await import('../../index.js')).OSSAEventBus(bus);
+  await bus.subscribe(EVENT_TYPES.SYSTEM.CONFIGURATION_CHANGED, ({ data }: EventPayload<ConfigurationChangedEvent>) => {
+    const change: 'registered' | 'updated' | 'unregistered' | 'expired' = data.change;
+    return [change, data.service.capabilities.join()];
+  });
+  await bus.subscribe('system.health_check', ({ data }: EventPayload<HealthCheckEvent>) => data.responseTime?.toFixed());
+  await bus.publish('system.health_check', { of: 'my own' });
+  console.log(at, tags, updated?.version, gone, totalServices, status?.registeredAs, circuits, reasons);
 }
