@@ -34,6 +34,7 @@ export class OSSAEventBus extends EventBus {
       {
         config: resolved.eventBus,
         crossProject: resolved.crossProject,
+        monitoring: resolved.monitoring,
         ...(access === undefined ? {} : { serviceRegistry: () => ({ ...resolved.serviceRegistry, handle: access.handle() }) }),
         logger,
       },

@@ -14,6 +14,8 @@ export interface ResolvedEventBus {
   logger: Logger | undefined;
   /** Of an OSSAEventBus. */
   crossProject?: OSSAEventBusConfig['crossProject'];
+  /** Of an OSSAEventBus. */
+  monitoring?: OSSAEventBusConfig['monitoring'];
   /** Of an OSSAEventBus that works with a registry: asked when the bus is opened; throws ERR_CLOSED for one that was closed. */
   serviceRegistry?: () => OSSAEventBusConfig['serviceRegistry'] & { handle: number };
 }

@@ -42,7 +42,7 @@ export class BusCore {
   readonly retryDefaults: EventRetryConfig;
   readonly log: Log;
   readonly #names: BusNames;
-  readonly #config: Pick<ResolvedEventBus, 'crossProject' | 'serviceRegistry'> & { eventBus: ResolvedEventBus['config'] };
+  readonly #config: Pick<ResolvedEventBus, 'crossProject' | 'monitoring' | 'serviceRegistry'> & { eventBus: ResolvedEventBus['config'] };
   readonly #settlements: Settlements;
   readonly #keepAlive = new KeepAlive(systemClock, this);
   readonly #subscriptions = new Map<EventSubscription, EventHandlerFn | undefined>();
@@ -113,7 +113,8 @@ export class BusCore {
     if (isAborted(signal)) throw aborted('subscribe', signal as AbortSignal);
     const call = (handler ?? undefined) as EventHandlerFn | undefined;
     const timeoutMs = typeof rest['consumerTimeout'] === 'number' ? rest['consumerTimeout'] : CONSUMER_TIMEOUT_MS;
-    const id = (this.#lastRoute = (this.#lastRoute + 1) >>> 0);
+    // Higher ones are the engine's own.
+    const id = (this.#lastRoute = (this.#lastRoute + 1) & 0x7fff_ffff);
     const batched = rest['batch'] !== undefined;
     if (batched && call === undefined) throw invalidArgument('options.batch', 'needs a handler, which gets an array of events');
     const route = new Route(

@@ -36,7 +36,7 @@ pub struct NativeBus {
 
 fn build(config: &str, host: &Arc<NodeHost>) -> Result<Engine> {
     let mut config: Value = serde_json::from_str(config).map_err(|e| Error::internal(format!("the configuration cannot be read: {e}")))?;
-    let registry = config.as_object_mut().and_then(|config| config.remove("registry"));
+    let registry = config.get_mut("serviceRegistry").and_then(Value::as_object_mut).and_then(|section| section.remove("handle"));
     let threads = Threads::acquire()?;
     let entered = threads.handle();
     let _runtime = entered.enter();
