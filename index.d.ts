@@ -327,7 +327,8 @@ export declare class RedisEventBus<E extends EventMap = AnyEvents> extends Event
 /** Configuration of OSSAEventBus. */
 export interface OSSAEventBusConfig {
   eventBus: EventBusConfig;
-  serviceRegistry: { enabled: boolean; autoRegister: boolean; healthMonitoring: boolean; contractDiscovery?: boolean; discoveryRefreshInterval?: number };
+  serviceRegistry: { enabled: boolean; autoRegister: boolean; healthMonitoring: boolean; contractDiscovery?: boolean; discoveryRefreshInterval?: number;
+    http?: ServiceHttpConfig /* beside what the registry is told: both hold at once; left out: the registry's alone */ };
   crossProject: { enabled: boolean; securityEnabled: boolean; rateLimitingEnabled: boolean; trustedKeys?: Record<string /* projectId */, string>;
     audit?: { retention: number /* seconds, 2592000: 30 days */; maxRecords: number /* 1000000; the oldest go first */ } };
   orchestration: { enabled: boolean; config: LoadBalancingConfig };
@@ -631,6 +632,20 @@ export interface ServiceRegistryConfig {
   redis: { url?: string; host: string; port: number; password?: string; db?: number; keyPrefix?: string };
   healthCheck: { intervalMs: number; timeoutMs: number; failureThreshold: number; successThreshold: number };
   serviceTtlSeconds: number;
+  http?: ServiceHttpConfig;
+}
+/** What may be asked over HTTP of the endpoints that services give, and within which bounds. Redirects are followed by GET only, and only to
+ *  the same scheme, host and port; certificates are always verified; proxies of the environment are not used.
+ *
+ *  A rule is a host name (`api.example.com`; `*.example.com` for every name below it), an address (`10.0.0.7`, `fd00::7`), a network
+ *  (`10.0.0.0/8`, `fd00::/8`) or `private` (this machine, private networks, links, clouds' metadata), each perhaps with a port behind it
+ *  (`api.example.com:8443`, `[fd00::7]:8443`). Rules for addresses count for every address that a name has. */
+export interface ServiceHttpConfig {
+  allow?: string[];           // left out: everything that is not denied, private addresses included; []: nothing
+  deny?: string[];            // wins over allow; default none. ['private'], where others give endpoints
+  timeoutMs?: number;         // longest a request may take, from looking up the name to the last byte; default 10000
+  maxResponseBytes?: number;  // longest answer that is taken; default 1 MiB
+  ca?: string;                // certificates to trust beside those that the system trusts, PEM
 }
 /** Defaults of ServiceRegistry. */
 export declare const DEFAULT_SERVICE_REGISTRY_CONFIG: ServiceRegistryConfig;

@@ -163,8 +163,8 @@ async fn connector(given: Vec<String>) -> Result<TlsConnector, Failure> {
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         Ok(TlsConnector::from(Arc::new(config)))
     };
-    let made = tokio::task::spawn_blocking(make).await.unwrap_or_else(|error| Err(format!("TLS cannot be set up: {error}")));
-    made.map_err(Failure::Tls)
+    let connector = tokio::task::spawn_blocking(make).await.unwrap_or_else(|error| Err(format!("TLS cannot be set up: {error}")));
+    connector.map_err(Failure::Tls)
 }
 
 /// A connection, as the HTTP client takes it.
