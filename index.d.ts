@@ -334,6 +334,7 @@ export interface OSSAEventBusConfig {
     healthMonitoring: boolean;          // it takes its turn in looking after services
     contractDiscovery?: boolean;        // it asks services for their contracts, and registers them
     discoveryRefreshInterval?: number;  // ms between two such looks
+    http?: ServiceHttpConfig;           // beside what the registry is told: both hold at once; left out: the registry's alone
   };
   crossProject: { enabled: boolean; securityEnabled: boolean; rateLimitingEnabled: boolean; trustedKeys?: Record<string /* projectId */, string>;
     audit?: { retention: number /* seconds, 2592000: 30 days */; maxRecords: number /* 1000000; the oldest go first */ } };
@@ -690,8 +691,8 @@ export interface ServiceDiscoveryFilter {
   version?: string;           // semver range as npm has it: prereleases only where it names one
   environment?: string;
 }
-/** How many services there are, and how they are. Those in maintenance count in the total alone. */
-export interface ServiceRegistryStats { totalServices: number; healthyServices: number; unhealthyServices: number; degradedServices: number; unknownServices: number }
+/** How many services there are, and how they are. */
+export interface ServiceRegistryStats { totalServices: number; healthyServices: number; unhealthyServices: number; degradedServices: number; unknownServices: number; maintenanceServices: number }
 /** 'service:health:changed': how a service is became different. */
 export interface ServiceHealthChange {
   name: string;
@@ -718,6 +719,20 @@ export interface ServiceRegistryConfig {
   /** Time between two looks at a service and longest time of one; failures in a row that make it unhealthy, successes that make it healthy. */
   healthCheck: { intervalMs: number; timeoutMs: number; failureThreshold: number; successThreshold: number };
   serviceTtlSeconds: number;  // a service that nobody renews is forgotten after this
+  http?: ServiceHttpConfig;
+}
+/** What may be asked over HTTP of the endpoints that services give, and within which bounds. Redirects are followed by GET only, and only to
+ *  the same scheme, host and port; certificates are always verified; proxies of the environment are not used.
+ *
+ *  A rule is a host name (`api.example.com`; `*.example.com` for every name below it), an address (`10.0.0.7`, `fd00::7`), a network
+ *  (`10.0.0.0/8`, `fd00::/8`) or `private` (this machine, private networks, links, clouds' metadata), each perhaps with a port behind it
+ *  (`api.example.com:8443`, `[fd00::7]:8443`). Rules for addresses count for every address that a name has. */
+export interface ServiceHttpConfig {
+  allow?: string[];           // left out: everything that is not denied, private addresses included; []: nothing
+  deny?: string[];            // wins over allow; default none. ['private'], where others give endpoints
+  timeoutMs?: number;         // longest a request may take, from looking up the name to the last byte; default 10000
+  maxResponseBytes?: number;  // longest answer that is taken; default 1 MiB
+  ca?: string;                // certificates to trust beside those that the system trusts, PEM
 }
 /** Defaults of ServiceRegistry. */
 export declare const DEFAULT_SERVICE_REGISTRY_CONFIG: ServiceRegistryConfig;

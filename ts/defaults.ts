@@ -42,4 +42,5 @@ export const DEFAULT_SERVICE_REGISTRY_CONFIG: ServiceRegistryConfig = deepFreeze
   },
   healthCheck: { intervalMs: 30000, timeoutMs: 5000, failureThreshold: 3, successThreshold: 2 },
   serviceTtlSeconds: 300,
+  http: { deny: [], timeoutMs: 10000, maxResponseBytes: 1048576 },
 });

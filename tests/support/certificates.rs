@@ -1,6 +1,6 @@
 //! Certificates made for one test, and servers that speak TLS with them.
 
-use rcgen::{BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose};
+use rcgen::{BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, date_time_ymd};
 
 use super::server::{Server, Setup, free_port};
 
@@ -41,6 +41,13 @@ impl Authority {
     /// For a server on loopback.
     pub fn local_server(&self) -> Identity {
         self.server(&["localhost", "127.0.0.1", EXTRA_NAME])
+    }
+
+    /// For a server on loopback whose time is over.
+    pub fn expired_server(&self) -> Identity {
+        let mut params = params("ossa test server", &["localhost", "127.0.0.1"]);
+        (params.not_before, params.not_after) = (date_time_ymd(2001, 1, 1), date_time_ymd(2002, 1, 1));
+        self.sign(params, ExtendedKeyUsagePurpose::ServerAuth)
     }
 
     /// For a client.

@@ -2,8 +2,11 @@
 
 use super::*;
 
+/// What is made of an argument there.
+type Resolving = fn(&Value) -> Result<Value>;
+
 /// Both places, with the path there.
-const PLACES: [(&str, fn(&Value) -> Result<Value>); 2] = [
+const PLACES: [(&str, Resolving); 2] = [
     ("http", |argument| resolve_registry(argument, &env::none).map(|config| config.to_json()["http"].clone())),
     ("serviceRegistry.http", |argument| {
         resolve_ossa(argument, &env::none).map(|config| config.to_json()["serviceRegistry"]["http"].clone())
