@@ -115,7 +115,9 @@ export class ServiceRegistry extends ObservedEmitter {
 
   /** @internal For an OSSAEventBus. */
   [REGISTRY_ACCESS](): RegistryAccess {
-    return { addon: addon(), handle: () => this.#core.native().handle };
+    // Read now: what is no registry, but has its methods, fails here.
+    const core = this.#core;
+    return { addon: addon(), handle: () => core.native().handle };
   }
 
   /** @internal The first listener for services connects. */

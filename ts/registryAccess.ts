@@ -22,8 +22,7 @@ export interface RegistryAccess {
  * @throws OSSAError ERR_INVALID_ARGUMENT for something else, or a registry of another copy of the package with another addon
  */
 export function accessTo(registry: object): RegistryAccess {
-  const ask = property(registry, REGISTRY_ACCESS);
-  const access: unknown = typeof ask === 'function' ? Reflect.apply(ask, registry, []) : undefined;
+  const access = ask(registry);
   if (typeof property(access, 'handle') !== 'function') {
     throw invalidArgument('serviceRegistry', 'must be a ServiceRegistry, null or left out; the configuration is the second argument');
   }
@@ -35,4 +34,14 @@ export function accessTo(registry: object): RegistryAccess {
     );
   }
   return access as RegistryAccess;
+}
+
+function ask(registry: object): unknown {
+  const method = property(registry, REGISTRY_ACCESS);
+  try {
+    return typeof method === 'function' ? Reflect.apply(method, registry, []) : undefined;
+  } catch {
+    // It has the method of a registry without being one: a prototype, or a proxy.
+    return undefined;
+  }
 }

@@ -84,14 +84,21 @@ describe('the registry that a bus was given', () => {
     await without.shutdown();
   });
 
-  test.each([[5], ['registry'], [{}], [{ eventBus: {} }], [[]], [{ discover() {} }], [ServiceRegistry], [() => 1]])(
-    '%p in its place is refused',
-    async (value) => {
-      const refused = { code: 'ERR_INVALID_ARGUMENT', details: { argument: 'serviceRegistry' } };
-      expect(() => new OSSAEventBus(value)).toThrow(expect.objectContaining(refused));
-      await expect(createOSSAEventBus(value)).rejects.toMatchObject(refused);
-    },
-  );
+  test.each([
+    [5],
+    ['registry'],
+    [{}],
+    [{ eventBus: {} }],
+    [[]],
+    [{ discover() {} }],
+    [ServiceRegistry],
+    [ServiceRegistry.prototype],
+    [() => 1],
+  ])('%p in its place is refused', async (value) => {
+    const refused = { code: 'ERR_INVALID_ARGUMENT', details: { argument: 'serviceRegistry' } };
+    expect(() => new OSSAEventBus(value)).toThrow(expect.objectContaining(refused));
+    await expect(createOSSAEventBus(value)).rejects.toMatchObject(refused);
+  });
 
   test('of another copy of the package is taken if the native part is the same, and refused with what to do if not', async () => {
     const copy = (addon) => {
