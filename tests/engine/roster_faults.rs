@@ -234,3 +234,30 @@ async fn whoever_cannot_be_told_the_changes_gets_all() {
         assert_eq!(all(store.news(None).await.expect("read")), Vec::<String>::new());
     }
 }
+
+/// Whatever a server without memory refuses, it refuses as a whole; and what only frees memory goes on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_without_memory_takes_no_listings_and_ends_them_all_the_same() {
+    for program in programs() {
+        let server = Server::start(&program).await;
+        let store = open(config(&server)).await;
+        let (one, two) = (register(&store, "a").await, register(&store, "b").await);
+        let known = store.news(None).await.expect("read").place;
+        assert_eq!(server.text(&["CONFIG", "SET", "maxmemory", "1"]).await, "OK");
+        for (before, after, turn) in [(None, &one, Turn::Registered), (Some(&one), &two, Turn::Updated)] {
+            let name = if before.is_none() { "new" } else { "a" };
+            let refused = store.put_listing(name, before, Some(after), turn, Some(LONG)).await.expect_err("there is no memory");
+            assert!(refused.retryable, "{refused}");
+        }
+        let unchanged = Read { place: known, news: News::Since(Vec::new()), next_end_ms: None };
+        assert_eq!(read(&store, known).await, unchanged);
+        assert!(store.put_listing("a", Some(&one), None, Turn::Unregistered, None).await.expect("put"));
+        assert_eq!(told(read(&store, known).await), [("a".to_owned(), Turn::Unregistered, one.clone())]);
+        let [_, _, ends, ..] = Keys::new(KEY_PREFIX, None).listings();
+        assert_eq!(server.text(&["CONFIG", "SET", "maxmemory", "0"]).await, "OK");
+        assert_eq!(server.text(&["ZADD", &ends, "1", "b"]).await, "1");
+        assert_eq!(server.text(&["CONFIG", "SET", "maxmemory", "1"]).await, "OK");
+        let changes = told(read(&store, known).await);
+        assert_eq!(changes, [("a".to_owned(), Turn::Unregistered, one), ("b".to_owned(), Turn::Expired, two)]);
+    }
+}
