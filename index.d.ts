@@ -692,7 +692,7 @@ export interface ServiceDiscoveryFilter {
   environment?: string;
 }
 /** How many services there are, and how they are. */
-export interface ServiceRegistryStats { totalServices: number; healthyServices: number; unhealthyServices: number; degradedServices: number; unknownServices: number; maintenanceServices: number }
+export interface ServiceRegistryStats { totalServices: number; healthyServices: number; unhealthyServices: number; degradedServices: number; unknownServices: number; maintenanceServices?: number }
 /** 'service:health:changed': how a service is became different. */
 export interface ServiceHealthChange {
   name: string;

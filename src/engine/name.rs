@@ -57,6 +57,19 @@ pub fn check_project(argument: &str, id: &str) -> Result<()> {
     Ok(())
 }
 
+/// Longest name of a service, bytes.
+pub const SERVICE_BYTES_MAX: usize = 128;
+
+/// A service, given as `argument`.
+pub fn check_service(argument: &str, name: &str) -> Result<()> {
+    if name.is_empty() || name.len() > SERVICE_BYTES_MAX || !name.bytes().all(is_name_byte) {
+        let shown: String = name.chars().take(64).collect();
+        let rule = "1 to 128 of the characters A-Z a-z 0-9 _ . : / -";
+        return Err(Error::argument(argument, format!("{shown:?} is no name of a service; it must be {rule}")));
+    }
+    Ok(())
+}
+
 /// An event type or pattern to subscribe to: `*` stands for one dot-separated part, `**` for any number.
 pub fn check_pattern(pattern: &str) -> Result<()> {
     if is_addressed(pattern) {

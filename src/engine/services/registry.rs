@@ -22,6 +22,7 @@ use crate::engine::env::{Env, lock};
 use crate::engine::error::{Code, Error, Result};
 use crate::engine::host::{Host, Kind, Lifecycle};
 use crate::engine::http::Http;
+use crate::engine::name::check_service;
 use crate::engine::store::{Store, StoreEvent, Turn};
 
 /// Attempts while others change the same service.
@@ -32,7 +33,7 @@ const SERVICES_MAX: usize = 10_000;
 const WAITING_MAX: usize = 100_000;
 /// First and longest pause between attempts to connect.
 const RECONNECT: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
-/// Details of a service that is not there for the store to close.
+/// Longest time that closing takes.
 const CLOSE_MAX: Duration = Duration::from_secs(2);
 
 /// What the parts of this module share.
@@ -360,6 +361,7 @@ impl Registry {
     ///
     /// `ERR_SERVICE_INVALID` with `details.path`.
     pub async fn update(self: &Arc<Self>, name: &str, updates: Value) -> Result<Option<Value>> {
+        check_service("serviceName", name)?;
         for _ in 0..ATTEMPTS_MAX {
             let view = self.refresh().await?;
             let Some(before) = view.get(name).filter(|_| !view.is_lost(name)) else { return Ok(None) };
@@ -381,6 +383,7 @@ impl Registry {
 
     /// Takes a service out, whoever registered it; answers whether it was there.
     pub async fn unregister(self: &Arc<Self>, name: &str) -> Result<bool> {
+        check_service("serviceName", name)?;
         for _ in 0..ATTEMPTS_MAX {
             let view = self.refresh().await?;
             lock(&self.shared.held).remove(name);
@@ -402,6 +405,7 @@ impl Registry {
 
     /// How a service is, times as ms; `None`: there is none of that name.
     pub async fn health(self: &Arc<Self>, name: &str) -> Result<Option<Value>> {
+        check_service("serviceName", name)?;
         Ok(self.refresh().await?.get(name).map(|service| service.health_json()))
     }
 
