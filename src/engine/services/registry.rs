@@ -131,13 +131,24 @@ struct Tasks {
     probing: Option<JoinHandle<()>>,
 }
 
+/// How far it was opened.
+#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+enum Opened {
+    #[default]
+    New,
+    /// The store is.
+    Connected,
+    /// What is registered is known.
+    Whole,
+}
+
 /// A registry of services over a store.
 pub struct Registry {
     shared: Arc<Shared>,
     tasks: Mutex<Tasks>,
     /// Requests for a look, until they are looked at.
     asked: Mutex<Option<looking::Asked>>,
-    opening: tokio::sync::Mutex<bool>,
+    opening: tokio::sync::Mutex<Opened>,
     reopening: AtomicBool,
     closed: AtomicBool,
     /// How many want services to be probed.
@@ -210,13 +221,25 @@ impl Registry {
     }
 
     async fn open_once(&self) -> Result<()> {
-        let mut is_open = self.opening.lock().await;
+        let mut opened = self.opening.lock().await;
         if self.closed.load(Ordering::Acquire) {
             return Err(Error::closed("the service registry"));
         }
-        if *is_open {
-            return Ok(());
+        if *opened == Opened::New {
+            self.connect().await?;
+            *opened = Opened::Connected;
         }
+        if *opened == Opened::Connected {
+            // What is there is no news.
+            self.shared.asking.refresh().await?;
+            *opened = Opened::Whole;
+        }
+        drop(opened);
+        self.probe_if_wanted();
+        Ok(())
+    }
+
+    async fn connect(&self) -> Result<()> {
         let asking = self.shared.asking.clone();
         let shared = Arc::downgrade(&self.shared);
         self.shared.store.watch(Arc::new(move |event| match event {
@@ -235,11 +258,6 @@ impl Registry {
             lock(&self.tasks).beside =
                 vec![env.spawn(looking::run(self.shared.clone(), asked)), env.spawn(renewing::run(self.shared.clone()))];
         }
-        // What is there is no news.
-        self.shared.asking.refresh().await?;
-        *is_open = true;
-        drop(is_open);
-        self.probe_if_wanted();
         Ok(())
     }
 
@@ -439,7 +457,7 @@ impl Registry {
 
     /// Whether its store answers, and what is known. Never fails.
     pub async fn status(&self) -> Value {
-        let is_open = self.opening.try_lock().is_ok_and(|is_open| *is_open);
+        let is_open = self.opening.try_lock().is_ok_and(|opened| *opened == Opened::Whole);
         let connected = is_open && self.shared.store.status().await.connected;
         json!({
             "connected": connected,

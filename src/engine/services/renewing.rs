@@ -36,6 +36,8 @@ pub(super) async fn run(shared: Arc<Shared>) {
 /// Those that are not listed any more, though nobody took them out, are registered again: they ended while this process stood still, or
 /// went when the store was emptied.
 async fn renew(shared: &Shared) -> Result<()> {
+    // Times that are noted are the server's; clocks drift apart.
+    shared.store.compare_clocks().await?;
     let names: Vec<String> = lock(&shared.held).keys().cloned().collect();
     if names.is_empty() {
         return Ok(());
