@@ -36,6 +36,17 @@ fn text(name: &str, text: &str) -> (String, String) {
     (name.into(), text.into())
 }
 
+pub async fn a_store_has_one_name_for_all_that_use_it(world: &World) {
+    let (store, other) = (&world.store, world.user().await);
+    let names = join_all((0..8).map(|n| {
+        let store = if n % 2 == 0 { store.clone() } else { other.clone() };
+        async move { store.identity(&format!("name {n}")).await.expect("ask") }
+    }));
+    let names = names.await;
+    assert!(names[0].starts_with("name ") && names.iter().all(|name| *name == names[0]), "{names:?}");
+    assert_eq!(other.identity("later").await.expect("ask"), names[0]);
+}
+
 pub async fn a_document_changes_only_from_what_is_expected(world: &World) {
     let (store, other) = (&world.store, world.user().await);
     let shelf = Shelf::Contracts;

@@ -203,6 +203,7 @@ macro_rules! every_rule {
                 of_a_member_that_joins_while_the_last_one_leaves_nothing_is_lost,
                 deletions_at_once_agree;
             commons:
+                a_store_has_one_name_for_all_that_use_it,
                 a_document_changes_only_from_what_is_expected,
                 of_racing_changes_to_a_document_one_wins,
                 versions_rise_whatever_becomes_of_the_documents,

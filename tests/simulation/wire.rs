@@ -185,6 +185,10 @@ impl Exclusive for Wire {
 
 #[async_trait]
 impl Commons for Wire {
+    async fn identity(&self, ours: &str) -> Result<String> {
+        self.way.around("identity", self.inner.identity(ours)).await
+    }
+
     async fn compare_clocks(&self) -> Result<()> {
         self.way.around("compare_clocks", self.inner.compare_clocks()).await
     }

@@ -198,6 +198,10 @@ impl Exclusive for Faulty {
 
 #[async_trait]
 impl Commons for Faulty {
+    async fn identity(&self, ours: &str) -> Result<String> {
+        self.faults.around("identity", self.inner.identity(ours)).await
+    }
+
     async fn compare_clocks(&self) -> Result<()> {
         self.faults.around("compare_clocks", self.inner.compare_clocks()).await
     }

@@ -176,6 +176,10 @@ pub trait Commons: Send + Sync {
     /// Learns the server's time anew, see [`super::Store::now_ms`]: what is signed names it.
     async fn compare_clocks(&self) -> Result<()>;
 
+    /// What the store is called, the same for all that use it: the first to ask gives the name `ours`. Another one after the store was
+    /// emptied, unless those that know it ask again.
+    async fn identity(&self, ours: &str) -> Result<String>;
+
     /// All documents of the shelf; `None` where its version is `known`.
     async fn documents(&self, on: Shelf, known: Option<u64>) -> Result<Option<Documents>>;
 

@@ -15,6 +15,7 @@ use crate::engine::error::{Error, Result};
 /// All of it that is in no bucket.
 #[derive(Debug, Default)]
 pub(super) struct InCommon {
+    identity: Option<String>,
     shelves: BTreeMap<Shelf, Documents>,
     limits: BTreeMap<String, Level>,
     sightings: Sightings,
@@ -129,6 +130,10 @@ impl Commons for MemoryStore {
     async fn compare_clocks(&self) -> Result<()> {
         // There is one clock.
         self.with(|_, _| ())
+    }
+
+    async fn identity(&self, ours: &str) -> Result<String> {
+        self.with(|state, _| state.in_common.identity.get_or_insert_with(|| ours.to_owned()).clone())
     }
 
     async fn documents(&self, on: Shelf, known: Option<u64>) -> Result<Option<Documents>> {

@@ -94,6 +94,15 @@ impl Shared {
         Ok(places)
     }
 
+    async fn identity(&self, ours: &str) -> Result<String> {
+        let mut set = redis::cmd("SET");
+        set.arg(self.keys.global("identity")).arg(ours).arg("NX").arg("GET");
+        match self.control.query(set).await? {
+            Value::Nil => Ok(ours.to_owned()),
+            found => reply::text(found),
+        }
+    }
+
     fn attending_key(&self) -> String {
         self.keys.global("attending")
     }
@@ -131,6 +140,10 @@ impl Shared {
 impl Commons for RedisStore {
     async fn compare_clocks(&self) -> Result<()> {
         self.shared.learn_time().await
+    }
+
+    async fn identity(&self, ours: &str) -> Result<String> {
+        self.shared.identity(ours).await
     }
 
     async fn documents(&self, on: Shelf, known: Option<u64>) -> Result<Option<Documents>> {
