@@ -300,7 +300,7 @@ async fn see_to(shared: &Arc<Shared>, happened: &[Happening]) -> Result<()> {
             routing::hope(shared, &happening.service.definition.name);
         }
     }
-    let gone: Vec<_> = happened.iter().filter(|one| one.what == What::Unregistered).map(|one| one.service.clone()).collect();
+    let gone: Vec<_> = happened.iter().filter(|one| one.what == What::Unregistered { guessed: false }).map(|one| one.service.clone()).collect();
     if shared.config.auto_register && gone.iter().any(|service| service.definition.name == own::NAME) {
         own::register(shared).await?;
     }
