@@ -84,7 +84,8 @@ pub(super) async fn run(shared: Arc<Shared>, mut inbox: Asked) {
 /// The view now, and how long until something is to be seen to.
 async fn look(shared: &Shared) -> Result<(Arc<View>, Duration)> {
     let before = lock(&shared.view).clone();
-    let read = shared.store.news(before.place()).await?;
+    let known = if shared.is_in_doubt() { None } else { before.place() };
+    let read = shared.store.news(known).await?;
     let now_ms = shared.store.now_ms();
     let next_end_ms = read.next_end_ms;
     let Step { view, happened, problems } = before.after(read, now_ms);

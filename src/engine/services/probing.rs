@@ -59,7 +59,8 @@ pub(super) async fn run(shared: Arc<Shared>) {
             planned_at = Instant::now();
         }
         wait = match begin(&shared, &places, interval).await {
-            Ok(next) => next.map_or(LOOK_EVERY, |ms| Duration::from_millis(ms).min(LOOK_EVERY)),
+            // What is on its way is due again an interval after its end.
+            Ok(next) => next.map_or(LOOK_EVERY, Duration::from_millis).min(LOOK_EVERY).min(interval),
             Err(error) => {
                 tracing::debug!(%error, "probes could not be begun");
                 LOOK_EVERY

@@ -28,6 +28,8 @@ use crate::engine::store::{Listing, Store, StoreEvent, Turn};
 
 /// Attempts while others change the same service.
 const ATTEMPTS_MAX: usize = 50;
+/// Attempt from which on all is read anew.
+const DOUBTFUL_FROM: usize = 8;
 /// Most services.
 const SERVICES_MAX: usize = 10_000;
 /// Happenings that wait for one listener in the engine; one that is so far behind misses the rest.
@@ -49,6 +51,8 @@ pub(super) struct Shared {
     pub(super) asking: Asking,
     /// What this process registered, and renews.
     pub(super) held: Held,
+    /// The next look is to read all: what is known may be wrong.
+    doubt: AtomicBool,
     /// Something that is held may not be listed.
     pub(super) renewal: Notify,
     /// What came or changed, and may have no probe planned.
@@ -84,6 +88,16 @@ impl Shared {
     /// As the store takes it, ms.
     pub(super) fn life_ms(&self) -> u64 {
         u64::try_from(self.life.as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// The next look reads all.
+    pub(super) fn doubt(&self) {
+        self.doubt.store(true, Ordering::Release);
+    }
+
+    /// Whether this look is to read all.
+    pub(super) fn is_in_doubt(&self) -> bool {
+        self.doubt.swap(false, Ordering::AcqRel)
     }
 
     /// Whether the registry ended.
@@ -201,6 +215,7 @@ impl Registry {
             view: Mutex::default(),
             asking,
             held: Held::default(),
+            doubt: AtomicBool::new(false),
             renewal: Notify::new(),
             unplanned: Mutex::default(),
             came: Notify::new(),
@@ -336,6 +351,14 @@ impl Registry {
         self.shared.asking.refresh().await
     }
 
+    /// The services to try to change. Where that fails again and again, what is known may be wrong: part of the store was lost.
+    async fn at_attempt(self: &Arc<Self>, attempt: usize) -> Result<Arc<View>> {
+        if attempt == DOUBTFUL_FROM {
+            self.shared.doubt();
+        }
+        self.refresh().await
+    }
+
     /// The services as they were known last, without asking.
     pub fn view(&self) -> Arc<View> {
         lock(&self.shared.view).clone()
@@ -376,8 +399,8 @@ impl Registry {
             Health::read(health.clone(), "service.health", now_ms, None)?;
         }
         let name = definition.name.clone();
-        for _ in 0..ATTEMPTS_MAX {
-            let view = self.refresh().await?;
+        for attempt in 0..ATTEMPTS_MAX {
+            let view = self.at_attempt(attempt).await?;
             // What went with the store is not there to be changed.
             let before = view.get(&name).filter(|_| !view.is_lost(&name));
             if before.is_none() && view.count() >= SERVICES_MAX {
@@ -431,8 +454,8 @@ impl Registry {
     /// `ERR_SERVICE_INVALID` with `details.path`.
     pub async fn update(self: &Arc<Self>, name: &str, updates: Value) -> Result<Option<Value>> {
         check_service("serviceName", name)?;
-        for _ in 0..ATTEMPTS_MAX {
-            let view = self.refresh().await?;
+        for attempt in 0..ATTEMPTS_MAX {
+            let view = self.at_attempt(attempt).await?;
             let Some(before) = view.get(name).filter(|_| !view.is_lost(name)) else { return Ok(None) };
             let now_ms = self.shared.store.now_ms();
             let Given { definition, health } = before.definition.updated(updates.clone(), now_ms)?;
@@ -453,8 +476,8 @@ impl Registry {
     /// Takes a service out, whoever registered it; answers whether it was there.
     pub async fn unregister(self: &Arc<Self>, name: &str) -> Result<bool> {
         check_service("serviceName", name)?;
-        for _ in 0..ATTEMPTS_MAX {
-            let view = self.refresh().await?;
+        for attempt in 0..ATTEMPTS_MAX {
+            let view = self.at_attempt(attempt).await?;
             self.shared.held.remove(name);
             // Also what nobody can read.
             let Some(before) = view.listing(name) else { return Ok(false) };
@@ -547,8 +570,8 @@ impl Registry {
 
     /// `by` reports that a service is degraded, or, with `None`, that this is over. Answers whether there is such a service.
     pub async fn report(self: &Arc<Self>, name: &str, by: &str, report: Option<Report>) -> Result<bool> {
-        for _ in 0..ATTEMPTS_MAX {
-            let view = self.refresh().await?;
+        for attempt in 0..ATTEMPTS_MAX {
+            let view = self.at_attempt(attempt).await?;
             let Some(service) = view.get(name).filter(|_| !view.is_lost(name)) else { return Ok(false) };
             let health = service.health.at(self.shared.store.now_ms());
             let health = match &report {

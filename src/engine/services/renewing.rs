@@ -49,10 +49,7 @@ async fn renew(shared: &Shared) -> Result<()> {
     let view = shared.asking.refresh().await?;
     for name in gone {
         let Some(held) = shared.held.get(&name) else { continue };
-        if view.get(&name).is_some() && !view.is_lost(&name) {
-            continue;
-        }
-        // As it was known last, where it is still waited for.
+        // As it was known last. If it came back meanwhile this changes nothing; if only it was lost, nobody is told.
         let service: Arc<Service> = view.get(&name).cloned().unwrap_or(held);
         if shared.store.put_listing(&name, None, Some(&service.listing), Turn::Registered, Some(shared.life)).await? {
             shared.held.renewed([name].iter(), now_ms);
