@@ -199,6 +199,19 @@ pub async fn turn_until(what: &str, step: Duration, mut is: impl AsyncFnMut() ->
     }
 }
 
+/// Does something that may wait for the clock, which is turned meanwhile.
+pub async fn turning<T>(what: impl Future<Output = T>) -> T {
+    let clock = async {
+        loop {
+            turn(Duration::from_millis(10), Duration::from_millis(10)).await;
+        }
+    };
+    tokio::select! {
+        done = what => done,
+        () = clock => unreachable!("it is turned for ever"),
+    }
+}
+
 /// Turns the clock by so much in steps.
 pub async fn turn(time: Duration, step: Duration) {
     let mut turned = Duration::ZERO;
