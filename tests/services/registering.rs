@@ -29,7 +29,7 @@ async fn act(desk: &Desk, who: usize, n: u64, name: &str) {
         2 => drop(desk.registry.update(name, json!({ "version": version })).await),
         3 => {
             let report = Report { reason: "r".to_owned(), until_ms: desk.store.now_ms() + 60_000 };
-            drop(desk.registry.report(name, &format!("by:{who}"), (n % 2 == 0).then_some(report)).await);
+            drop(desk.registry.report(name, &format!("by:{who}"), n.is_multiple_of(2).then_some(report)).await);
         }
         _ => drop(desk.registry.unregister(name).await),
     }
@@ -104,7 +104,9 @@ async fn whatever_is_lost_on_the_way_no_event_is_lost_or_doubled() {
             }
         }))
         .await;
-        faults.iter().for_each(|own| own.end());
+        for own in &faults {
+            own.end();
+        }
         tokio::time::sleep(Duration::from_secs(3)).await;
         agree(&desks).await;
     }
