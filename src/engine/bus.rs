@@ -79,6 +79,13 @@ pub struct Bus {
     connecting: tokio::sync::Mutex<()>,
 }
 
+impl Drop for Bus {
+    fn drop(&mut self) {
+        // What reads for the engine holds on to it until nothing more comes.
+        self.switch.close();
+    }
+}
+
 /// Events that this bus published and that are gone.
 fn published_loss(loss: &Loss) -> Lifecycle {
     let about = json!({
@@ -121,7 +128,8 @@ impl Bus {
         })
     }
 
-    /// Connects; idempotent. After a failure it may be called again; after [`Bus::disconnect`] it is `ERR_CLOSED`.
+    /// Connects; idempotent. After a failure to reach a server it may be called again; after [`Bus::disconnect`], and where work with the
+    /// service registry could not begin though it was reached, it is `ERR_CLOSED`.
     pub async fn connect(&self) -> Result<()> {
         let _one = self.connecting.lock().await;
         match self.state.load(Ordering::Acquire) {
@@ -130,6 +138,10 @@ impl Bus {
             _ => {}
         }
         let settings = lock(&self.services).clone();
+        if let Some(settings) = &settings {
+            // First, so that it can be tried again.
+            integration::open(settings).await?;
+        }
         self.start().await?;
         if let Some(settings) = settings
             && let Err(error) = self.integrate(settings).await
@@ -202,13 +214,15 @@ impl Bus {
     }
 
     async fn start(&self) -> Result<()> {
-        let consumer_of = Arc::new(Mutex::new(None::<Arc<Consumer>>));
+        // Weak: the store holds on to its listener, and the consumer to the store.
+        let consumer_of = Arc::new(Mutex::new(None::<Weak<Consumer>>));
         let projects_of = Arc::new(Mutex::new(None::<Weak<Projects>>));
         {
             let (host, consumer, projects) = (self.host.clone(), consumer_of.clone(), projects_of.clone());
             self.store.watch(Arc::new(move |event| {
+                let reading = || lock(&consumer).as_ref().and_then(Weak::upgrade);
                 let tell = |command| {
-                    if let Some(consumer) = &*lock(&consumer) {
+                    if let Some(consumer) = reading() {
                         consumer.tell(command);
                     }
                 };
@@ -228,7 +242,7 @@ impl Bus {
                     StoreEvent::ServicesChanged => {}
                     StoreEvent::DataLoss(losses) => host.lifecycle(losses.iter().map(published_loss).collect()),
                     StoreEvent::Transient(event) => {
-                        if let Some(consumer) = &*lock(&consumer) {
+                        if let Some(consumer) = reading() {
                             consumer.cast(event);
                         }
                     }
@@ -254,7 +268,7 @@ impl Bus {
             // Also what was announced before anybody heard it here. Known to all who ask from now on, if it can be had.
             projects.read().await;
         }
-        *lock(&consumer_of) = Some(consumer.clone());
+        *lock(&consumer_of) = Some(Arc::downgrade(&consumer));
         *lock(&self.consumer) = Some(consumer.clone());
         let keeper = Keeper::start(&(&self.config).into(), store, host.clone(), &env, metrics, &consumer, alarms);
         let health = self.env.spawn(watch_health(

@@ -21,6 +21,8 @@ use tokio::sync::watch;
 /// How a call fails.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Fault {
+    /// Not at all: the one behind it is for the next call.
+    Passes,
     /// The server never got it.
     NotReached,
     /// The server did it; its reply was lost.
@@ -43,13 +45,15 @@ struct State {
     next: HashMap<&'static str, Vec<Fault>>,
     /// Share of calls that fail, and the longest delay of any.
     random: Option<(SmallRng, f64, Duration)>,
+    /// No call reaches the server.
+    away: bool,
     calls: HashMap<&'static str, usize>,
     settled: Vec<(Held, Disposal, Settled)>,
 }
 
 impl Faults {
     fn new() -> Arc<Self> {
-        let state = State { next: HashMap::new(), random: None, calls: HashMap::new(), settled: Vec::new() };
+        let state = State { next: HashMap::new(), random: None, away: false, calls: HashMap::new(), settled: Vec::new() };
         Arc::new(Self {
             state: Mutex::new(state),
             hangs: watch::channel(false).0,
@@ -75,6 +79,11 @@ impl Faults {
     /// Nothing fails at random any more.
     pub fn end(&self) {
         self.with(|state| state.random = None);
+    }
+
+    /// No call reaches the server, until it is back.
+    pub fn be_away(&self, away: bool) {
+        self.with(|state| state.away = away);
     }
 
     /// No call is answered, until it goes on.
@@ -114,7 +123,7 @@ impl Faults {
     async fn around<T>(&self, operation: &'static str, call: impl Future<Output = Result<T>>) -> Result<T> {
         let (fault, delay) = self.with(|state| {
             *state.calls.entry(operation).or_default() += 1;
-            let told = state.next.get_mut(operation).and_then(Vec::pop);
+            let told = state.next.get_mut(operation).and_then(Vec::pop).or(state.away.then_some(Fault::NotReached));
             let Some((random, share, longest)) = &mut state.random else { return (told, Duration::ZERO) };
             let fails = random.random_bool(*share);
             let fault = if random.random_bool(0.5) { Fault::NotReached } else { Fault::ReplyLost };
@@ -126,7 +135,7 @@ impl Faults {
             tokio::time::sleep(delay).await;
         }
         match fault {
-            None => call.await,
+            None | Some(Fault::Passes) => call.await,
             Some(Fault::NotReached) => Err(Error::new(Code::Connection, "not reached")),
             Some(Fault::ReplyLost) => call.await.and(Err(Error::new(Code::Connection, "the reply was lost"))),
             Some(Fault::Refused) => Err(Error::new(Code::Redis, "refused for good")),
@@ -368,7 +377,7 @@ impl Store for Faulty {
         let count = events.len();
         let all = move |error: Error| (0..count).map(|_| Err(error.clone())).collect();
         match self.faults.told("append") {
-            None => self.inner.append(bucket, events),
+            None | Some(Fault::Passes) => self.inner.append(bucket, events),
             Some(Fault::NotReached) => Box::pin(async move { all(Error::new(Code::Connection, "not reached")) }),
             Some(Fault::Refused) => Box::pin(async move { all(Error::new(Code::Redis, "refused for good")) }),
             Some(Fault::Panics) => Box::pin(async { panic!("a defect on purpose") }),

@@ -102,6 +102,11 @@ impl TestHost {
         self.with(|state| state.events.iter().filter(|(_, event)| event.0 == kind).map(|(_, event)| event.1.clone()).collect())
     }
 
+    /// All lifecycle events so far, in order.
+    pub fn all_said(&self) -> Vec<(Kind, Value)> {
+        self.with(|state| state.events.iter().map(|(_, event)| (event.0, event.1.clone())).collect())
+    }
+
     /// The first lifecycle event of one kind that `is` so.
     pub async fn hears(&self, kind: Kind, is: impl Fn(&Value) -> bool) -> Value {
         let look = |state: &mut State| state.events.iter().find(|(_, event)| event.0 == kind && is(&event.1)).map(|(_, e)| e.1.clone());

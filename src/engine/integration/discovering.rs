@@ -24,6 +24,8 @@ const AT_ONCE: usize = 16;
 const BESIDE: Duration = Duration::from_secs(30);
 /// What discovered contracts are tagged with.
 const TAG: &str = "discovered";
+/// Most of a reason that is told, characters: it may repeat what was offered.
+const REASON_CHARS_MAX: usize = 500;
 /// Refusals that are remembered, so that each is told once.
 const TOLD_MAX: usize = 10_000;
 
@@ -79,11 +81,10 @@ pub(super) async fn run_due(shared: &Arc<Shared>) -> Result<()> {
     Ok(())
 }
 
-/// Services that may offer contracts are asked from now on.
-pub(super) async fn plan(shared: &Shared, spread: Duration) -> Result<()> {
-    let view = shared.registry.view();
+/// Those services that may offer contracts are asked from now on.
+pub(super) async fn plan(shared: &Shared, services: impl Iterator<Item = &Arc<Service>>, spread: Duration) -> Result<()> {
     let names: Vec<String> =
-        view.services().filter(|service| service.definition.is_http()).map(|service| service.definition.name.clone()).collect();
+        services.filter(|service| service.definition.is_http()).map(|service| service.definition.name.clone()).collect();
     if names.is_empty() {
         return Ok(());
     }
@@ -152,7 +153,10 @@ async fn discover(shared: &Shared, service: &Service) -> Result<(u64, Vec<Refusa
         let name = contract["name"].as_str().unwrap_or_default().chars().take(128).collect();
         match register(shared, &definition.name, contract).await {
             Ok(()) => registered += 1,
-            Err(reason) => refused.push(Refusal { service: definition.name.clone(), contract: name, reason }),
+            Err(reason) => {
+                let reason = reason.chars().take(REASON_CHARS_MAX).collect();
+                refused.push(Refusal { service: definition.name.clone(), contract: name, reason });
+            }
         }
     }
     shared.found.registered.fetch_add(registered, Ordering::Relaxed);

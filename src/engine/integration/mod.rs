@@ -35,6 +35,7 @@ use super::projects::Projects;
 use super::publish::Publisher;
 use super::services::Registry;
 use super::services::health::Status;
+use super::services::service::Service;
 use super::services::view::{Happening, What};
 use super::store::Store;
 use reporting::Limits;
@@ -45,6 +46,8 @@ const ATTEND_FOR: Duration = Duration::from_secs(15);
 const TICK: Duration = Duration::from_secs(1);
 /// Processes of the bus among those that attend.
 const MEMBER: &str = "bus:";
+/// Longest time that leaving the registry takes, where starting failed.
+const LEAVE_MAX: Duration = Duration::from_secs(2);
 /// Services known already are asked for contracts over so long.
 const SPREAD: Duration = Duration::from_secs(5);
 
@@ -100,6 +103,8 @@ struct Shared {
     routes: routing::Routes,
     found: discovering::Found,
     is_monitoring: AtomicBool,
+    /// Subscriptions to what says how services are.
+    reports: Mutex<Vec<u32>>,
     /// What went wrong last, until it goes right.
     trouble: Mutex<Option<String>>,
 }
@@ -113,10 +118,13 @@ pub struct Integration {
 impl Drop for Integration {
     fn drop(&mut self) {
         self.task.abort();
-        if self.shared.is_monitoring.swap(false, Ordering::AcqRel) {
-            self.shared.registry.unwatch();
-        }
+        self.shared.stop_watching();
     }
+}
+
+/// Connects the registry. `ERR_CLOSED` for one that was closed; `ERR_CONNECTION` where its store is away.
+pub async fn open(settings: &Settings) -> Result<()> {
+    settings.registry.open().await.map_err(of_registry)
 }
 
 impl Integration {
@@ -124,6 +132,7 @@ impl Integration {
     pub async fn start(settings: Settings, beside: Beside) -> Result<Self> {
         let Settings { registry, config, limits } = settings;
         let Beside { store, host, env, switch, publisher, projects, endpoint, problem } = beside;
+        // Closed meanwhile, perhaps.
         registry.open().await.map_err(of_registry)?;
         let http = registry.restrict(config.http.as_ref())?;
         let happenings = registry.listen();
@@ -145,19 +154,13 @@ impl Integration {
             routes: routing::Routes::default(),
             found: discovering::Found::default(),
             is_monitoring: AtomicBool::new(false),
+            reports: Mutex::default(),
             trouble: Mutex::default(),
         });
-        shared.attend().await?;
-        if shared.config.auto_register {
-            own::register(&shared).await?;
-        }
-        if shared.config.health_monitoring {
-            shared.registry.watch().await?;
-            shared.is_monitoring.store(true, Ordering::Release);
-            for pattern in reporting::PATTERNS {
-                let reading = shared.switch.subscribe(pattern, reporting::options()).await?;
-                shared.env.spawn(reporting::read(shared.clone(), reading));
-            }
+        if let Err(error) = shared.begin().await {
+            shared.stop_watching();
+            shared.leave(LEAVE_MAX).await;
+            return Err(error);
         }
         let task = shared.env.spawn(run(shared.clone(), happenings));
         Ok(Self { shared, task })
@@ -199,22 +202,7 @@ impl Integration {
 
     /// Says that this process is not there any more; the last one takes the bus out of the registry. Within `deadline`.
     pub async fn close(&self, deadline: Duration) {
-        let shared = &self.shared;
-        let leaving = async {
-            let store = shared.registry.store();
-            store.unattend(&[shared.member()]).await?;
-            if shared.config.auto_register && shared.instances().await?.is_empty() {
-                shared.registry.unregister(own::NAME).await?;
-            } else {
-                shared.registry.let_go(own::NAME);
-            }
-            Ok::<(), Error>(())
-        };
-        match tokio::time::timeout(deadline, leaving).await {
-            Ok(Err(error)) => tracing::debug!(%error, "the bus could not be taken out of the registry"),
-            Err(_) => tracing::debug!("the registry did not answer in time"),
-            Ok(Ok(())) => {}
-        }
+        self.shared.leave(deadline).await;
     }
 }
 
@@ -227,6 +215,59 @@ fn of_registry(mut error: Error) -> Error {
 impl Shared {
     fn member(&self) -> String {
         format!("{MEMBER}{}", self.instance)
+    }
+
+    async fn begin(self: &Arc<Self>) -> Result<()> {
+        self.attend().await?;
+        if self.config.auto_register {
+            own::register(self).await?;
+        }
+        if self.config.health_monitoring {
+            self.registry.watch().await?;
+            self.is_monitoring.store(true, Ordering::Release);
+            for pattern in reporting::PATTERNS {
+                let reading = self.switch.subscribe(pattern, reporting::options()).await?;
+                lock(&self.reports).push(reading.id);
+                self.env.spawn(reporting::read(self.clone(), reading));
+            }
+        }
+        Ok(())
+    }
+
+    fn stop_watching(&self) {
+        if self.is_monitoring.swap(false, Ordering::AcqRel) {
+            self.registry.unwatch();
+        }
+    }
+
+    async fn leave(&self, deadline: Duration) {
+        let leaving = async {
+            self.registry.store().unattend(&[self.member()]).await?;
+            if self.config.auto_register && self.instances().await?.is_empty() {
+                self.registry.unregister(own::NAME).await?;
+            }
+            Ok::<(), Error>(())
+        };
+        match tokio::time::timeout(deadline, leaving).await {
+            Ok(Err(error)) => tracing::debug!(%error, "the bus could not be taken out of the registry"),
+            Err(_) => tracing::debug!("the registry did not answer in time"),
+            Ok(Ok(())) => {}
+        }
+        // However that ended. Another bus of this process takes it up again.
+        if self.config.auto_register {
+            self.registry.let_go(own::NAME);
+        }
+    }
+
+    /// Without a registry nothing is known any more: nothing is read for services, or about them.
+    async fn retire(self: &Arc<Self>) {
+        routing::end_all(self);
+        let reports = std::mem::take(&mut *lock(&self.reports));
+        for id in reports {
+            if let Err(error) = self.switch.unsubscribe(id, Duration::ZERO).await {
+                tracing::debug!(%error, "a subscription could not be ended");
+            }
+        }
     }
 
     async fn attend(&self) -> Result<()> {
@@ -255,6 +296,7 @@ impl Shared {
 
 async fn run(shared: Arc<Shared>, mut happenings: mpsc::Receiver<Happening>) {
     let (mut told_at, mut planned_at) = (Instant::now(), None::<Instant>);
+    let mut known = Known::default();
     loop {
         let happened = tokio::time::timeout(TICK, happenings.recv()).await;
         let mut some = Vec::new();
@@ -262,7 +304,7 @@ async fn run(shared: Arc<Shared>, mut happenings: mpsc::Receiver<Happening>) {
             // The registry was closed: what it was used for ends.
             Ok(None) => {
                 shared.note(&Err(Error::closed("the service registry")));
-                return;
+                return shared.retire().await;
             }
             Ok(Some(happening)) => some.push(happening),
             Err(_) => {}
@@ -270,18 +312,23 @@ async fn run(shared: Arc<Shared>, mut happenings: mpsc::Receiver<Happening>) {
         while let Ok(happening) = happenings.try_recv() {
             some.push(happening);
         }
-        let mut result = see_to(&shared, &some).await;
+        tell(&shared, &some);
+        known.gone.extend(some.iter().filter(|one| one.what == What::Unregistered { guessed: false }).map(|one| one.service.clone()));
+        let mut result = see_to(&shared, &mut known).await;
         if result.is_ok() && told_at.elapsed() >= own::EVERY {
             told_at = Instant::now();
             result = upkeep(&shared).await;
         }
         if result.is_ok() && shared.config.contract_discovery && shared.projects.is_some() {
             let interval = Duration::from_millis(shared.config.discovery_refresh_interval_ms);
-            let is_new = some.iter().any(|happening| matches!(happening.what, What::Registered | What::Updated));
-            if is_new || planned_at.is_none_or(|at| at.elapsed() >= interval) {
+            if planned_at.is_none_or(|at| at.elapsed() >= interval) {
                 let spread = if planned_at.is_none() { SPREAD.min(interval) } else { Duration::ZERO };
-                result = discovering::plan(&shared, spread).await;
+                result = discovering::plan(&shared, shared.registry.view().services(), spread).await;
                 planned_at = Some(Instant::now());
+            } else {
+                // Those alone that came or changed: there may be many others.
+                let new = some.iter().filter(|one| matches!(one.what, What::Registered | What::Updated)).map(|one| &one.service);
+                result = discovering::plan(&shared, new, Duration::ZERO).await;
             }
             if result.is_ok() {
                 result = discovering::run_due(&shared).await;
@@ -291,8 +338,17 @@ async fn run(shared: Arc<Shared>, mut happenings: mpsc::Receiver<Happening>) {
     }
 }
 
-/// What happened, and what is to be as a consequence.
-async fn see_to(shared: &Arc<Shared>, happened: &[Happening]) -> Result<()> {
+/// What is kept from one look to the next.
+#[derive(Default)]
+struct Known {
+    /// Processes of the bus, as they were known last.
+    instances: Vec<String>,
+    /// Services that were taken out, and not seen to yet.
+    gone: Vec<Arc<Service>>,
+}
+
+/// What happened, as events; and who may be well again.
+fn tell(shared: &Arc<Shared>, happened: &[Happening]) {
     for happening in happened {
         announcing::announce(shared, happening);
         let is_well = happening.service.health.status() == Status::Healthy;
@@ -300,17 +356,32 @@ async fn see_to(shared: &Arc<Shared>, happened: &[Happening]) -> Result<()> {
             routing::hope(shared, &happening.service.definition.name);
         }
     }
-    let gone: Vec<_> = happened.iter().filter(|one| one.what == What::Unregistered).map(|one| one.service.clone()).collect();
-    if shared.config.auto_register && gone.iter().any(|service| service.definition.name == own::NAME) {
+}
+
+/// What is to be as a consequence. Where one thing fails the others are seen to all the same.
+async fn see_to(shared: &Arc<Shared>, known: &mut Known) -> Result<()> {
+    let found = shared.instances().await;
+    let asked = found.map(|instances| known.instances = instances);
+    if known.instances.is_empty() && asked.is_err() {
+        return asked;
+    }
+    let is_taken_out = known.gone.iter().any(|service| service.definition.name == own::NAME);
+    let reconciled = routing::reconcile(shared, &known.instances, &known.gone).await;
+    known.gone.clear();
+    if shared.config.auto_register && is_taken_out {
         own::register(shared).await?;
     }
-    routing::reconcile(shared, &shared.instances().await?, &gone).await?;
+    asked.and(reconciled)?;
     shared.registry.end_reports().await
 }
 
 async fn upkeep(shared: &Arc<Shared>) -> Result<()> {
     shared.attend().await?;
     if shared.config.auto_register {
+        // Another bus of this process may have let it go with its end, or somebody took it out while the store was away.
+        if !shared.registry.holds(own::NAME) {
+            own::register(shared).await?;
+        }
         own::tell(shared, (shared.problem)().as_deref()).await?;
     }
     Ok(())

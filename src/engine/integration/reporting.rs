@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::Shared;
 use crate::engine::consume::Verdict;
-use crate::engine::error::Result;
+use crate::engine::error::{Code, Result};
 use crate::engine::event::MetaView;
 use crate::engine::host::Delivery;
 use crate::engine::inside::Reading;
@@ -23,6 +23,8 @@ pub const GROUP: &str = "ossa-service-registry";
 pub(super) const PATTERNS: [&str; 2] = ["agent.*", "performance.metrics"];
 /// A mark that nothing ends is over after so long, ms.
 const REPORT_MS: u64 = 300_000;
+/// Longest name of what a report is about, bytes; what it is cut to. It is kept with the service.
+const SUBJECT_BYTES_MAX: usize = 256;
 /// Below this share of a threshold it is over.
 const RECOVERED: f64 = 0.9;
 
@@ -63,6 +65,8 @@ pub(super) async fn read(shared: std::sync::Arc<Shared>, mut reading: Reading) {
         shared.env.clone().spawn(async move {
             let verdict = match see_to(&shared, &delivery).await {
                 Ok(()) => Verdict::Done,
+                // For another process: this one reads no more of them.
+                Err(error) if error.code == Code::Closed => Verdict::HandBack,
                 Err(error) => Verdict::Failed(Failure::Error(error.to_string())),
             };
             shared.switch.settle(delivery.token, verdict);
@@ -83,6 +87,8 @@ async fn see_to(shared: &Shared, delivery: &Delivery) -> Result<()> {
     let publisher = serde_json::from_str::<MetaView<'_>>(&delivery.text.meta).ok().map(|meta| meta.source.into_owned());
     let Some(service) = view.get(subject).or_else(|| view.get(&publisher?)) else { return Ok(()) };
     let name = &service.definition.name;
+    let end = (0..=subject.len().min(SUBJECT_BYTES_MAX)).rev().find(|i| subject.is_char_boundary(*i)).unwrap_or(0);
+    let subject = &subject[..end];
     let by = if event_type.starts_with("agent.") { format!("agent:{subject}") } else { format!("performance:{subject}") };
     let report = match said {
         Said::Failing(reason) => Some(Report { reason, until_ms: shared.registry.store().now_ms().saturating_add(REPORT_MS) }),

@@ -4,7 +4,7 @@
 //! holds nothing up, and not all, so that connections do not multiply.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ use super::naming;
 use super::posting::{Outcome, Request, outcome};
 use crate::engine::consume::Verdict;
 use crate::engine::env::lock;
-use crate::engine::error::Result;
+use crate::engine::error::{Error, Result};
 use crate::engine::host::{Delivery, Lifecycle};
 use crate::engine::inside::Reading;
 use crate::engine::name;
@@ -45,15 +45,15 @@ pub(super) struct Route {
     breaker: Mutex<Breaker>,
     /// The breaker changed.
     changed: Notify,
-    /// Its owner works on it.
-    in_maintenance: std::sync::atomic::AtomicBool,
+    /// Its owner works on it, or it is not there as far as is known: nothing is sent to it.
+    withheld: AtomicBool,
     delivered: AtomicU64,
     failed: AtomicU64,
 }
 
 impl Route {
     fn is_paused(&self) -> bool {
-        self.in_maintenance.load(Ordering::Acquire) || matches!(lock(&self.breaker).circuit(), Circuit::Open(_))
+        self.withheld.load(Ordering::Acquire) || matches!(lock(&self.breaker).circuit(), Circuit::Open(_))
     }
 
     pub(super) fn circuit(&self) -> Circuit {
@@ -131,13 +131,26 @@ pub(super) async fn reconcile(shared: &Arc<Shared>, instances: &[String], gone: 
             shared.env.spawn(end(shared.clone(), route, forgotten));
         }
     }
+    let mut result = Ok(());
     for (name, (service, patterns)) in wanted {
         match shared.routes.get(&name) {
             Some(route) => adjust(shared, &route, &service),
-            None => begin(shared, &service, patterns).await?,
+            // The store is away: it would be for the others, too, and each would take its time.
+            None if result.as_ref().is_err_and(|error: &Error| error.retryable) => {}
+            None => {
+                let begun = begin(shared, &service, patterns).await;
+                result = result.and(begun);
+            }
         }
     }
-    Ok(())
+    result
+}
+
+/// Nothing is read for any service from now on; what waits for them stays.
+pub(super) fn end_all(shared: &Arc<Shared>) {
+    for route in std::mem::take(&mut *lock(&shared.routes.by_service)).into_values() {
+        shared.env.spawn(end(shared.clone(), route, Vec::new()));
+    }
 }
 
 fn warn_once(shared: &Shared, service: &str, problem: &str) {
@@ -156,7 +169,7 @@ async fn begin(shared: &Arc<Shared>, service: &Service, patterns: Vec<String>) -
         readings: Mutex::default(),
         breaker: Mutex::default(),
         changed: Notify::new(),
-        in_maintenance: service.health.is_in_maintenance().into(),
+        withheld: service.health.is_in_maintenance().into(),
         delivered: AtomicU64::new(0),
         failed: AtomicU64::new(0),
         name: name.clone(),
@@ -209,7 +222,7 @@ async fn end(shared: Arc<Shared>, route: Arc<Route>, forgotten: Vec<String>) {
 /// Its health changed, or where it is.
 fn adjust(shared: &Shared, route: &Route, service: &Service) {
     let now = service.health.is_in_maintenance();
-    if route.in_maintenance.swap(now, Ordering::AcqRel) != now {
+    if route.withheld.swap(now, Ordering::AcqRel) != now {
         pause(shared, route, route.is_paused());
     }
 }
@@ -259,6 +272,9 @@ async fn deliver(shared: &Arc<Shared>, route: &Arc<Route>, delivery: Delivery) -
     let Some(service) = shared.registry.view().get(&route.name).cloned().filter(|service| !service.health.is_in_maintenance()) else {
         lock(&route.breaker).given_up();
         route.changed.notify_waiters();
+        // Until it is looked at again: what is handed back would come again at once.
+        route.withheld.store(true, Ordering::Release);
+        pause(shared, route, true);
         return Verdict::HandBack;
     };
     let Request { headers, body } = Request::of(&delivery, &route.group);

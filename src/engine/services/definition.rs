@@ -157,8 +157,8 @@ impl Definition {
         Err(refuse(path, format!("has {bytes} bytes as JSON; a definition may have {BYTES_MAX}")))
     }
 
-    /// From what [`Definition::to_text`] wrote, perhaps in another process.
-    pub fn from_text(text: &str) -> Result<Self> {
+    /// From what [`Definition::to_text`] wrote, perhaps in another process, and what is listed as `name`.
+    pub fn from_text(name: &str, text: &str) -> Result<Self> {
         let mut value: Value = serde_json::from_str(text).map_err(|error| refuse("service", format!("is no JSON: {error}")))?;
         let number = |value: &Value, key: &str| {
             value[key].as_u64().ok_or_else(|| refuse(&format!("service.{key}"), "is missing; it must be a number of ms".to_owned()))
@@ -169,6 +169,10 @@ impl Definition {
             map.remove("life");
         }
         let definition = Self::read(value, registered_at_ms, life_ms)?.definition;
+        // Else whoever writes one listing could speak for another.
+        if definition.name != name {
+            return Err(refuse("service.name", format!("is '{}'", definition.name)));
+        }
         Ok(Self { updated_at_ms, ..definition })
     }
 
@@ -283,7 +287,8 @@ fn read_endpoint(form: &mut Form) -> Result<Option<String>> {
     let Some(text) = value.as_str().filter(|text| text.len() <= ENDPOINT_BYTES_MAX) else {
         return Err(form.wrong("endpoint", &value, &right));
     };
-    let url = Url::parse(text).ok().filter(Url::has_host).ok_or_else(|| form.wrong("endpoint", &value, &right))?;
+    let url = Url::parse(text).ok().filter(Url::has_host).filter(|url| is_plain(text, url));
+    let url = url.ok_or_else(|| form.wrong("endpoint", &value, &right))?;
     if !url.username().is_empty() || url.password().is_some() {
         let problem = "holds a user name or password, which everybody who discovers the service would see; leave them out".to_owned();
         return Err(refuse(&form.at("endpoint"), problem));
@@ -295,6 +300,14 @@ fn read_endpoint(form: &mut Form) -> Result<Option<String>> {
         ));
     }
     Ok(Some(text.to_owned()))
+}
+
+/// Whether it is written as it is meant. What the standard for URLs would leave out or turn round in silence (`http:host`, blanks,
+/// backslashes) is refused when it is asked, so it is refused here already.
+fn is_plain(text: &str, url: &Url) -> bool {
+    let begins = |scheme: &str| text.get(..scheme.len()).is_some_and(|start| start.eq_ignore_ascii_case(scheme));
+    let is_odd = |c: char| c.is_control() || c.is_whitespace() || c == '\\';
+    begins(&format!("{}://", url.scheme())) && !text.contains(is_odd)
 }
 
 fn read_capabilities(form: &mut Form) -> Result<Option<Vec<Capability>>> {

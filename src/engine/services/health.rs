@@ -13,7 +13,7 @@ use crate::engine::moment;
 /// Longest error, bytes.
 const ERROR_BYTES_MAX: usize = 1024;
 /// Most of `details` as JSON, bytes.
-const DETAILS_BYTES_MAX: usize = 16 << 10;
+pub(super) const DETAILS_BYTES_MAX: usize = 16 << 10;
 /// Most reports at a time; further ones say the same.
 const REPORTS_MAX: usize = 100;
 
@@ -206,6 +206,11 @@ impl Health {
             }
         }
         health
+    }
+
+    /// Whether the last probe got no answer, which takes as long as it may take.
+    pub fn is_silent(&self) -> bool {
+        self.failures > 0 && self.response_ms.is_none()
     }
 
     /// Whether the last look at it was before that time.

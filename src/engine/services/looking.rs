@@ -84,7 +84,8 @@ pub(super) async fn run(shared: Arc<Shared>, mut inbox: Asked) {
 /// The view now, and how long until something is to be seen to.
 async fn look(shared: &Shared) -> Result<(Arc<View>, Duration)> {
     let before = lock(&shared.view).clone();
-    let read = shared.store.news(before.place()).await?;
+    let known = if shared.is_in_doubt() { None } else { before.place() };
+    let read = shared.store.news(known).await?;
     let now_ms = shared.store.now_ms();
     let next_end_ms = read.next_end_ms;
     let Step { view, happened, problems } = before.after(read, now_ms);
@@ -95,14 +96,15 @@ async fn look(shared: &Shared) -> Result<(Arc<View>, Duration)> {
     if !problems.is_empty() {
         shared.host.lifecycle(problems.into_iter().map(Lifecycle::warn).collect());
     }
+    let mut is_gone = shared.held.names().iter().any(|name| view.is_lost(name));
     for happening in &happened {
-        shared.held_concerned(happening);
+        is_gone |= shared.held.concerned(happening, now_ms, shared.life_ms());
         if matches!(happening.what, What::Registered | What::Updated) {
-            shared.unplanned.notify_one();
+            lock(&shared.unplanned).insert(happening.service.definition.name.clone());
+            shared.came.notify_one();
         }
     }
-    let lost_here = lock(&shared.held).iter().any(|(name, _)| view.is_lost(name));
-    if lost_here {
+    if is_gone {
         shared.renewal.notify_one();
     }
     shared.tell(happened);

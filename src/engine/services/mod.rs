@@ -1,8 +1,8 @@
 //! The registry of services: who is there, what they can do, and how they are.
 //!
 //! Reading order: [`definition`] and [`health`] what is given and stored, [`service`] both together, [`filter`] who is looked for; [`view`]
-//! what this process knows and what happened; then what goes on beside: `looking` reads the news, `renewing` keeps listed what this
-//! process registered, `probing` looks how services are. [`Registry`] is what users call.
+//! what this process knows and what happened, `held` what it registered; then what goes on beside: `looking` reads the news, `renewing`
+//! keeps listed what is held, `probing` looks how services are. [`Registry`] is what users call.
 
 pub mod definition;
 pub mod filter;
@@ -10,6 +10,7 @@ pub mod health;
 pub mod service;
 pub mod view;
 
+mod held;
 mod looking;
 mod probing;
 mod registry;

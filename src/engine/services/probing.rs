@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 use tokio::sync::Semaphore;
+use tokio::time::Instant;
 
-use super::health::{Probed, Status};
+use super::health::{DETAILS_BYTES_MAX, Probed, Status};
 use super::registry::Shared;
 use super::service::Service;
 use crate::engine::env::lock;
@@ -17,8 +18,12 @@ use crate::engine::store::{Errand, Running, Turn};
 
 /// Most probes at once.
 const AT_ONCE_MAX: usize = 200;
+/// Most of them of services that did not answer the last time: those that answer are not to wait for those that do not.
+const SILENT_AT_ONCE_MAX: usize = 150;
 /// Most of an answer, bytes.
 const ANSWER_BYTES_MAX: usize = 64 << 10;
+/// How deep an answer may be nested to become details: what is written has to be read again.
+const DEPTH_MAX: usize = 32;
 /// How long a probe is this process's beyond what its answer may take.
 const BESIDE: Duration = Duration::from_secs(5);
 /// Services that are known already are asked for the first time over so long, not all at once.
@@ -30,25 +35,32 @@ const ATTEMPTS_MAX: usize = 10;
 /// An interval is up to so much shorter or longer, as a share: what was registered together is not asked together for ever.
 const JITTER: f64 = 0.1;
 
-/// Probes until it is dropped; probes on their way end by themselves.
+/// Places for probes on their way.
+struct Places {
+    all: Arc<Semaphore>,
+    silent: Arc<Semaphore>,
+}
+
+/// Probes until it is dropped; probes on their way end by themselves, or with the registry.
 pub(super) async fn run(shared: Arc<Shared>) {
-    let places = Arc::new(Semaphore::new(AT_ONCE_MAX));
+    let places = Places { all: Arc::new(Semaphore::new(AT_ONCE_MAX)), silent: Arc::new(Semaphore::new(SILENT_AT_ONCE_MAX)) };
     let interval = Duration::from_millis(shared.checks.interval_ms);
     plan_all(&shared, SPREAD.min(interval)).await;
-    let mut planned_at = tokio::time::Instant::now();
+    let mut planned_at = Instant::now();
     let mut wait = Duration::ZERO;
     loop {
         tokio::select! {
             () = tokio::time::sleep(wait) => {}
-            () = shared.unplanned.notified() => plan_all(&shared, Duration::ZERO).await,
+            () = shared.came.notified() => plan_new(&shared).await,
         }
         // What the store forgot when it was emptied.
         if planned_at.elapsed() > interval {
             plan_all(&shared, SPREAD.min(interval)).await;
-            planned_at = tokio::time::Instant::now();
+            planned_at = Instant::now();
         }
         wait = match begin(&shared, &places, interval).await {
-            Ok(next) => next.map_or(LOOK_EVERY, |ms| Duration::from_millis(ms).min(LOOK_EVERY)),
+            // What is on its way is due again an interval after its end.
+            Ok(next) => next.map_or(LOOK_EVERY, Duration::from_millis).min(LOOK_EVERY).min(interval),
             Err(error) => {
                 tracing::debug!(%error, "probes could not be begun");
                 LOOK_EVERY
@@ -58,10 +70,20 @@ pub(super) async fn run(shared: Arc<Shared>) {
 }
 
 async fn plan_all(shared: &Shared, spread: Duration) {
-    let names: Vec<String> = {
-        let view = lock(&shared.view).clone();
-        view.services().filter(|service| service.definition.is_http()).map(|service| service.definition.name.clone()).collect()
-    };
+    let view = lock(&shared.view).clone();
+    plan(shared, view.services(), spread).await;
+}
+
+/// Those alone that came or changed: there may be many others.
+async fn plan_new(shared: &Shared) {
+    let names = std::mem::take(&mut *lock(&shared.unplanned));
+    let view = lock(&shared.view).clone();
+    plan(shared, names.iter().filter_map(|name| view.get(name)), Duration::ZERO).await;
+}
+
+async fn plan(shared: &Shared, services: impl Iterator<Item = &Arc<Service>>, spread: Duration) {
+    let names: Vec<String> =
+        services.filter(|service| service.definition.is_http()).map(|service| service.definition.name.clone()).collect();
     if names.is_empty() {
         return;
     }
@@ -71,33 +93,47 @@ async fn plan_all(shared: &Shared, spread: Duration) {
 }
 
 /// Begins what is due; answers ms until the next is.
-async fn begin(shared: &Arc<Shared>, places: &Arc<Semaphore>, interval: Duration) -> Result<Option<u64>> {
-    let free = places.available_permits();
+async fn begin(shared: &Arc<Shared>, places: &Places, interval: Duration) -> Result<Option<u64>> {
+    let free = places.all.available_permits();
     if free == 0 {
-        drop(places.acquire().await);
+        drop(places.all.acquire().await);
         return Ok(Some(0));
     }
     let timeout = Duration::from_millis(shared.checks.timeout_ms);
+    // By this process's clock it is over no later than by the store's.
+    let until = Instant::now() + timeout + BESIDE;
     let (due, next_ms) = shared.store.take_errands(Errand::Probe, free, timeout + BESIDE).await?;
     for running in due {
-        let Ok(place) = places.clone().try_acquire_owned() else { break };
-        let shared = shared.clone();
-        let (env, jitter) = (shared.env.clone(), shared.env.random());
-        env.spawn(async move {
-            if let Err(error) = probe(&shared, &running, timeout).await {
-                tracing::debug!(%error, service = running.name, "what a probe found could not be noted");
+        let Ok(place) = places.all.clone().try_acquire_owned() else { break };
+        let next = interval.mul_f64(1.0 - JITTER + 2.0 * JITTER * shared.env.random());
+        let is_silent = lock(&shared.view).get(&running.name).is_some_and(|service| service.health.is_silent());
+        let silent = if is_silent { places.silent.clone().try_acquire_owned().map(Some) } else { Ok(None) };
+        let inner = shared.clone();
+        shared.env.spawn(async move {
+            let work = async {
+                // Without a place it is left out this time.
+                if silent.is_ok()
+                    && let Err(error) = probe(&inner, &running, timeout, until).await
+                {
+                    tracing::debug!(%error, service = running.name, "what a probe found could not be noted");
+                }
+                let _ = inner.store.end_errand(Errand::Probe, &running, Some(next)).await;
+            };
+            tokio::select! {
+                biased;
+                () = inner.closed() => {}
+                () = work => {}
             }
-            let next = interval.mul_f64(1.0 - JITTER + 2.0 * JITTER * jitter);
-            let _ = shared.store.end_errand(Errand::Probe, &running, Some(next)).await;
-            drop(place);
+            drop((place, silent));
         });
     }
     Ok(next_ms)
 }
 
-async fn probe(shared: &Shared, running: &Running, timeout: Duration) -> Result<()> {
+/// `until`: as long it is this process's. What was found is worth nothing later, as another may have looked meanwhile.
+async fn probe(shared: &Shared, running: &Running, timeout: Duration, until: Instant) -> Result<()> {
     let Some(service) = shared.known(&running.name).await? else { return Ok(()) };
-    if !service.is_probed() {
+    if !service.is_probed() || Instant::now() + timeout > until {
         return Ok(());
     }
     let url = service.definition.health_url();
@@ -106,7 +142,7 @@ async fn probe(shared: &Shared, running: &Running, timeout: Duration) -> Result<
     for _ in 0..ATTEMPTS_MAX {
         let Some(service) = shared.known(&running.name).await? else { return Ok(()) };
         // Meanwhile it went elsewhere, or its owner works on it: this says nothing.
-        if !service.is_probed() || service.definition.health_url() != url {
+        if !service.is_probed() || service.definition.health_url() != url || Instant::now() > until {
             return Ok(());
         }
         let now_ms = shared.store.now_ms();
@@ -143,5 +179,71 @@ fn found(answer: std::result::Result<Answer, Failure>) -> Probed {
         (200..=299, _) => Ok(Status::Healthy),
         (status, _) => Err(format!("it answered with HTTP status {status}")),
     };
-    Probed { found, took_ms, details: details.filter(|details| !details.is_empty()) }
+    // Every look is noted with them, and told to all: of what is much, nothing.
+    let is_little = |details: &Map<String, Value>| {
+        answer.body.len() <= DETAILS_BYTES_MAX && details.values().all(|value| is_flatter_than(value, DEPTH_MAX))
+    };
+    Probed { found, took_ms, details: details.filter(|details| !details.is_empty() && is_little(details)) }
+}
+
+fn is_flatter_than(value: &Value, depth: usize) -> bool {
+    match value {
+        Value::Array(items) => depth > 0 && items.iter().all(|item| is_flatter_than(item, depth - 1)),
+        Value::Object(map) => depth > 0 && map.values().all(|item| is_flatter_than(item, depth - 1)),
+        _ => true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(status: u16, body: &str) -> Probed {
+        found(Ok(Answer { status, body: body.as_bytes().to_vec(), retry_after: None, complete: true, took: Duration::from_millis(3) }))
+    }
+
+    #[test]
+    fn an_answer_is_what_its_status_says_whatever_its_body_is() {
+        for body in [
+            "",
+            "ok",
+            "[1]",
+            "null",
+            "{",
+            r#"{"status":5}"#,
+            r#"{"status":["down"]}"#,
+            r#"{"status":{"status":"down"}}"#,
+            r#"{"status":null}"#,
+            r#"{"x":1e999,"status":"down"}"#,
+            r#"{"status":"down","status":"up"}"#,
+            r#"{"__proto__":{"status":"down"}}"#,
+            "\u{0}\u{ffff}",
+        ] {
+            assert_eq!(of(200, body).found, Ok(Status::Healthy), "{body}");
+            assert!(of(500, body).found.is_err(), "{body}");
+        }
+        for body in [r#"{"status":"DOWN"}"#, r#"{"status":"up","status":"fail"}"#] {
+            assert!(of(200, body).found.is_err(), "{body}");
+        }
+        assert_eq!(of(204, r#"{"status":"Warning"}"#).found, Ok(Status::Degraded));
+    }
+
+    #[test]
+    fn details_that_are_much_are_left_out_and_all_others_can_be_read_again() {
+        let nested = |depth: usize| format!(r#"{{"status":"degraded","a":{}{}}}"#, "[".repeat(depth), "]".repeat(depth));
+        let thresholds = super::super::health::Thresholds { failures: 1, successes: 1 };
+        for (body, has_details) in [
+            (nested(DEPTH_MAX), true),
+            (nested(DEPTH_MAX + 1), false),
+            (nested(126), false),
+            (format!(r#"{{"status":"degraded","a":"{}"}}"#, "x".repeat(DETAILS_BYTES_MAX)), false),
+        ] {
+            let probed = of(200, &body);
+            assert_eq!((&probed.found, probed.details.is_some()), (&Ok(Status::Degraded), has_details));
+            let health = super::super::health::Health::unknown(1).after(probed, thresholds, 2);
+            assert_eq!(super::super::health::Health::from_text(&health.to_text()), health);
+        }
+        // Deeper than can be read at all.
+        assert_eq!(of(200, &nested(100_000)).found, Ok(Status::Healthy));
+    }
 }

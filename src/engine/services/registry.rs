@@ -1,17 +1,18 @@
 //! What users call.
 
-use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinHandle;
 
 use super::definition::{Definition, Given, refuse};
 use super::filter::Filter;
 use super::health::{Health, Report, Status, Thresholds};
+use super::held::Held;
 use super::looking::{self, Asking};
 use super::probing;
 use super::renewing;
@@ -23,10 +24,12 @@ use crate::engine::error::{Code, Error, Result};
 use crate::engine::host::{Host, Kind, Lifecycle};
 use crate::engine::http::Http;
 use crate::engine::name::check_service;
-use crate::engine::store::{Store, StoreEvent, Turn};
+use crate::engine::store::{Listing, Store, StoreEvent, Turn};
 
 /// Attempts while others change the same service.
 const ATTEMPTS_MAX: usize = 50;
+/// Attempt from which on all is read anew.
+const DOUBTFUL_FROM: usize = 8;
 /// Most services.
 const SERVICES_MAX: usize = 10_000;
 /// Happenings that wait for one listener in the engine; one that is so far behind misses the rest.
@@ -47,11 +50,17 @@ pub(super) struct Shared {
     pub(super) view: Mutex<Arc<View>>,
     pub(super) asking: Asking,
     /// What this process registered, and renews.
-    pub(super) held: Mutex<BTreeMap<String, Arc<Service>>>,
+    pub(super) held: Held,
+    /// The next look is to read all: what is known may be wrong.
+    doubt: AtomicBool,
     /// Something that is held may not be listed.
     pub(super) renewal: Notify,
-    /// Something may have no probe planned.
-    pub(super) unplanned: Notify,
+    /// What came or changed, and may have no probe planned.
+    pub(super) unplanned: Mutex<BTreeSet<String>>,
+    /// There is something of that.
+    pub(super) came: Notify,
+    /// Whether the registry ended, and everything is to end with it.
+    closed: watch::Sender<bool>,
     pub(super) http: Mutex<Arc<Http>>,
     listeners: Mutex<Vec<mpsc::Sender<Happening>>>,
 }
@@ -76,16 +85,30 @@ impl Shared {
         Ok(self.asking.refresh().await?.get(name).cloned())
     }
 
-    /// What happened to what is held here.
-    pub(super) fn held_concerned(&self, Happening { what, service, .. }: &Happening) {
-        let name = &service.definition.name;
-        let mut held = lock(&self.held);
-        let Some(ours) = held.get_mut(name) else { return };
-        match what {
-            What::Unregistered => drop(held.remove(name)),
-            What::Expired => self.renewal.notify_one(),
-            _ => *ours = service.clone(),
-        }
+    /// As the store takes it, ms.
+    pub(super) fn life_ms(&self) -> u64 {
+        u64::try_from(self.life.as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// The next look reads all.
+    pub(super) fn doubt(&self) {
+        self.doubt.store(true, Ordering::Release);
+    }
+
+    /// Whether this look is to read all.
+    pub(super) fn is_in_doubt(&self) -> bool {
+        self.doubt.swap(false, Ordering::AcqRel)
+    }
+
+    /// Whether the registry ended.
+    pub(super) fn is_closed(&self) -> bool {
+        *self.closed.borrow()
+    }
+
+    /// Returns once the registry ended.
+    pub(super) async fn closed(&self) {
+        // The sender is ours: waiting cannot fail.
+        let _ = self.closed.subscribe().wait_for(|closed| *closed).await;
     }
 
     /// Tells the program, and whoever listens in the engine.
@@ -111,7 +134,7 @@ fn lifecycle(Happening { what, service, .. }: &Happening) -> Lifecycle {
     let kind = match what {
         What::Registered => Kind::ServiceRegistered,
         What::Updated => Kind::ServiceUpdated,
-        What::Unregistered => Kind::ServiceUnregistered,
+        What::Unregistered { .. } => Kind::ServiceUnregistered,
         What::Expired => Kind::ServiceExpired,
         What::HealthChanged { before } => {
             let about = json!({
@@ -131,15 +154,17 @@ struct Tasks {
     probing: Option<JoinHandle<()>>,
 }
 
-/// How far it was opened.
-#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
-enum Opened {
-    #[default]
-    New,
+/// How far it is open.
+#[derive(Default)]
+struct Opening {
     /// The store is.
-    Connected,
-    /// What is registered is known.
-    Whole,
+    store: bool,
+    /// What is there is known.
+    all: bool,
+    /// The last attempt that failed, and why.
+    failed: Option<(u64, Error)>,
+    /// Closing has ended.
+    closed: bool,
 }
 
 /// A registry of services over a store.
@@ -148,9 +173,10 @@ pub struct Registry {
     tasks: Mutex<Tasks>,
     /// Requests for a look, until they are looked at.
     asked: Mutex<Option<looking::Asked>>,
-    opening: tokio::sync::Mutex<Opened>,
+    opening: tokio::sync::Mutex<Opening>,
+    /// Attempts to open that were begun.
+    attempts: AtomicU64,
     reopening: AtomicBool,
-    closed: AtomicBool,
     /// How many want services to be probed.
     watchers: Mutex<usize>,
     policies: Mutex<Vec<HttpConfig>>,
@@ -159,6 +185,13 @@ pub struct Registry {
 impl Drop for Registry {
     fn drop(&mut self) {
         self.stop();
+        // Connections end by closing alone.
+        if !self.opening.get_mut().closed
+            && let Ok(runtime) = tokio::runtime::Handle::try_current()
+        {
+            let store = self.shared.store.clone();
+            runtime.spawn(async move { store.close(CLOSE_MAX).await });
+        }
     }
 }
 
@@ -181,9 +214,12 @@ impl Registry {
             life: Duration::from_secs(config.service_ttl_s),
             view: Mutex::default(),
             asking,
-            held: Mutex::default(),
+            held: Held::default(),
+            doubt: AtomicBool::new(false),
             renewal: Notify::new(),
-            unplanned: Notify::new(),
+            unplanned: Mutex::default(),
+            came: Notify::new(),
+            closed: watch::channel(false).0,
             http: Mutex::new(Arc::new(http)),
             listeners: Mutex::default(),
         });
@@ -192,8 +228,8 @@ impl Registry {
             tasks: Mutex::default(),
             asked: Mutex::new(Some(asked)),
             opening: tokio::sync::Mutex::default(),
+            attempts: AtomicU64::new(0),
             reopening: AtomicBool::new(false),
-            closed: AtomicBool::new(false),
             watchers: Mutex::default(),
             policies: Mutex::new(vec![config.http.clone()]),
         }))
@@ -221,48 +257,72 @@ impl Registry {
     }
 
     async fn open_once(&self) -> Result<()> {
-        let mut opened = self.opening.lock().await;
-        if self.closed.load(Ordering::Acquire) {
-            return Err(Error::closed("the service registry"));
+        let seen = self.attempts.load(Ordering::Acquire);
+        // Closing does not wait for a store that does not answer.
+        tokio::select! {
+            biased;
+            () = self.shared.closed() => Err(Error::closed("the service registry")),
+            opened = self.open_in_turn(seen) => opened,
         }
-        if *opened == Opened::New {
-            self.connect().await?;
-            *opened = Opened::Connected;
+    }
+
+    async fn open_in_turn(&self, seen: u64) -> Result<()> {
+        let mut opening = self.opening.lock().await;
+        if opening.all {
+            return Ok(());
         }
-        if *opened == Opened::Connected {
-            // What is there is no news.
-            self.shared.asking.refresh().await?;
-            *opened = Opened::Whole;
+        // Of those that wait for the same, each would else wait for the failures of all before it.
+        if let Some((attempt, error)) = &opening.failed
+            && *attempt > seen
+        {
+            return Err(error.clone());
         }
-        drop(opened);
+        let attempt = self.attempts.fetch_add(1, Ordering::AcqRel) + 1;
+        let connected = self.connect(&mut opening).await;
+        if let Err(error) = &connected {
+            opening.failed = Some((attempt, error.clone()));
+        }
+        drop(opening);
         self.probe_if_wanted();
+        connected
+    }
+
+    async fn connect(&self, opening: &mut Opening) -> Result<()> {
+        if !opening.store {
+            let asking = self.shared.asking.clone();
+            let shared = Arc::downgrade(&self.shared);
+            self.shared.store.watch(Arc::new(move |event| match event {
+                StoreEvent::ServicesChanged => asking.look(),
+                StoreEvent::ConnectionRestored => {
+                    asking.look();
+                    if let Some(shared) = shared.upgrade() {
+                        shared.renewal.notify_one();
+                    }
+                }
+                _ => {}
+            }));
+            self.shared.store.open().await?;
+            opening.store = true;
+        }
+        self.begin();
+        // What is there is no news.
+        self.shared.asking.refresh().await?;
+        opening.all = true;
         Ok(())
     }
 
-    async fn connect(&self) -> Result<()> {
-        let asking = self.shared.asking.clone();
-        let shared = Arc::downgrade(&self.shared);
-        self.shared.store.watch(Arc::new(move |event| match event {
-            StoreEvent::ServicesChanged => asking.look(),
-            StoreEvent::ConnectionRestored => {
-                asking.look();
-                if let Some(shared) = shared.upgrade() {
-                    shared.renewal.notify_one();
-                }
-            }
-            _ => {}
-        }));
-        self.shared.store.open().await?;
-        if let Some(asked) = lock(&self.asked).take() {
+    fn begin(&self) {
+        let mut tasks = lock(&self.tasks);
+        if !self.is_closed()
+            && let Some(asked) = lock(&self.asked).take()
+        {
             let env = &self.shared.env;
-            lock(&self.tasks).beside =
-                vec![env.spawn(looking::run(self.shared.clone(), asked)), env.spawn(renewing::run(self.shared.clone()))];
+            tasks.beside = vec![env.spawn(looking::run(self.shared.clone(), asked)), env.spawn(renewing::run(self.shared.clone()))];
         }
-        Ok(())
     }
 
     fn stop(&self) {
-        self.closed.store(true, Ordering::Release);
+        self.shared.closed.send_replace(true);
         let Tasks { beside, probing } = std::mem::take(&mut *lock(&self.tasks));
         beside.iter().chain(&probing).for_each(JoinHandle::abort);
         lock(&self.shared.listeners).clear();
@@ -270,11 +330,11 @@ impl Registry {
 
     /// Ends everything; what is registered stays listed until its time is over. Idempotent.
     pub async fn close(&self) {
-        let _one = self.opening.lock().await;
-        if self.closed.load(Ordering::Acquire) {
+        self.stop();
+        let mut opening = self.opening.lock().await;
+        if std::mem::replace(&mut opening.closed, true) {
             return;
         }
-        self.stop();
         // Whoever waits for a look is told that there is none.
         lock(&self.asked).take();
         self.shared.store.close(CLOSE_MAX).await;
@@ -282,13 +342,21 @@ impl Registry {
 
     /// Whether it was closed.
     pub fn is_closed(&self) -> bool {
-        self.closed.load(Ordering::Acquire)
+        self.shared.is_closed()
     }
 
     /// The services at this moment.
     pub async fn refresh(self: &Arc<Self>) -> Result<Arc<View>> {
         self.open().await?;
         self.shared.asking.refresh().await
+    }
+
+    /// The services to try to change. Where that fails again and again, what is known may be wrong: part of the store was lost.
+    async fn at_attempt(self: &Arc<Self>, attempt: usize) -> Result<Arc<View>> {
+        if attempt == DOUBTFUL_FROM {
+            self.shared.doubt();
+        }
+        self.refresh().await
     }
 
     /// The services as they were known last, without asking.
@@ -326,14 +394,13 @@ impl Registry {
     /// `ERR_SERVICE_INVALID` with `details.path`.
     pub async fn register(self: &Arc<Self>, service: Value) -> Result<Value> {
         let now_ms = self.shared.store.now_ms();
-        let life_ms = u64::try_from(self.shared.life.as_millis()).unwrap_or(u64::MAX);
-        let Given { definition, health } = Definition::read(service, now_ms, life_ms)?;
+        let Given { definition, health } = Definition::read(service, now_ms, self.shared.life_ms())?;
         if let Some(health) = &health {
             Health::read(health.clone(), "service.health", now_ms, None)?;
         }
         let name = definition.name.clone();
-        for _ in 0..ATTEMPTS_MAX {
-            let view = self.refresh().await?;
+        for attempt in 0..ATTEMPTS_MAX {
+            let view = self.at_attempt(attempt).await?;
             // What went with the store is not there to be changed.
             let before = view.get(&name).filter(|_| !view.is_lost(&name));
             if before.is_none() && view.count() >= SERVICES_MAX {
@@ -354,24 +421,31 @@ impl Registry {
                 None => known.unwrap_or_else(|| Health::unknown(now_ms)),
             };
             let service = Service::new(definition, health);
-            if self.put(before.map(Arc::as_ref), &service, Some(self.shared.life)).await? {
-                lock(&self.shared.held).insert(name.clone(), Arc::new(service.clone()));
-                self.shared.asking.refresh().await?;
+            let registering = self.shared.held.registering(&name);
+            if self.put(view.listing(&name), before.map(Arc::as_ref), &service, Some(self.shared.life)).await? {
+                registering.done(Arc::new(service.clone()), now_ms);
+                self.see().await;
                 return Ok(service.to_json());
             }
         }
         Err(busy(&name))
     }
 
-    /// Changes what is listed as `before`; answers whether it was so.
-    async fn put(&self, before: Option<&Service>, after: &Service, life: Option<Duration>) -> Result<bool> {
+    /// Looks at what this process changed. If that cannot be seen now it is changed all the same, and seen later.
+    async fn see(&self) {
+        if let Err(error) = self.shared.asking.refresh().await {
+            tracing::debug!(%error, "what was changed could not be read again");
+        }
+    }
+
+    /// Changes `listing`, as it stands there, which is `before` if it can be read; answers whether it was so.
+    async fn put(&self, listing: Option<&Listing>, before: Option<&Service>, after: &Service, life: Option<Duration>) -> Result<bool> {
         let turn = match before {
             None => Turn::Registered,
             Some(before) if !before.definition.is_same_as(&after.definition) => Turn::Updated,
             Some(before) if before.health.status() != after.health.status() => Turn::Changed,
             Some(_) => Turn::Checked,
         };
-        let listing = before.map(|before| &before.listing);
         self.shared.store.put_listing(&after.definition.name, listing, Some(&after.listing), turn, life).await
     }
 
@@ -380,8 +454,8 @@ impl Registry {
     /// `ERR_SERVICE_INVALID` with `details.path`.
     pub async fn update(self: &Arc<Self>, name: &str, updates: Value) -> Result<Option<Value>> {
         check_service("serviceName", name)?;
-        for _ in 0..ATTEMPTS_MAX {
-            let view = self.refresh().await?;
+        for attempt in 0..ATTEMPTS_MAX {
+            let view = self.at_attempt(attempt).await?;
             let Some(before) = view.get(name).filter(|_| !view.is_lost(name)) else { return Ok(None) };
             let now_ms = self.shared.store.now_ms();
             let Given { definition, health } = before.definition.updated(updates.clone(), now_ms)?;
@@ -391,8 +465,8 @@ impl Registry {
                 None => known,
             };
             let service = Service::new(definition, health);
-            if self.put(Some(before), &service, None).await? {
-                self.shared.asking.refresh().await?;
+            if self.put(Some(&before.listing), Some(before), &service, None).await? {
+                self.see().await;
                 return Ok(Some(service.to_json()));
             }
         }
@@ -402,12 +476,13 @@ impl Registry {
     /// Takes a service out, whoever registered it; answers whether it was there.
     pub async fn unregister(self: &Arc<Self>, name: &str) -> Result<bool> {
         check_service("serviceName", name)?;
-        for _ in 0..ATTEMPTS_MAX {
-            let view = self.refresh().await?;
-            lock(&self.shared.held).remove(name);
-            let Some(before) = view.get(name).filter(|_| !view.is_lost(name)) else { return Ok(false) };
-            if self.shared.store.put_listing(name, Some(&before.listing), None, Turn::Unregistered, None).await? {
-                self.shared.asking.refresh().await?;
+        for attempt in 0..ATTEMPTS_MAX {
+            let view = self.at_attempt(attempt).await?;
+            self.shared.held.remove(name);
+            // Also what nobody can read.
+            let Some(before) = view.listing(name) else { return Ok(false) };
+            if self.shared.store.put_listing(name, Some(before), None, Turn::Unregistered, None).await? {
+                self.see().await;
                 return Ok(true);
             }
         }
@@ -457,12 +532,12 @@ impl Registry {
 
     /// Whether its store answers, and what is known. Never fails.
     pub async fn status(&self) -> Value {
-        let is_open = self.opening.try_lock().is_ok_and(|opened| *opened == Opened::Whole);
+        let is_open = self.opening.try_lock().is_ok_and(|opening| opening.all && !opening.closed);
         let connected = is_open && self.shared.store.status().await.connected;
         json!({
             "connected": connected,
             "monitoring": *lock(&self.watchers) > 0,
-            "registeredHere": lock(&self.shared.held).len(),
+            "registeredHere": self.shared.held.count(),
             "services": self.counts_json(),
         })
     }
@@ -495,8 +570,8 @@ impl Registry {
 
     /// `by` reports that a service is degraded, or, with `None`, that this is over. Answers whether there is such a service.
     pub async fn report(self: &Arc<Self>, name: &str, by: &str, report: Option<Report>) -> Result<bool> {
-        for _ in 0..ATTEMPTS_MAX {
-            let view = self.refresh().await?;
+        for attempt in 0..ATTEMPTS_MAX {
+            let view = self.at_attempt(attempt).await?;
             let Some(service) = view.get(name).filter(|_| !view.is_lost(name)) else { return Ok(false) };
             let health = service.health.at(self.shared.store.now_ms());
             let health = match &report {
@@ -512,7 +587,12 @@ impl Registry {
 
     /// What this process registered under that name it renews no more.
     pub fn let_go(&self, name: &str) {
-        lock(&self.shared.held).remove(name);
+        self.shared.held.remove(name);
+    }
+
+    /// Whether this process registered that name, and renews it.
+    pub fn holds(&self, name: &str) -> bool {
+        self.shared.held.get(name).is_some()
     }
 
     /// Its owner says that a service is well, unless somebody looked at it within the last `fresh_ms`.

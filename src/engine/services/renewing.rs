@@ -1,11 +1,11 @@
 //! What this process registered stays listed for as long as it lives.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::registry::Shared;
 use super::service::Service;
-use crate::engine::env::lock;
 use crate::engine::error::Result;
 use crate::engine::store::Turn;
 
@@ -38,24 +38,24 @@ pub(super) async fn run(shared: Arc<Shared>) {
 async fn renew(shared: &Shared) -> Result<()> {
     // Times that are noted are the server's; clocks drift apart.
     shared.store.compare_clocks().await?;
-    let names: Vec<String> = lock(&shared.held).keys().cloned().collect();
+    let (names, now_ms) = (shared.held.names(), shared.store.now_ms());
     if names.is_empty() {
         return Ok(());
     }
-    let gone = shared.store.renew_listings(&names, shared.life).await?;
+    let gone: BTreeSet<String> = shared.store.renew_listings(&names, shared.life).await?.into_iter().collect();
+    shared.held.renewed(names.iter().filter(|name| !gone.contains(*name)), now_ms);
     if gone.is_empty() {
         return Ok(());
     }
     // Also learns which of them somebody took out.
     let view = shared.asking.refresh().await?;
     for name in gone {
-        let Some(held) = lock(&shared.held).get(&name).cloned() else { continue };
-        if view.get(&name).is_some() && !view.is_lost(&name) {
-            continue;
-        }
-        // As it was known last, where it is still waited for.
+        let Some(held) = shared.held.get(&name) else { continue };
+        // As it was known last. If it came back meanwhile this changes nothing; if only it was lost, nobody is told.
         let service: Arc<Service> = view.get(&name).cloned().unwrap_or(held);
-        shared.store.put_listing(&name, None, Some(&service.listing), Turn::Registered, Some(shared.life)).await?;
+        if shared.store.put_listing(&name, None, Some(&service.listing), Turn::Registered, Some(shared.life)).await? {
+            shared.held.renewed([name].iter(), now_ms);
+        }
     }
     shared.asking.refresh().await.map(drop)
 }

@@ -25,9 +25,9 @@ impl Service {
         Self { definition, health, listing }
     }
 
-    /// From what is listed. `ERR_SERVICE_INVALID` for what another version or program wrote there.
-    pub fn read(listing: Listing) -> Result<Self> {
-        Ok(Self { definition: Definition::from_text(&listing.definition)?, health: Health::from_text(&listing.health), listing })
+    /// From what is listed under `name`. `ERR_SERVICE_INVALID` for what another version or program wrote there.
+    pub fn read(name: &str, listing: Listing) -> Result<Self> {
+        Ok(Self { definition: Definition::from_text(name, &listing.definition)?, health: Health::from_text(&listing.health), listing })
     }
 
     /// The same service, being otherwise.

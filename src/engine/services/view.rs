@@ -14,8 +14,11 @@ pub enum What {
     Registered,
     /// It says something else of itself.
     Updated,
-    /// It was taken out.
-    Unregistered,
+    /// It was taken out. Where that was not read, but it is missing (`guessed`), it may also be that nobody renewed it in time.
+    Unregistered {
+        /// Whether it is only known to be missing.
+        guessed: bool,
+    },
     /// Nobody renewed it in time.
     Expired,
     /// It is otherwise than it was.
@@ -40,6 +43,8 @@ pub struct Happening {
 #[derive(Clone, Debug, Default)]
 pub struct View {
     services: BTreeMap<String, Arc<Service>>,
+    /// What is listed and cannot be read.
+    unread: BTreeMap<String, Listing>,
     /// Up to where it was read; `None`: not yet.
     place: Option<Place>,
     /// Services that went with everything else when the store was emptied: until when they are waited for, ms. Whoever registered one
@@ -71,6 +76,12 @@ impl View {
     /// How many there are.
     pub fn count(&self) -> usize {
         self.services.len()
+    }
+
+    /// What stands in the store under a name, be it a service or not.
+    pub fn listing(&self, name: &str) -> Option<&Listing> {
+        let service = self.services.get(name).filter(|_| !self.lost.contains_key(name));
+        service.map(|service| &service.listing).or_else(|| self.unread.get(name))
     }
 
     /// Up to where it was read.
@@ -116,8 +127,9 @@ impl Step {
         let id = format!("{epoch}-{at}");
         if turn.is_end() {
             self.view.lost.remove(&name);
+            self.view.unread.remove(&name);
             let Some(service) = self.view.services.remove(&name) else { return };
-            let what = if turn == Turn::Expired { What::Expired } else { What::Unregistered };
+            let what = if turn == Turn::Expired { What::Expired } else { What::Unregistered { guessed: false } };
             return self.tell(what, &id, service);
         }
         self.put(name, listing, &id);
@@ -130,14 +142,19 @@ impl Step {
             self.view.lost.remove(&name);
             return;
         }
-        let service = match Service::read(listing) {
+        self.view.lost.remove(&name);
+        let service = match Service::read(&name, listing.clone()) {
             Ok(service) => Arc::new(service),
             Err(error) => {
-                self.problems.push(format!("the service '{name}' cannot be read: {error}"));
+                // What it was is not what is listed: nobody is to act by that.
+                self.view.services.remove(&name);
+                if self.view.unread.insert(name.clone(), listing.clone()).is_none_or(|before| before.definition != listing.definition) {
+                    self.problems.push(format!("what is listed as the service '{}' cannot be read: {error}", shown(&name)));
+                }
                 return;
             }
         };
-        self.view.lost.remove(&name);
+        self.view.unread.remove(&name);
         self.view.services.insert(name, service.clone());
         let Some(before) = before else { return self.tell(What::Registered, id, service) };
         if !before.definition.is_same_as(&service.definition) {
@@ -153,6 +170,7 @@ impl Step {
         let missing: Vec<Arc<Service>> =
             self.view.services.iter().filter(|(name, _)| !listings.contains_key(*name)).map(|(_, service)| service.clone()).collect();
         let id = |name: &str| format!("{}-{}-{name}", place.epoch, place.last);
+        self.view.unread.retain(|name, _| listings.contains_key(name));
         for (name, listing) in listings {
             let id = id(&name);
             self.put(name, listing, &id);
@@ -163,7 +181,7 @@ impl Step {
                 self.view.lost.entry(name.clone()).or_insert_with(|| now_ms.saturating_add(service.definition.life_ms));
             } else if !self.view.lost.contains_key(name) {
                 self.view.services.remove(name);
-                self.tell(What::Unregistered, &id(name), service.clone());
+                self.tell(What::Unregistered { guessed: true }, &id(name), service.clone());
             }
         }
     }
@@ -178,6 +196,11 @@ impl Step {
             }
         }
     }
+}
+
+/// The beginning of a name that anybody may have written.
+fn shown(name: &str) -> String {
+    name.chars().take(128).flat_map(char::escape_debug).collect()
 }
 
 #[cfg(test)]

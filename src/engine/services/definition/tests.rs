@@ -31,7 +31,7 @@ fn with(path: &str, value: Value) -> Value {
 #[test]
 fn a_definition_stays_the_same_over_the_store() {
     let definition = read(given()).unwrap();
-    assert_eq!(Definition::from_text(&definition.to_text()).unwrap(), definition);
+    assert_eq!(Definition::from_text("orders", &definition.to_text()).unwrap(), definition);
     assert_eq!((definition.registered_at_ms, definition.updated_at_ms, definition.life_ms), (1000, 1000, 300_000));
     let found = definition.to_json();
     let again = read(found).unwrap();
@@ -51,6 +51,17 @@ fn what_is_wrong_is_refused_with_its_path() {
         ("/endpoint", json!("mailto:a@b"), "service.endpoint"),
         ("/endpoint", json!("http://user:secret@host/"), "service.endpoint"),
         ("/endpoint", json!("http://host/?a=b"), "service.endpoint"),
+        ("/endpoint", json!("http://host?"), "service.endpoint"),
+        ("/endpoint", json!("http://host#"), "service.endpoint"),
+        ("/endpoint", json!("http:host"), "service.endpoint"),
+        ("/endpoint", json!("http:/host"), "service.endpoint"),
+        ("/endpoint", json!("http:\\\\host"), "service.endpoint"),
+        ("/endpoint", json!("http://host\\@evil.example"), "service.endpoint"),
+        ("/endpoint", json!("http://host/a b"), "service.endpoint"),
+        ("/endpoint", json!(" http://host"), "service.endpoint"),
+        ("/endpoint", json!("http://ho\nst"), "service.endpoint"),
+        ("/endpoint", json!("http://host/\r\nx: y"), "service.endpoint"),
+        ("/endpoint", json!("ht\ttp://host"), "service.endpoint"),
         ("/endpoint", json!(7), "service.endpoint"),
         ("/endpoint", json!(format!("http://host/{long}")), "service.endpoint"),
         ("/version", json!("1"), "service.version"),
@@ -134,5 +145,68 @@ fn paths_are_put_behind_the_endpoint() {
 fn only_http_can_be_asked() {
     for (endpoint, is_http) in [("https://a", true), ("HTTP://a", true), ("redis://a:6379", false), ("grpc://a", false)] {
         assert_eq!(read(with("/endpoint", json!(endpoint))).unwrap().is_http(), is_http, "{endpoint}");
+    }
+}
+
+#[test]
+fn what_is_listed_under_another_name_is_not_that_service() {
+    let text = read(given()).unwrap().to_text();
+    assert_eq!(Definition::from_text("billing", &text).unwrap_err().details["path"], "service.name");
+    assert!(Definition::from_text("orders", &text).is_ok());
+}
+
+#[test]
+fn whatever_path_is_given_the_host_stays_that_of_the_endpoint() {
+    let endpoints =
+        ["http://a.example", "http://a.example/", "http://a.example:8080/x/..//", "https://[::1]:8/", "HTTP://A.example/@b.example"];
+    let paths = [
+        "/health",
+        "//evil.example/",
+        "///evil.example",
+        "/@evil.example",
+        "/../../x",
+        "/%2e%2e/%2F/evil.example",
+        "/http://evil.example",
+        "/..;/x",
+        "/:80@evil.example",
+        "/%0d%0aHost:evil.example",
+        "/.",
+        "/[::2]",
+        "/a/../../../../..",
+        "/%5cevil.example",
+    ];
+    for endpoint in endpoints {
+        for path in paths {
+            let mut value = with("/metadata", json!({ "healthPath": path, "eventsPath": path }));
+            value["endpoint"] = endpoint.into();
+            let definition = read(value).unwrap();
+            let (own, joined) = (Url::parse(endpoint).unwrap(), definition.health_url());
+            for text in [&joined, &definition.events_url(), &definition.contracts_url()] {
+                let url = Url::parse(text).unwrap();
+                assert_eq!(
+                    (url.scheme(), url.host(), url.port_or_known_default(), url.username(), url.query()),
+                    (own.scheme(), own.host(), own.port_or_known_default(), "", None),
+                    "{text}"
+                );
+            }
+        }
+    }
+    for path in [
+        "/a\\b",
+        "/\\evil.example",
+        "/a\r\nHost: evil.example",
+        "/a\tb",
+        "/é",
+        "evil.example",
+        "@evil.example",
+        ":80@evil.example",
+        "",
+        "/a#b",
+    ] {
+        assert_eq!(
+            read(with("/metadata", json!({ "healthPath": path }))).unwrap_err().details["path"],
+            "service.metadata.healthPath",
+            "{path:?}"
+        );
     }
 }

@@ -38,7 +38,7 @@ fn told(step: &Step) -> Vec<String> {
         match &one.what {
             What::Registered => format!("+{name}"),
             What::Updated => format!("~{name}"),
-            What::Unregistered => format!("-{name}"),
+            What::Unregistered { .. } => format!("-{name}"),
             What::Expired => format!("!{name}"),
             What::HealthChanged { before } => format!("{name} {} -> {}", before.as_str(), one.service.health.status().as_str()),
         }
@@ -123,4 +123,27 @@ fn a_listing_that_cannot_be_read_is_a_problem_and_leaves_the_others() {
         told(&step.view.after(since(7, 3, vec![(Turn::Unregistered, "x", service("x", "1.0.0", "healthy"))]), 0)),
         Vec::<String>::new()
     );
+}
+
+/// Somebody wrote over a service: what it was is not acted upon, and what is there can be replaced.
+#[test]
+fn a_service_that_cannot_be_read_any_more_is_none_and_is_known_by_what_is_listed() {
+    let other_name = service("b", "1.0.0", "healthy");
+    let step = first().after(since(7, 2, vec![(Turn::Updated, "a", other_name.clone())]), 0);
+    assert_eq!((told(&step), step.problems.len()), (Vec::new(), 1));
+    assert!(step.view.get("a").is_none() && step.view.get("b").is_none());
+    assert_eq!(step.view.listing("a"), Some(&other_name));
+    let checked = Listing { health: "{}".to_owned(), ..other_name };
+    let again = step.view.after(since(7, 3, vec![(Turn::Checked, "a", checked.clone())]), 0);
+    assert_eq!((again.problems.len(), again.view.listing("a")), (0, Some(&checked)), "it is said once");
+    assert!(again.view.after(all(7, 9, Vec::new()), 0).view.listing("a").is_none());
+    let repaired = again.view.after(since(7, 4, vec![(Turn::Registered, "a", service("a", "2.0.0", "healthy"))]), 0);
+    assert_eq!((told(&repaired), repaired.view.count()), (vec!["+a".to_owned()], 1));
+}
+
+#[test]
+fn what_is_missing_may_have_expired() {
+    let guessed = |step: Step| matches!(step.happened[..], [Happening { what: What::Unregistered { guessed: true }, .. }]);
+    assert!(guessed(first().after(all(7, 9, Vec::new()), 0)));
+    assert!(!guessed(first().after(since(7, 2, vec![(Turn::Unregistered, "a", service("a", "1.0.0", "healthy"))]), 0)));
 }

@@ -32,6 +32,8 @@ struct Known {
     connection: Option<Connection>,
     /// When the last attempt to connect failed, and why: whoever waited for it need not try again.
     failed: Option<(Instant, Error)>,
+    /// Has the server close the connection before, whose end it may not know of.
+    kill: Option<Cmd>,
 }
 
 type Held = Arc<Mutex<Known>>;
@@ -81,14 +83,23 @@ impl Pooled {
         if let Some((_, error)) = state.failed.as_ref().filter(|(at, _)| *at > came) {
             return Err(error.clone());
         }
+        let kill = state.kill.clone();
         let made = async {
             let mut connection = self.link.connect(node, self.reply_timeout, self.role).await?;
             load_scripts(&self.link, &mut connection).await?;
+            if let Some(kill) = kill {
+                // What was sent there and is on its way is not to take effect behind what is sent from now on. Where that is not
+                // permitted the connection is as good.
+                let killed = connection.inner.send_packed_command(&kill).await;
+                if let Some(error) = killed.err().filter(is_lost) {
+                    return Err(self.link.target(node).explain(&error));
+                }
+            }
             Ok(connection)
         };
         match made.await {
             Ok(connection) => {
-                *state = Known { connection: Some(connection.clone()), failed: None };
+                *state = Known { connection: Some(connection.clone()), ..Known::default() };
                 Ok(connection)
             }
             Err(error) => {
@@ -116,6 +127,7 @@ impl Pooled {
         let mut state = held.lock().await;
         if state.connection.as_ref().is_some_and(|known| known.is(connection)) {
             state.connection = None;
+            state.kill = Some(connection.kill());
             if let Some(error) = error {
                 self.link.down(&connection.node, error);
             }

@@ -94,7 +94,16 @@ impl Shared {
         missing.into_iter().map(reply::text).collect()
     }
 
+    /// Where a change cannot be read, as another version or program may have written it, all is read anew.
     async fn services_news(&self, known: Option<Place>) -> Result<Read> {
+        match self.services_news_since(known).await? {
+            Some(read) => Ok(read),
+            None => self.services_news_since(None).await?.ok_or_else(|| reply::unexpected("services_news.lua")),
+        }
+    }
+
+    /// `None`: a change among the news cannot be read.
+    async fn services_news_since(&self, known: Option<Place>) -> Result<Option<Read>> {
         let mut read = call(&scripts::SERVICES_NEWS, &self.keys.listings());
         match known {
             Some(place) => read.arg(place.epoch).arg(place.last.to_string()),
@@ -107,13 +116,14 @@ impl Shared {
         let place = Place { epoch: reply::count(&next()?)?, last: reply::entry_id(&next()?)? };
         let next_end_ms = until(&next()?)?;
         let news = if reply::int(&next()?)? == 0 {
-            News::Since(reply::list(next()?)?.into_iter().map(change).collect::<Result<_>>()?)
+            let Ok(changes) = reply::list(next()?)?.into_iter().map(change).collect() else { return Ok(None) };
+            News::Since(changes)
         } else {
             let (definitions, mut health) = (texts(next()?)?, texts(next()?)?);
             let listing = |(name, definition)| health.remove(&name).map(|health| (name, Listing { definition, health }));
             News::All(definitions.into_iter().filter_map(listing).collect())
         };
-        Ok(Read { place, news, next_end_ms })
+        Ok(Some(Read { place, news, next_end_ms }))
     }
 
     async fn plan_errands(&self, errand: Errand, names: &[String], spread: Duration) -> Result<()> {
