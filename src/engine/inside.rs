@@ -16,24 +16,16 @@ use super::options::SubscribeOptions;
 /// Ids of subscriptions from here on are the engine's own; a program chooses smaller ones.
 pub const FIRST: u32 = 1 << 31;
 
-/// Where deliveries of one subscription arrive; bounded by its places.
-type Receiver = mpsc::UnboundedReceiver<Delivery>;
+/// Where deliveries arrive; bounded by the places of their subscriptions.
+pub type Sender = mpsc::UnboundedSender<Delivery>;
 
 /// Between the engine and the program.
 pub struct Switch {
     outside: Arc<dyn Host>,
-    inside: Mutex<HashMap<u32, mpsc::UnboundedSender<Delivery>>>,
+    inside: Mutex<HashMap<u32, Sender>>,
     last: AtomicU32,
     /// Weak: its task tells this of deliveries.
     consumer: Mutex<Weak<Consumer>>,
-}
-
-/// A subscription of the engine's own.
-pub struct Reading {
-    /// Its id.
-    pub id: u32,
-    /// What comes; each is to be settled by [`Switch::settle`].
-    pub deliveries: Receiver,
 }
 
 impl Switch {
@@ -51,17 +43,17 @@ impl Switch {
         lock(&self.consumer).upgrade().ok_or_else(|| Error::closed("the bus"))
     }
 
-    /// Subscribes for the engine itself.
-    pub async fn subscribe(&self, pattern: &str, options: SubscribeOptions) -> Result<Reading> {
+    /// Subscribes for the engine itself. What comes is for `deliveries`, which several subscriptions may share: those of one entry then
+    /// come one after the other. Each is to be settled by [`Switch::settle`]. Answers its id.
+    pub async fn subscribe(&self, pattern: &str, options: SubscribeOptions, deliveries: Sender) -> Result<u32> {
         let id = FIRST | self.last.fetch_add(1, Ordering::Relaxed);
-        let (sender, deliveries) = mpsc::unbounded_channel();
-        lock(&self.inside).insert(id, sender);
+        lock(&self.inside).insert(id, deliveries);
         let subscribed = self.consumer()?.subscribe(id, pattern.to_owned(), options).await;
         if let Err(error) = subscribed {
             lock(&self.inside).remove(&id);
             return Err(error);
         }
-        Ok(Reading { id, deliveries })
+        Ok(id)
     }
 
     /// Ends a subscription; what is unfinished after `drain` is handed back.

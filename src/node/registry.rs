@@ -16,7 +16,7 @@ use super::{answer, guarded};
 use crate::engine::config::RegistryConfig;
 use crate::engine::env::{Env, lock};
 use crate::engine::error::{Error, Result};
-use crate::engine::services::Registry;
+use crate::engine::services::{Registry, Watcher};
 
 /// Registries of the process by their handles, by which a bus finds the one that it is given.
 static HANDLES: Mutex<(u32, BTreeMap<u32, Weak<Registry>>)> = Mutex::new((0, BTreeMap::new()));
@@ -92,9 +92,9 @@ async fn call(registry: &Arc<Registry>, method: &str, args: &str) -> Result<Valu
         "stats" => registry.stats().await,
         "monitor" => {
             if read::<Monitor>(args)?.on {
-                registry.watch().await?;
+                registry.watch(Watcher::Program).await?;
             } else {
-                registry.unwatch();
+                registry.unwatch(Watcher::Program);
             }
             Ok(json!({}))
         }

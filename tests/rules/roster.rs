@@ -518,12 +518,12 @@ pub async fn names_may_have_any_characters(world: &World) {
     }
     let mut owned: Vec<String> = odd.iter().map(|&name| name.to_owned()).collect();
     assert_eq!(store.renew_listings(&owned, LONG).await.expect("renewed"), Vec::<String>::new());
-    store.plan_errands(Errand::Contracts, &owned, Duration::ZERO).await.expect("planned");
-    let (taken, _) = store.take_errands(Errand::Contracts, 100, LONG).await.expect("taken");
+    store.plan_errands(Errand::Contracts { bus: 7 }, &owned, Duration::ZERO).await.expect("planned");
+    let (taken, _) = store.take_errands(Errand::Contracts { bus: 7 }, 100, LONG).await.expect("taken");
     owned.sort();
     assert_eq!(sorted(&taken), owned);
     for running in &taken {
-        assert!(store.end_errand(Errand::Contracts, running, None).await.expect("ended"), "{}", running.name);
+        assert!(store.end_errand(Errand::Contracts { bus: 7 }, running, None).await.expect("ended"), "{}", running.name);
     }
     for (name, one) in listed(store).await {
         assert!(put(store, &name, Some(&one), None, Turn::Unregistered).await, "{name}");
@@ -583,16 +583,16 @@ pub async fn errands_are_planned_once_and_spread(world: &World) {
     let next_ms = take(store, 10, LONG).await.1;
     assert!(near(next_ms, LONG / 2), "{next_ms:?}");
     // Errands of another kind are others.
-    assert_eq!(store.take_errands(Errand::Contracts, 10, LONG).await.expect("taken"), (vec![], None));
-    store.plan_errands(Errand::Contracts, &names[1..2], LONG).await.expect("planned");
-    let (contracts, _) = store.take_errands(Errand::Contracts, 10, LONG).await.expect("taken");
+    assert_eq!(store.take_errands(Errand::Contracts { bus: 7 }, 10, LONG).await.expect("taken"), (vec![], None));
+    store.plan_errands(Errand::Contracts { bus: 7 }, &names[1..2], LONG).await.expect("planned");
+    let (contracts, _) = store.take_errands(Errand::Contracts { bus: 7 }, 10, LONG).await.expect("taken");
     assert_eq!(sorted(&contracts), names[1..2]);
     assert!(!end(store, &contracts[0], None).await, "it is of the other kind");
     // One that is to be done no more can be planned anew.
-    assert!(store.end_errand(Errand::Contracts, &contracts[0], None).await.expect("ended"));
-    assert_eq!(store.take_errands(Errand::Contracts, 10, LONG).await.expect("taken"), (vec![], None));
-    store.plan_errands(Errand::Contracts, &names[1..2], LONG).await.expect("planned");
-    assert_eq!(sorted(&store.take_errands(Errand::Contracts, 10, LONG).await.expect("taken").0), names[1..2]);
+    assert!(store.end_errand(Errand::Contracts { bus: 7 }, &contracts[0], None).await.expect("ended"));
+    assert_eq!(store.take_errands(Errand::Contracts { bus: 7 }, 10, LONG).await.expect("taken"), (vec![], None));
+    store.plan_errands(Errand::Contracts { bus: 7 }, &names[1..2], LONG).await.expect("planned");
+    assert_eq!(sorted(&store.take_errands(Errand::Contracts { bus: 7 }, 10, LONG).await.expect("taken").0), names[1..2]);
 }
 
 pub async fn of_many_processes_one_takes_an_errand(world: &World) {

@@ -203,7 +203,7 @@ async fn lists(store: &dyn Store) {
         assert!(store.put_listing(name, None, Some(&listing), Turn::Registered, life).await.expect("put"));
     }
     assert!(store.renew_listings(&names[1..], Duration::ZERO).await.expect("renewed").is_empty());
-    for errand in Errand::ALL {
+    for errand in [Errand::Probe, Errand::Contracts { bus: 7 }] {
         store.plan_errands(errand, &names, Duration::ZERO).await.expect("planned");
     }
     let mut known = None;

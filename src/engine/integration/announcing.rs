@@ -21,7 +21,7 @@ pub(super) fn announce(shared: &Shared, happening: &Happening) {
     let change = match &happening.what {
         What::Registered => "registered",
         What::Updated => "updated",
-        What::Unregistered { .. } => "unregistered",
+        What::Unregistered => "unregistered",
         What::Expired => "expired",
         What::HealthChanged { before } => {
             if shared.config.health_monitoring {

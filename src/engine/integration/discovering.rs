@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use serde_json::{Map, Value, json};
+use tokio::sync::Semaphore;
 
 use super::Shared;
 use crate::engine::env::lock;
@@ -18,8 +19,8 @@ use crate::engine::store::{Errand, Running};
 const ANSWER_BYTES_MAX: usize = 1 << 20;
 /// Most contracts of one service.
 const CONTRACTS_MAX: usize = 1000;
-/// Most services asked in one go.
-const AT_ONCE: usize = 16;
+/// Most services asked at once.
+const AT_ONCE: usize = 64;
 /// How long asking is this process's beyond what the answer may take: contracts are registered meanwhile.
 const BESIDE: Duration = Duration::from_secs(30);
 /// What discovered contracts are tagged with.
@@ -47,11 +48,23 @@ impl Refusal {
 }
 
 /// What was found so far, by this process.
-#[derive(Default)]
 pub(super) struct Found {
+    /// For asking.
+    places: Arc<Semaphore>,
     registered: AtomicU64,
     refused: AtomicU64,
     told: Mutex<BTreeSet<String>>,
+}
+
+impl Default for Found {
+    fn default() -> Self {
+        Self {
+            places: Arc::new(Semaphore::new(AT_ONCE)),
+            registered: AtomicU64::new(0),
+            refused: AtomicU64::new(0),
+            told: Mutex::default(),
+        }
+    }
 }
 
 impl Found {
@@ -60,25 +73,40 @@ impl Found {
     }
 }
 
+/// The errand of asking, for the processes of one bus.
+fn errand(shared: &Shared) -> Errand {
+    Errand::Contracts { bus: shared.bus.load(Ordering::Acquire) }
+}
+
 /// Asks those services whose turn it is.
 pub(super) async fn run_due(shared: &Arc<Shared>) -> Result<()> {
-    let store = shared.registry.store();
-    let (due, _) = store.take_errands(Errand::Contracts, AT_ONCE, shared.timeout + BESIDE).await?;
-    for running in due {
-        let shared = shared.clone();
-        shared.env.clone().spawn(async move {
-            let Running { name, .. } = &running;
-            if let Some(service) = shared.registry.view().get(name).filter(|service| service.is_probed()) {
-                match discover(&shared, service).await {
-                    Ok((_, refused)) => tell(&shared, &refused),
-                    Err(reason) => tracing::debug!(reason, service = name, "it could not be asked for contracts"),
+    loop {
+        let free = shared.found.places.available_permits();
+        if free == 0 {
+            return Ok(());
+        }
+        let errand = errand(shared);
+        let (due, _) = shared.registry.store().take_errands(errand, free, shared.timeout + BESIDE).await?;
+        if due.is_empty() {
+            return Ok(());
+        }
+        for running in due {
+            let Ok(place) = shared.found.places.clone().try_acquire_owned() else { break };
+            let shared = shared.clone();
+            shared.env.clone().spawn(async move {
+                let Running { name, .. } = &running;
+                if let Some(service) = shared.registry.view().get(name).filter(|service| service.is_probed()) {
+                    match discover(&shared, service).await {
+                        Ok((_, refused)) => tell(&shared, &refused),
+                        Err(reason) => tracing::debug!(reason, service = name, "it could not be asked for contracts"),
+                    }
                 }
-            }
-            let next = shared.config.discovery_refresh_interval_ms;
-            let _ = shared.registry.store().end_errand(Errand::Contracts, &running, Some(Duration::from_millis(next))).await;
-        });
+                let next = Duration::from_millis(shared.config.discovery_refresh_interval_ms);
+                let _ = shared.registry.store().end_errand(errand, &running, Some(next)).await;
+                drop(place);
+            });
+        }
     }
-    Ok(())
 }
 
 /// Those services that may offer contracts are asked from now on.
@@ -88,7 +116,7 @@ pub(super) async fn plan(shared: &Shared, services: impl Iterator<Item = &Arc<Se
     if names.is_empty() {
         return Ok(());
     }
-    shared.registry.store().plan_errands(Errand::Contracts, &names, spread).await
+    shared.registry.store().plan_errands(errand(shared), &names, spread).await
 }
 
 /// Asks now, whoever's turn it is: one service, or all. `{ registered, refused }`.

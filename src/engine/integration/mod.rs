@@ -2,7 +2,7 @@
 //! get the events that they can do something about.
 //!
 //! Reading order: [`own`] the bus as a service; [`announcing`] from services to events, [`reporting`] from events to services;
-//! [`discovering`] contracts; [`breaker`], `naming`, `posting` and `routing` the way of an event to a service; `tally` what Prometheus reads; [`Integration`] is what the
+//! [`discovering`] contracts; [`breaker`], `naming`, `posting` and `routing` the way of an event to a service, `leftovers` what is left of it; `tally` what Prometheus reads; [`Integration`] is what the
 //! bus starts and asks.
 
 pub mod breaker;
@@ -11,12 +11,13 @@ pub mod reporting;
 
 mod announcing;
 mod discovering;
+mod leftovers;
 mod naming;
 mod posting;
 mod routing;
 mod tally;
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
@@ -33,10 +34,9 @@ use super::http::Http;
 use super::inside::Switch;
 use super::projects::Projects;
 use super::publish::Publisher;
-use super::services::Registry;
 use super::services::health::Status;
-use super::services::service::Service;
 use super::services::view::{Happening, What};
+use super::services::{Registry, Watcher};
 use super::store::Store;
 use reporting::Limits;
 
@@ -44,7 +44,9 @@ use reporting::Limits;
 const ATTEND_FOR: Duration = Duration::from_secs(15);
 /// How often what goes on beside is seen to.
 const TICK: Duration = Duration::from_secs(1);
-/// Processes of the bus among those that attend.
+/// How often it is looked at whether what is read for services is as it has to be, where nothing happened.
+const RECONCILE_EVERY: Duration = Duration::from_secs(30);
+/// Processes of buses among those that attend.
 const MEMBER: &str = "bus:";
 /// Longest time that leaving the registry takes, where starting failed.
 const LEAVE_MAX: Duration = Duration::from_secs(2);
@@ -100,7 +102,10 @@ struct Shared {
     timeout: Duration,
     /// Names this process among those of the bus.
     instance: String,
+    /// Names its bus among those that use the registry.
+    bus: AtomicU64,
     routes: routing::Routes,
+    leftovers: leftovers::Leftovers,
     found: discovering::Found,
     is_monitoring: AtomicBool,
     /// Subscriptions to what says how services are.
@@ -112,12 +117,12 @@ struct Shared {
 /// The work of one bus with a registry.
 pub struct Integration {
     shared: Arc<Shared>,
-    task: JoinHandle<()>,
+    tasks: [JoinHandle<()>; 2],
 }
 
 impl Drop for Integration {
     fn drop(&mut self) {
-        self.task.abort();
+        self.stop();
         self.shared.stop_watching();
     }
 }
@@ -151,7 +156,9 @@ impl Integration {
             endpoint,
             problem,
             http,
+            bus: AtomicU64::new(0),
             routes: routing::Routes::default(),
+            leftovers: leftovers::Leftovers::default(),
             found: discovering::Found::default(),
             is_monitoring: AtomicBool::new(false),
             reports: Mutex::default(),
@@ -162,8 +169,8 @@ impl Integration {
             shared.leave(LEAVE_MAX).await;
             return Err(error);
         }
-        let task = shared.env.spawn(run(shared.clone(), happenings));
-        Ok(Self { shared, task })
+        let tasks = [shared.env.spawn(run(shared.clone(), happenings)), shared.env.spawn(attend(shared.clone()))];
+        Ok(Self { shared, tasks })
     }
 
     /// `ServiceRegistryIntegrationStatus`. Never fails.
@@ -197,7 +204,7 @@ impl Integration {
 
     /// No more is begun. What is on its way to services ends with the bus's subscriptions.
     pub fn stop(&self) {
-        self.task.abort();
+        self.tasks.iter().for_each(JoinHandle::abort);
     }
 
     /// Says that this process is not there any more; the last one takes the bus out of the registry. Within `deadline`.
@@ -213,8 +220,12 @@ fn of_registry(mut error: Error) -> Error {
 }
 
 impl Shared {
+    fn of_bus(&self) -> String {
+        format!("{MEMBER}{:016x}:", self.bus.load(Ordering::Acquire))
+    }
+
     fn member(&self) -> String {
-        format!("{MEMBER}{}", self.instance)
+        self.of_bus() + &self.instance
     }
 
     async fn begin(self: &Arc<Self>) -> Result<()> {
@@ -223,12 +234,13 @@ impl Shared {
             own::register(self).await?;
         }
         if self.config.health_monitoring {
-            self.registry.watch().await?;
+            self.registry.watch(Watcher::Bus).await?;
             self.is_monitoring.store(true, Ordering::Release);
+            let (deliveries, inbox) = mpsc::unbounded_channel();
+            self.env.spawn(reporting::read(self.clone(), inbox));
             for pattern in reporting::PATTERNS {
-                let reading = self.switch.subscribe(pattern, reporting::options()).await?;
-                lock(&self.reports).push(reading.id);
-                self.env.spawn(reporting::read(self.clone(), reading));
+                let id = self.switch.subscribe(pattern, reporting::options(), deliveries.clone()).await?;
+                lock(&self.reports).push(id);
             }
         }
         Ok(())
@@ -236,7 +248,7 @@ impl Shared {
 
     fn stop_watching(&self) {
         if self.is_monitoring.swap(false, Ordering::AcqRel) {
-            self.registry.unwatch();
+            self.registry.unwatch(Watcher::Bus);
         }
     }
 
@@ -270,14 +282,20 @@ impl Shared {
         }
     }
 
+    /// Says that this process is there, as one of its bus: known by the name of the bus's store, as several buses may use one registry.
     async fn attend(&self) -> Result<()> {
+        let name = self.store.identity(&self.instance).await?;
+        let digest = ring::digest::digest(&ring::digest::SHA256, name.as_bytes());
+        let bus = digest.as_ref().first_chunk::<8>().map_or(0, |head| u64::from_be_bytes(*head));
+        self.bus.store(bus, Ordering::Release);
         self.registry.store().attend(&[self.member()], ATTEND_FOR).await
     }
 
     /// Processes of the bus that are there.
     async fn instances(&self) -> Result<Vec<String>> {
         let members = self.registry.store().attending().await?;
-        Ok(members.iter().filter_map(|member| member.strip_prefix(MEMBER)).map(ToOwned::to_owned).collect())
+        let of_bus = self.of_bus();
+        Ok(members.iter().filter_map(|member| member.strip_prefix(&of_bus)).map(ToOwned::to_owned).collect())
     }
 
     /// Told once until it goes right again.
@@ -294,9 +312,18 @@ impl Shared {
     }
 }
 
+/// Says that this process is there, whatever else takes its time.
+async fn attend(shared: Arc<Shared>) {
+    loop {
+        tokio::time::sleep(own::EVERY).await;
+        if let Err(error) = shared.attend().await {
+            tracing::debug!(%error, "the bus could not say that it is there");
+        }
+    }
+}
+
 async fn run(shared: Arc<Shared>, mut happenings: mpsc::Receiver<Happening>) {
-    let (mut told_at, mut planned_at) = (Instant::now(), None::<Instant>);
-    let mut known = Known::default();
+    let mut work = Work::new(shared.clone());
     loop {
         let happened = tokio::time::timeout(TICK, happenings.recv()).await;
         let mut some = Vec::new();
@@ -312,77 +339,107 @@ async fn run(shared: Arc<Shared>, mut happenings: mpsc::Receiver<Happening>) {
         while let Ok(happening) = happenings.try_recv() {
             some.push(happening);
         }
-        tell(&shared, &some);
-        known.gone.extend(some.iter().filter(|one| one.what == What::Unregistered { guessed: false }).map(|one| one.service.clone()));
-        let mut result = see_to(&shared, &mut known).await;
-        if result.is_ok() && told_at.elapsed() >= own::EVERY {
-            told_at = Instant::now();
-            result = upkeep(&shared).await;
-        }
-        if result.is_ok() && shared.config.contract_discovery && shared.projects.is_some() {
-            let interval = Duration::from_millis(shared.config.discovery_refresh_interval_ms);
-            if planned_at.is_none_or(|at| at.elapsed() >= interval) {
-                let spread = if planned_at.is_none() { SPREAD.min(interval) } else { Duration::ZERO };
-                result = discovering::plan(&shared, shared.registry.view().services(), spread).await;
-                planned_at = Some(Instant::now());
-            } else {
-                // Those alone that came or changed: there may be many others.
-                let new = some.iter().filter(|one| matches!(one.what, What::Registered | What::Updated)).map(|one| &one.service);
-                result = discovering::plan(&shared, new, Duration::ZERO).await;
-            }
-            if result.is_ok() {
-                result = discovering::run_due(&shared).await;
-            }
-        }
+        let result = work.see_to(&some).await;
         shared.note(&result);
     }
 }
 
-/// What is kept from one look to the next.
-#[derive(Default)]
-struct Known {
+/// What is done over and over, with what is kept from one time to the next.
+struct Work {
+    shared: Arc<Shared>,
     /// Processes of the bus, as they were known last.
     instances: Vec<String>,
-    /// Services that were taken out, and not seen to yet.
-    gone: Vec<Arc<Service>>,
+    /// When what is read for services was made as it has to be; `None`: it is to be looked at.
+    reconciled_at: Option<Instant>,
+    told_at: Instant,
+    planned_at: Option<Instant>,
 }
 
-/// What happened, as events; and who may be well again.
-fn tell(shared: &Arc<Shared>, happened: &[Happening]) {
-    for happening in happened {
-        announcing::announce(shared, happening);
-        let is_well = happening.service.health.status() == Status::Healthy;
-        if happening.what == What::Updated || matches!(happening.what, What::HealthChanged { .. }) && is_well {
-            routing::hope(shared, &happening.service.definition.name);
+impl Work {
+    fn new(shared: Arc<Shared>) -> Self {
+        Self { shared, instances: Vec::new(), reconciled_at: None, told_at: Instant::now(), planned_at: None }
+    }
+
+    /// What happened, and what is to be as a consequence. Where one thing fails the others are seen to all the same; the first failure is
+    /// answered.
+    async fn see_to(&mut self, happened: &[Happening]) -> Result<()> {
+        for happening in happened {
+            announcing::announce(&self.shared, happening);
+            self.notice(happening);
         }
+        let results = [
+            self.route().await,
+            leftovers::clear(&self.shared).await,
+            self.tell_of_itself().await,
+            self.discover(happened).await,
+            self.shared.registry.end_reports().await,
+        ];
+        results.into_iter().collect()
     }
-}
 
-/// What is to be as a consequence. Where one thing fails the others are seen to all the same.
-async fn see_to(shared: &Arc<Shared>, known: &mut Known) -> Result<()> {
-    let found = shared.instances().await;
-    let asked = found.map(|instances| known.instances = instances);
-    if known.instances.is_empty() && asked.is_err() {
-        return asked;
+    fn notice(&mut self, Happening { what, service, .. }: &Happening) {
+        let name = &service.definition.name;
+        let status = service.health.status();
+        match what {
+            What::HealthChanged { before } => {
+                if [*before, status].contains(&Status::Maintenance) {
+                    self.reconciled_at = None;
+                }
+                if status == Status::Healthy {
+                    routing::hope(&self.shared, name);
+                }
+                return;
+            }
+            What::Updated => routing::hope(&self.shared, name),
+            What::Unregistered => self.shared.leftovers.service(name),
+            What::Registered | What::Expired => {}
+        }
+        self.reconciled_at = None;
     }
-    let is_taken_out = known.gone.iter().any(|service| service.definition.name == own::NAME);
-    let reconciled = routing::reconcile(shared, &known.instances, &known.gone).await;
-    known.gone.clear();
-    if shared.config.auto_register && is_taken_out {
-        own::register(shared).await?;
-    }
-    asked.and(reconciled)?;
-    shared.registry.end_reports().await
-}
 
-async fn upkeep(shared: &Arc<Shared>) -> Result<()> {
-    shared.attend().await?;
-    if shared.config.auto_register {
-        // Another bus of this process may have let it go with its end, or somebody took it out while the store was away.
+    async fn route(&mut self) -> Result<()> {
+        let instances = self.shared.instances().await?;
+        if instances != self.instances {
+            self.instances = instances;
+            self.reconciled_at = None;
+        }
+        if self.reconciled_at.is_some_and(|at| at.elapsed() < RECONCILE_EVERY) {
+            return Ok(());
+        }
+        let result = routing::reconcile(&self.shared, &self.instances).await;
+        // One that ends takes its time, and may have to begin anew then.
+        self.reconciled_at = (result.is_ok() && !self.shared.routes.are_ending()).then(Instant::now);
+        result
+    }
+
+    async fn tell_of_itself(&mut self) -> Result<()> {
+        let shared = &self.shared;
+        if !shared.config.auto_register || self.told_at.elapsed() < own::EVERY {
+            return Ok(());
+        }
+        self.told_at = Instant::now();
+        // Another bus of this process may have let it go with its end, or somebody took it out.
         if !shared.registry.holds(own::NAME) {
             own::register(shared).await?;
         }
-        own::tell(shared, (shared.problem)().as_deref()).await?;
+        own::tell(shared, (shared.problem)().as_deref()).await
     }
-    Ok(())
+
+    async fn discover(&mut self, happened: &[Happening]) -> Result<()> {
+        let shared = &self.shared;
+        if !shared.config.contract_discovery || shared.projects.is_none() {
+            return Ok(());
+        }
+        let interval = Duration::from_millis(shared.config.discovery_refresh_interval_ms);
+        if self.planned_at.is_none_or(|at| at.elapsed() >= interval) {
+            let spread = if self.planned_at.is_none() { SPREAD.min(interval) } else { Duration::ZERO };
+            discovering::plan(shared, shared.registry.view().services(), spread).await?;
+            self.planned_at = Some(Instant::now());
+        } else {
+            // Those alone that came or changed: there may be many others.
+            let new = happened.iter().filter(|one| matches!(one.what, What::Registered | What::Updated)).map(|one| &one.service);
+            discovering::plan(shared, new, Duration::ZERO).await?;
+        }
+        discovering::run_due(shared).await
+    }
 }

@@ -100,20 +100,17 @@ pub fn outcome(delivery: &Delivery, answered: Result<Answer, Failure>) -> Outcom
     let problem = || format!("the service answered with HTTP status {status}{}", said(&answer.body));
     match status {
         200..=299 => Outcome { verdict: done(delivery, &answer), alive: Some(true) },
-        408 | 425 | 429 | 503 => {
-            let verdict = match answer.retry_after {
-                Some(after) => {
-                    let delay_ms = u64::try_from(after.min(RETRY_AFTER_MAX).as_millis()).unwrap_or(u64::MAX);
-                    let options = NackOptions { delay_ms: Some(delay_ms), dead_letter: false, reason: Some(problem()) };
-                    Verdict::Failed(settle::Failure::Nack(options))
-                }
-                None => failed(problem()),
-            };
-            Outcome { verdict, alive: (status == 503).then_some(false) }
-        }
+        408 | 425 | 429 => Outcome { verdict: again(&answer, problem()), alive: None },
         400..=499 => Outcome { verdict: Verdict::Failed(settle::Failure::Permanent(problem())), alive: Some(true) },
-        _ => Outcome { verdict: failed(problem()), alive: Some(false) },
+        _ => Outcome { verdict: again(&answer, problem()), alive: Some(false) },
     }
+}
+
+/// By the retry settings, or when the service asks for it.
+fn again(answer: &Answer, problem: String) -> Verdict {
+    let Some(after) = answer.retry_after else { return failed(problem) };
+    let delay_ms = u64::try_from(after.min(RETRY_AFTER_MAX).as_millis()).unwrap_or(u64::MAX);
+    Verdict::Failed(settle::Failure::Nack(NackOptions { delay_ms: Some(delay_ms), dead_letter: false, reason: Some(problem) }))
 }
 
 fn failed(problem: String) -> Verdict {

@@ -6,13 +6,13 @@
 //! over after five minutes. A mark makes a service degraded that is healthy or unknown otherwise.
 
 use serde_json::Value;
+use tokio::sync::mpsc;
 
 use super::Shared;
 use crate::engine::consume::Verdict;
 use crate::engine::error::{Code, Result};
 use crate::engine::event::MetaView;
 use crate::engine::host::Delivery;
-use crate::engine::inside::Reading;
 use crate::engine::options::{Start, SubscribeOptions};
 use crate::engine::services::health::Report;
 use crate::engine::settle::Failure;
@@ -59,8 +59,8 @@ pub(super) fn options() -> SubscribeOptions {
 }
 
 /// Sees to what comes until the subscription ends.
-pub(super) async fn read(shared: std::sync::Arc<Shared>, mut reading: Reading) {
-    while let Some(delivery) = reading.deliveries.recv().await {
+pub(super) async fn read(shared: std::sync::Arc<Shared>, mut inbox: mpsc::UnboundedReceiver<Delivery>) {
+    while let Some(delivery) = inbox.recv().await {
         let shared = shared.clone();
         shared.env.clone().spawn(async move {
             let verdict = match see_to(&shared, &delivery).await {

@@ -3,13 +3,13 @@
 //! Two of the bus processes read for a service, chosen by its name among those that are there: one more than is needed, so that a death
 //! holds nothing up, and not all, so that connections do not multiply.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore, mpsc};
 use tokio::time::Instant;
 
 use super::Shared;
@@ -19,32 +19,42 @@ use super::posting::{Outcome, Request, outcome};
 use crate::engine::consume::Verdict;
 use crate::engine::env::lock;
 use crate::engine::error::{Error, Result};
-use crate::engine::host::{Delivery, Lifecycle};
-use crate::engine::inside::Reading;
-use crate::engine::name;
+use crate::engine::host::{Delivery, Lifecycle, Token};
+use crate::engine::inside::Sender;
 use crate::engine::options::{Start, SubscribeOptions};
 use crate::engine::services::service::Service;
+use crate::engine::store::{EntryId, Partition};
 
 /// Processes that read for one service.
 const READERS: usize = 2;
 /// Requests to one service at once, from one process.
 const AT_ONCE: usize = 8;
 /// What the group of a service is called.
-const GROUP: &str = "service:";
+pub(super) const GROUP: &str = "service:";
 /// How long requests on their way may take when a subscription ends.
 const DRAIN: Duration = Duration::from_secs(5);
+/// Problems that are remembered, so that each is told once.
+const TOLD_MAX: usize = 10_000;
 
 /// What is read for one service.
 pub(super) struct Route {
     name: String,
     group: String,
-    /// Sorted. An event that several match is for the first of them.
-    patterns: Vec<String>,
-    /// Ids of the subscriptions, one a pattern.
-    readings: Mutex<Vec<u32>>,
+    /// From then on events are for it, ms since 1970: what was published before it was there is none of its business. Members of the
+    /// group agree on it.
+    since_ms: u64,
+    /// Patterns, each with the id of its subscription.
+    readings: Mutex<BTreeMap<String, u32>>,
+    /// Where all their deliveries go.
+    deliveries: Sender,
+    /// Entries that are being sent, with the deliveries of each: several patterns may match one event, which is sent once.
+    on_their_way: Mutex<HashMap<(Partition, EntryId), Vec<Token>>>,
+    places: Semaphore,
     breaker: Mutex<Breaker>,
     /// The breaker changed.
     changed: Notify,
+    /// It ends: what is not being sent goes back.
+    ended: AtomicBool,
     /// Its owner works on it, or it is not there as far as is known: nothing is sent to it.
     withheld: AtomicBool,
     delivered: AtomicU64,
@@ -53,18 +63,22 @@ pub(super) struct Route {
 
 impl Route {
     fn is_paused(&self) -> bool {
-        self.withheld.load(Ordering::Acquire) || matches!(lock(&self.breaker).circuit(), Circuit::Open(_))
+        self.withheld.load(Ordering::Acquire) || matches!(self.circuit(), Circuit::Open(_))
     }
 
-    pub(super) fn circuit(&self) -> Circuit {
+    fn circuit(&self) -> Circuit {
         lock(&self.breaker).circuit()
+    }
+
+    fn has_ended(&self) -> bool {
+        self.ended.load(Ordering::Acquire)
     }
 
     pub(super) fn to_json(&self) -> Value {
         json!({
             "service": self.name,
             "group": self.group,
-            "patterns": self.patterns,
+            "patterns": lock(&self.readings).keys().collect::<Vec<_>>(),
             "circuit": self.circuit().as_str(),
             "paused": self.is_paused(),
             "delivered": self.delivered.load(Ordering::Relaxed),
@@ -77,7 +91,7 @@ impl Route {
 #[derive(Default)]
 pub(super) struct Routes {
     by_service: Mutex<BTreeMap<String, Arc<Route>>>,
-    /// Problems that were told, each once.
+    /// Problems that were told.
     told: Mutex<BTreeSet<String>>,
 }
 
@@ -86,13 +100,26 @@ impl Routes {
         lock(&self.by_service).values().cloned().collect()
     }
 
+    /// Whether some are on their way out.
+    pub(super) fn are_ending(&self) -> bool {
+        lock(&self.by_service).values().any(|route| route.has_ended())
+    }
+
     fn get(&self, name: &str) -> Option<Arc<Route>> {
         lock(&self.by_service).get(name).cloned()
     }
+
+    /// Forgets a route, unless another one took its place.
+    fn remove(&self, route: &Arc<Route>) {
+        let mut routes = lock(&self.by_service);
+        if routes.get(&route.name).is_some_and(|found| Arc::ptr_eq(found, route)) {
+            routes.remove(&route.name);
+        }
+    }
 }
 
-/// Whether this process is one of those that read for a service: of all that are there, those with the highest hash of both names.
-fn is_ours(service: &str, instance: &str, instances: &[String]) -> bool {
+/// Whether this process is one of those that see to a service: of all that are there, those with the highest hash of both names.
+pub(super) fn is_ours(service: &str, instance: &str, instances: &[String]) -> bool {
     let weight = |one: &str| {
         let digest = ring::digest::digest(&ring::digest::SHA256, format!("{service} {one}").as_bytes());
         digest.as_ref().first_chunk::<8>().map_or(0, |head| u64::from_be_bytes(*head))
@@ -101,9 +128,8 @@ fn is_ours(service: &str, instance: &str, instances: &[String]) -> bool {
     instances.iter().filter(|one| *one != instance && weight(one) > ours).count() < READERS
 }
 
-/// Makes what is read for services as it has to be. A service that was taken out has its group deleted; one that expired may come back,
-/// and finds what was published meanwhile.
-pub(super) async fn reconcile(shared: &Arc<Shared>, instances: &[String], gone: &[Arc<Service>]) -> Result<()> {
+/// Makes what is read for services as it has to be. Where one cannot be read for, the others are seen to all the same.
+pub(super) async fn reconcile(shared: &Arc<Shared>, instances: &[String]) -> Result<()> {
     let view = shared.registry.view();
     let mut wanted: BTreeMap<String, (Arc<Service>, Vec<String>)> = BTreeMap::new();
     for service in view.services().filter(|service| service.definition.is_http()) {
@@ -121,175 +147,201 @@ pub(super) async fn reconcile(shared: &Arc<Shared>, instances: &[String], gone: 
         wanted.insert(service.definition.name.clone(), (service.clone(), patterns));
     }
     for route in shared.routes.all() {
-        let patterns = wanted.get(&route.name).map(|(_, patterns)| patterns);
-        if patterns != Some(&route.patterns) {
-            lock(&shared.routes.by_service).remove(&route.name);
-            // What waits for a service that was taken out is for nobody, nor what it names no more.
-            let is_gone = gone.iter().any(|service| service.definition.name == route.name) && view.get(&route.name).is_none();
-            let left = |pattern: &&String| is_gone || patterns.is_some_and(|patterns| !patterns.contains(pattern));
-            let forgotten = route.patterns.iter().filter(left).cloned().collect();
-            shared.env.spawn(end(shared.clone(), route, forgotten));
+        // One that was taken out and registered anew begins anew, once the old one is done.
+        let is_wanted = wanted.get(&route.name).is_some_and(|(service, _)| service.definition.registered_at_ms == route.since_ms);
+        if !is_wanted && !route.ended.swap(true, Ordering::AcqRel) {
+            shared.env.spawn(end(shared.clone(), route));
         }
     }
     let mut result = Ok(());
     for (name, (service, patterns)) in wanted {
-        match shared.routes.get(&name) {
-            Some(route) => adjust(shared, &route, &service),
-            // The store is away: it would be for the others, too, and each would take its time.
-            None if result.as_ref().is_err_and(|error: &Error| error.retryable) => {}
-            None => {
-                let begun = begin(shared, &service, patterns).await;
-                result = result.and(begun);
-            }
+        let route = shared.routes.get(&name);
+        // The store is away: it would be for the others, too, and each would take its time.
+        let is_away = result.as_ref().is_err_and(|error: &Error| error.retryable);
+        if is_away || route.as_ref().is_some_and(|route| route.has_ended()) {
+            continue;
         }
+        let route = route.unwrap_or_else(|| begin(shared, &service));
+        let adjusted = adjust(shared, &route, &service, patterns).await;
+        result = result.and(adjusted);
     }
     result
 }
 
 /// Nothing is read for any service from now on; what waits for them stays.
 pub(super) fn end_all(shared: &Arc<Shared>) {
-    for route in std::mem::take(&mut *lock(&shared.routes.by_service)).into_values() {
-        shared.env.spawn(end(shared.clone(), route, Vec::new()));
+    for route in shared.routes.all() {
+        if !route.ended.swap(true, Ordering::AcqRel) {
+            shared.env.spawn(end(shared.clone(), route));
+        }
     }
 }
 
 fn warn_once(shared: &Shared, service: &str, problem: &str) {
     let text = format!("the service '{service}' {problem}");
     let mut told = lock(&shared.routes.told);
-    if told.len() < 10_000 && told.insert(text.clone()) {
+    if told.len() < TOLD_MAX && told.insert(text.clone()) {
         shared.host.lifecycle(vec![Lifecycle::warn(text)]);
     }
 }
 
-async fn begin(shared: &Arc<Shared>, service: &Service, patterns: Vec<String>) -> Result<()> {
+/// A route that nothing is read for yet.
+fn begin(shared: &Arc<Shared>, service: &Service) -> Arc<Route> {
     let name = service.definition.name.clone();
+    let (deliveries, inbox) = mpsc::unbounded_channel();
     let route = Arc::new(Route {
         group: format!("{GROUP}{name}"),
-        patterns,
+        since_ms: service.definition.registered_at_ms,
         readings: Mutex::default(),
+        deliveries,
+        on_their_way: Mutex::default(),
+        places: Semaphore::new(AT_ONCE),
         breaker: Mutex::default(),
         changed: Notify::new(),
+        ended: AtomicBool::new(false),
         withheld: service.health.is_in_maintenance().into(),
         delivered: AtomicU64::new(0),
         failed: AtomicU64::new(0),
         name: name.clone(),
     });
-    for (i, pattern) in route.patterns.iter().enumerate() {
+    shared.env.spawn(read(shared.clone(), Arc::downgrade(&route), inbox));
+    lock(&shared.routes.by_service).insert(name, route.clone());
+    route
+}
+
+/// Makes a route as the service wants it: subscriptions to patterns that stay are left alone.
+async fn adjust(shared: &Arc<Shared>, route: &Arc<Route>, service: &Service, patterns: Vec<String>) -> Result<()> {
+    let withheld = service.health.is_in_maintenance();
+    if route.withheld.swap(withheld, Ordering::AcqRel) != withheld {
+        pause(shared, route);
+    }
+    let known: Vec<String> = lock(&route.readings).keys().cloned().collect();
+    for pattern in patterns.iter().filter(|pattern| !known.contains(pattern)) {
         let options = SubscribeOptions {
             group: Some(route.group.clone()),
-            // What was published before it was there is none of its business.
-            start: Start::Time(service.definition.registered_at_ms),
+            start: Start::Time(route.since_ms),
             auto_ack: true,
             concurrency: Some(AT_ONCE),
             ..SubscribeOptions::default()
         };
-        match shared.switch.subscribe(pattern, options).await {
-            Ok(reading) => {
-                lock(&route.readings).push(reading.id);
-                shared.env.spawn(read(shared.clone(), route.clone(), i, reading));
-            }
-            Err(error) => {
-                end(shared.clone(), route, Vec::new()).await;
-                return Err(error);
-            }
+        let id = shared.switch.subscribe(pattern, options, route.deliveries.clone()).await?;
+        lock(&route.readings).insert(pattern.clone(), id);
+        if route.is_paused() {
+            shared.switch.pause(id, true);
         }
     }
-    if route.is_paused() {
-        pause(shared, &route, true);
+    for pattern in known.into_iter().filter(|pattern| !patterns.contains(pattern)) {
+        let Some(id) = lock(&route.readings).remove(&pattern) else { continue };
+        shared.leftovers.pattern(&route.name, &pattern);
+        let shared = shared.clone();
+        shared.env.clone().spawn(async move {
+            if let Err(error) = shared.switch.unsubscribe(id, DRAIN).await {
+                tracing::debug!(%error, pattern, "a subscription could not be ended");
+            }
+        });
     }
-    lock(&shared.routes.by_service).insert(name, route);
     Ok(())
 }
 
-/// Ends what is read, and deletes the group of those patterns. That is refused while other processes still read, of which the last one
-/// does it.
-async fn end(shared: Arc<Shared>, route: Arc<Route>, forgotten: Vec<String>) {
-    let readings = std::mem::take(&mut *lock(&route.readings));
-    // Those that wait for the circuit go back.
+async fn end(shared: Arc<Shared>, route: Arc<Route>) {
+    // Those that wait for the circuit or a place go back.
     route.changed.notify_waiters();
-    for id in readings {
-        if let Err(error) = shared.switch.unsubscribe(id, DRAIN).await {
+    route.places.close();
+    let readings = std::mem::take(&mut *lock(&route.readings));
+    let ends = readings.into_values().map(|id| shared.switch.unsubscribe(id, DRAIN));
+    for ended in futures_util::future::join_all(ends).await {
+        if let Err(error) = ended {
             tracing::debug!(%error, service = route.name, "a subscription could not be ended");
         }
     }
-    for pattern in forgotten {
-        if let Err(error) = shared.store.delete_group(&pattern, &route.group).await {
-            tracing::debug!(%error, service = route.name, pattern, "its group stays for now");
-        }
-    }
-}
-
-/// Its health changed, or where it is.
-fn adjust(shared: &Shared, route: &Route, service: &Service) {
-    let now = service.health.is_in_maintenance();
-    if route.withheld.swap(now, Ordering::AcqRel) != now {
-        pause(shared, route, route.is_paused());
-    }
+    shared.routes.remove(&route);
 }
 
 /// There is reason to believe that it answers again.
 pub(super) fn hope(shared: &Shared, name: &str) {
     let Some(route) = shared.routes.get(name) else { return };
     lock(&route.breaker).hope();
-    pause(shared, &route, route.is_paused());
+    pause(shared, &route);
     route.changed.notify_waiters();
 }
 
-fn pause(shared: &Shared, route: &Route, paused: bool) {
-    for id in &*lock(&route.readings) {
+/// Reads on, or not, as the route says.
+fn pause(shared: &Shared, route: &Route) {
+    let paused = route.is_paused();
+    for id in lock(&route.readings).values() {
         shared.switch.pause(*id, paused);
     }
 }
 
-async fn read(shared: Arc<Shared>, route: Arc<Route>, index: usize, mut reading: Reading) {
-    while let Some(delivery) = reading.deliveries.recv().await {
-        let is_first = !route.patterns[..index].iter().any(|pattern| name::matches(pattern, &delivery.partition.event_type));
-        if is_first {
-            let (inner, route) = (shared.clone(), route.clone());
-            shared.env.spawn(async move {
-                let token = delivery.token;
-                let verdict = deliver(&inner, &route, delivery).await;
-                inner.switch.settle(token, verdict);
-            });
-        } else {
-            shared.switch.settle(delivery.token, Verdict::Done);
+async fn read(shared: Arc<Shared>, route: std::sync::Weak<Route>, mut inbox: mpsc::UnboundedReceiver<Delivery>) {
+    while let Some(delivery) = inbox.recv().await {
+        let Some(route) = route.upgrade() else {
+            shared.switch.settle(delivery.token, Verdict::HandBack);
+            continue;
+        };
+        let key = (delivery.partition.clone(), delivery.id);
+        let mut on_their_way = lock(&route.on_their_way);
+        let tokens = on_their_way.entry(key.clone()).or_default();
+        tokens.push(delivery.token);
+        let is_first = tokens.len() == 1;
+        drop(on_their_way);
+        if !is_first {
+            continue;
         }
+        let shared = shared.clone();
+        shared.env.clone().spawn(async move {
+            let verdict = deliver(&shared, &route, &delivery).await;
+            let tokens = lock(&route.on_their_way).remove(&key).unwrap_or_default();
+            for (i, token) in tokens.into_iter().enumerate() {
+                // One answer is enough for whoever asked.
+                let verdict = match &verdict {
+                    Verdict::Replied(_) if i > 0 => Verdict::Done,
+                    verdict => verdict.clone(),
+                };
+                shared.switch.settle(token, verdict);
+            }
+        });
     }
 }
 
-async fn deliver(shared: &Arc<Shared>, route: &Arc<Route>, delivery: Delivery) -> Verdict {
-    loop {
+async fn deliver(shared: &Arc<Shared>, route: &Arc<Route>, delivery: &Delivery) -> Verdict {
+    let Ok(_place) = route.places.acquire().await else { return Verdict::HandBack };
+    let call = loop {
         let changed = route.changed.notified();
+        if route.has_ended() {
+            return Verdict::HandBack;
+        }
         let admission = lock(&route.breaker).admit(Instant::now());
         match admission {
-            Admission::Go => break,
+            Admission::Go(call) => break call,
             Admission::No => return Verdict::HandBack,
-            Admission::Wait if lock(&route.readings).is_empty() => return Verdict::HandBack,
             Admission::Wait => changed.await,
         }
-    }
+    };
     // Taken out meanwhile: it is for another process, or for nobody.
     let Some(service) = shared.registry.view().get(&route.name).cloned().filter(|service| !service.health.is_in_maintenance()) else {
-        lock(&route.breaker).given_up();
+        lock(&route.breaker).given_up(call);
         route.changed.notify_waiters();
         // Until it is looked at again: what is handed back would come again at once.
         route.withheld.store(true, Ordering::Release);
-        pause(shared, route, true);
+        pause(shared, route);
         return Verdict::HandBack;
     };
-    let Request { headers, body } = Request::of(&delivery, &route.group);
+    let Request { headers, body } = Request::of(delivery, &route.group);
     let headers: Vec<(&str, &str)> = headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
     let answered = shared.http.post(&service.definition.events_url(), &headers, body, shared.timeout).await;
-    let Outcome { verdict, alive } = outcome(&delivery, answered);
+    let Outcome { verdict, alive } = outcome(delivery, answered);
     let counter = if matches!(verdict, Verdict::Failed(_)) { &route.failed } else { &route.delivered };
     counter.fetch_add(1, Ordering::Relaxed);
-    match alive {
-        Some(alive) => {
-            if lock(&route.breaker).ended(alive, Instant::now()) {
-                turned(shared, route);
-            }
+    let has_turned = match alive {
+        Some(alive) => lock(&route.breaker).ended(call, alive, Instant::now()),
+        None => {
+            lock(&route.breaker).given_up(call);
+            false
         }
-        None => lock(&route.breaker).given_up(),
+    };
+    if has_turned {
+        turned(shared, route);
     }
     route.changed.notify_waiters();
     verdict
@@ -304,16 +356,18 @@ fn turned(shared: &Arc<Shared>, route: &Arc<Route>) {
         _ => format!("the service '{name}' answers again"),
     };
     shared.host.lifecycle(vec![Lifecycle::warn(text)]);
-    pause(shared, route, route.is_paused());
+    pause(shared, route);
     if let Circuit::Open(until) = circuit {
         let (inner, route) = (shared.clone(), Arc::downgrade(route));
         shared.env.spawn(async move {
             tokio::time::sleep_until(until).await;
-            if let Some(route) = route.upgrade()
-                && route.circuit() == Circuit::Open(until)
-            {
-                hope(&inner, &route.name);
+            let Some(route) = route.upgrade() else { return };
+            if route.circuit() == Circuit::Open(until) {
+                lock(&route.breaker).hope();
             }
+            // Also where a delivery was quicker, and is the trial.
+            pause(&inner, &route);
+            route.changed.notify_waiters();
         });
     }
 }

@@ -13,16 +13,10 @@ pub(super) struct Held(Mutex<State>);
 
 #[derive(Default)]
 struct State {
-    services: BTreeMap<String, One>,
+    services: BTreeMap<String, Arc<Service>>,
     /// Registrations on their way: whether one of that name was taken out since they began.
     registering: BTreeMap<u64, (String, bool)>,
     last: u64,
-}
-
-struct One {
-    service: Arc<Service>,
-    /// When it was registered or renewed last, ms of the store's clock.
-    renewed_ms: u64,
 }
 
 /// A registration on its way.
@@ -43,7 +37,7 @@ impl Held {
 
     /// As it was known last.
     pub(super) fn get(&self, name: &str) -> Option<Arc<Service>> {
-        lock(&self.0).services.get(name).map(|one| one.service.clone())
+        lock(&self.0).services.get(name).cloned()
     }
 
     /// Of all.
@@ -61,47 +55,30 @@ impl Held {
         lock(&self.0).services.remove(name);
     }
 
-    /// They were renewed at that time or later.
-    pub(super) fn renewed<'a>(&self, names: impl Iterator<Item = &'a String>, at_ms: u64) {
-        let mut state = lock(&self.0);
-        for name in names {
-            if let Some(one) = state.services.get_mut(name) {
-                one.renewed_ms = at_ms;
-            }
-        }
-    }
-
     /// What happened to a service. Answers whether it is to be registered again: it ended, though nobody took it out.
-    pub(super) fn concerned(&self, Happening { what, service, .. }: &Happening, now_ms: u64, life_ms: u64) -> bool {
+    pub(super) fn concerned(&self, Happening { what, service, .. }: &Happening) -> bool {
         let name = &service.definition.name;
         let mut state = lock(&self.0);
-        if matches!(what, What::Unregistered { .. }) {
+        if *what == What::Unregistered {
             state.registering.values_mut().filter(|(registering, _)| registering == name).for_each(|(_, ended)| *ended = true);
         }
-        let Some(one) = state.services.get_mut(name) else { return false };
+        let Some(ours) = state.services.get_mut(name) else { return false };
         match what {
-            What::Expired => true,
-            // One that this process could not renew in time has expired.
-            What::Unregistered { guessed: true } if one.renewed_ms.saturating_add(life_ms) <= now_ms => true,
-            What::Unregistered { .. } => {
-                state.services.remove(name);
-                false
-            }
-            What::Registered | What::Updated | What::HealthChanged { .. } => {
-                one.service = service.clone();
-                false
-            }
+            What::Expired => return true,
+            What::Unregistered => drop(state.services.remove(name)),
+            What::Registered | What::Updated | What::HealthChanged { .. } => *ours = service.clone(),
         }
+        false
     }
 }
 
 impl Registering<'_> {
-    /// It is listed since that time at the earliest. Answers whether it still is as far as is known: then it is renewed from now on.
-    pub(super) fn done(self, service: Arc<Service>, at_ms: u64) -> bool {
+    /// It was listed. Answers whether it still is as far as is known: then it is renewed from now on.
+    pub(super) fn done(self, service: Arc<Service>) -> bool {
         let mut state = lock(&self.held.0);
         let is_listed = state.registering.get(&self.number).is_some_and(|(_, ended)| !ended);
         if is_listed {
-            state.services.insert(service.definition.name.clone(), One { service, renewed_ms: at_ms });
+            state.services.insert(service.definition.name.clone(), service);
         }
         is_listed
     }
@@ -129,7 +106,7 @@ mod tests {
 
     fn held() -> Held {
         let held = Held::default();
-        assert!(held.registering("a").done(happening(What::Registered).service, 1000));
+        assert!(held.registering("a").done(happening(What::Registered).service));
         held
     }
 
@@ -137,25 +114,18 @@ mod tests {
     fn what_was_taken_out_before_the_answer_to_its_registration_came_is_not_renewed() {
         let held = Held::default();
         let (early, other) = (held.registering("a"), held.registering("b"));
-        held.concerned(&happening(What::Unregistered { guessed: false }), 0, 500);
+        held.concerned(&happening(What::Unregistered));
         let service = happening(What::Registered).service;
-        assert!(!early.done(service.clone(), 0) && held.names().is_empty());
-        assert!(held.registering("a").done(service.clone(), 0), "a later one is");
+        assert!(!early.done(service.clone()) && held.names().is_empty());
+        assert!(held.registering("a").done(service), "a later one is");
         drop(other);
         assert!(lock(&held.0).registering.is_empty());
     }
 
     #[test]
-    fn what_is_missing_is_registered_again_where_it_could_not_be_renewed_in_time() {
-        let missing = happening(What::Unregistered { guessed: true });
-        let late = held();
-        assert!(late.concerned(&missing, 1500, 500) && late.count() == 1);
-        let renewed = held();
-        renewed.renewed(["a".to_owned()].iter(), 1100);
-        assert!(!renewed.concerned(&missing, 1500, 500) && renewed.count() == 0, "somebody took it out");
-        let told = held();
-        assert!(!told.concerned(&happening(What::Unregistered { guessed: false }), 9000, 500) && told.count() == 0);
+    fn what_expired_is_registered_again_and_what_was_taken_out_is_not() {
         let expired = held();
-        assert!(expired.concerned(&happening(What::Expired), 1000, 500) && expired.count() == 1);
+        assert!(expired.concerned(&happening(What::Expired)) && expired.count() == 1);
+        assert!(!expired.concerned(&happening(What::Unregistered)) && expired.count() == 0);
     }
 }

@@ -98,7 +98,7 @@ async fn look(shared: &Shared) -> Result<(Arc<View>, Duration)> {
     }
     let mut is_gone = shared.held.names().iter().any(|name| view.is_lost(name));
     for happening in &happened {
-        is_gone |= shared.held.concerned(happening, now_ms, shared.life_ms());
+        is_gone |= shared.held.concerned(happening);
         if matches!(happening.what, What::Registered | What::Updated) {
             lock(&shared.unplanned).insert(happening.service.definition.name.clone());
             shared.came.notify_one();

@@ -16,4 +16,4 @@ mod probing;
 mod registry;
 mod renewing;
 
-pub use registry::Registry;
+pub use registry::{Registry, Watcher};

@@ -134,7 +134,7 @@ fn lifecycle(Happening { what, service, .. }: &Happening) -> Lifecycle {
     let kind = match what {
         What::Registered => Kind::ServiceRegistered,
         What::Updated => Kind::ServiceUpdated,
-        What::Unregistered { .. } => Kind::ServiceUnregistered,
+        What::Unregistered => Kind::ServiceUnregistered,
         What::Expired => Kind::ServiceExpired,
         What::HealthChanged { before } => {
             let about = json!({
@@ -152,6 +152,23 @@ fn lifecycle(Happening { what, service, .. }: &Happening) -> Lifecycle {
 struct Tasks {
     beside: Vec<JoinHandle<()>>,
     probing: Option<JoinHandle<()>>,
+    /// Whether the program wants services to be probed here, and how many buses do.
+    wanted: (bool, usize),
+}
+
+impl Tasks {
+    fn are_probes_wanted(&self) -> bool {
+        self.wanted.0 || self.wanted.1 > 0
+    }
+}
+
+/// Who wants services to be probed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Watcher {
+    /// The program, once.
+    Program,
+    /// A bus, of which there may be several.
+    Bus,
 }
 
 /// How far it is open.
@@ -177,8 +194,6 @@ pub struct Registry {
     /// Attempts to open that were begun.
     attempts: AtomicU64,
     reopening: AtomicBool,
-    /// How many want services to be probed.
-    watchers: Mutex<usize>,
     policies: Mutex<Vec<HttpConfig>>,
 }
 
@@ -230,7 +245,6 @@ impl Registry {
             opening: tokio::sync::Mutex::default(),
             attempts: AtomicU64::new(0),
             reopening: AtomicBool::new(false),
-            watchers: Mutex::default(),
             policies: Mutex::new(vec![config.http.clone()]),
         }))
     }
@@ -323,7 +337,7 @@ impl Registry {
 
     fn stop(&self) {
         self.shared.closed.send_replace(true);
-        let Tasks { beside, probing } = std::mem::take(&mut *lock(&self.tasks));
+        let Tasks { beside, probing, .. } = std::mem::take(&mut *lock(&self.tasks));
         beside.iter().chain(&probing).for_each(JoinHandle::abort);
         lock(&self.shared.listeners).clear();
     }
@@ -401,29 +415,30 @@ impl Registry {
         let name = definition.name.clone();
         for attempt in 0..ATTEMPTS_MAX {
             let view = self.at_attempt(attempt).await?;
-            // What went with the store is not there to be changed.
-            let before = view.get(&name).filter(|_| !view.is_lost(&name));
-            if before.is_none() && view.count() >= SERVICES_MAX {
+            // What is missing is not there to be changed, but still the same service.
+            let known = view.get(&name);
+            let before = known.filter(|_| !view.is_lost(&name));
+            if known.is_none() && view.count() >= SERVICES_MAX {
                 return Err(refuse("service", format!("there are {SERVICES_MAX} services already, as many as there may be")));
             }
             let now_ms = self.shared.store.now_ms();
             let mut definition = definition.clone();
             (definition.registered_at_ms, definition.updated_at_ms) = (now_ms, now_ms);
-            if let Some(before) = before {
-                definition.registered_at_ms = before.definition.registered_at_ms;
-                if definition.is_same_as(&before.definition) {
-                    definition.updated_at_ms = before.definition.updated_at_ms;
+            if let Some(known) = known {
+                definition.registered_at_ms = known.definition.registered_at_ms;
+                if definition.is_same_as(&known.definition) {
+                    definition.updated_at_ms = known.definition.updated_at_ms;
                 }
             }
-            let known = before.map(|before| before.health.at(now_ms));
+            let was = known.map(|known| known.health.at(now_ms));
             let health = match &health {
-                Some(health) => Health::read(health.clone(), "service.health", now_ms, known.as_ref())?,
-                None => known.unwrap_or_else(|| Health::unknown(now_ms)),
+                Some(health) => Health::read(health.clone(), "service.health", now_ms, was.as_ref())?,
+                None => was.unwrap_or_else(|| Health::unknown(now_ms)),
             };
             let service = Service::new(definition, health);
             let registering = self.shared.held.registering(&name);
             if self.put(view.listing(&name), before.map(Arc::as_ref), &service, Some(self.shared.life)).await? {
-                registering.done(Arc::new(service.clone()), now_ms);
+                registering.done(Arc::new(service.clone()));
                 self.see().await;
                 return Ok(service.to_json());
             }
@@ -536,26 +551,35 @@ impl Registry {
         let connected = is_open && self.shared.store.status().await.connected;
         json!({
             "connected": connected,
-            "monitoring": *lock(&self.watchers) > 0,
+            "monitoring": lock(&self.tasks).are_probes_wanted(),
             "registeredHere": self.shared.held.count(),
             "services": self.counts_json(),
         })
     }
 
-    /// From now on this process takes part in probing, until [`Registry::unwatch`] was called as often.
-    pub async fn watch(self: &Arc<Self>) -> Result<()> {
+    /// From now on this process takes part in probing, until [`Registry::unwatch`].
+    pub async fn watch(self: &Arc<Self>, watcher: Watcher) -> Result<()> {
         self.open().await?;
-        *lock(&self.watchers) += 1;
+        {
+            let mut tasks = lock(&self.tasks);
+            match watcher {
+                Watcher::Program => tasks.wanted.0 = true,
+                Watcher::Bus => tasks.wanted.1 += 1,
+            }
+        }
         self.probe_if_wanted();
         Ok(())
     }
 
     /// The opposite of [`Registry::watch`].
-    pub fn unwatch(&self) {
-        let mut watchers = lock(&self.watchers);
-        *watchers = watchers.saturating_sub(1);
-        if *watchers == 0
-            && let Some(probing) = lock(&self.tasks).probing.take()
+    pub fn unwatch(&self, watcher: Watcher) {
+        let mut tasks = lock(&self.tasks);
+        match watcher {
+            Watcher::Program => tasks.wanted.0 = false,
+            Watcher::Bus => tasks.wanted.1 = tasks.wanted.1.saturating_sub(1),
+        }
+        if !tasks.are_probes_wanted()
+            && let Some(probing) = tasks.probing.take()
         {
             probing.abort();
         }
@@ -563,7 +587,7 @@ impl Registry {
 
     fn probe_if_wanted(&self) {
         let mut tasks = lock(&self.tasks);
-        if *lock(&self.watchers) > 0 && tasks.probing.is_none() && !self.is_closed() {
+        if tasks.are_probes_wanted() && tasks.probing.is_none() && !self.is_closed() {
             tasks.probing = Some(self.shared.env.spawn(probing::run(self.shared.clone())));
         }
     }

@@ -38,12 +38,11 @@ pub(super) async fn run(shared: Arc<Shared>) {
 async fn renew(shared: &Shared) -> Result<()> {
     // Times that are noted are the server's; clocks drift apart.
     shared.store.compare_clocks().await?;
-    let (names, now_ms) = (shared.held.names(), shared.store.now_ms());
+    let names = shared.held.names();
     if names.is_empty() {
         return Ok(());
     }
     let gone: BTreeSet<String> = shared.store.renew_listings(&names, shared.life).await?.into_iter().collect();
-    shared.held.renewed(names.iter().filter(|name| !gone.contains(*name)), now_ms);
     if gone.is_empty() {
         return Ok(());
     }
@@ -53,9 +52,7 @@ async fn renew(shared: &Shared) -> Result<()> {
         let Some(held) = shared.held.get(&name) else { continue };
         // As it was known last. If it came back meanwhile this changes nothing; if only it was lost, nobody is told.
         let service: Arc<Service> = view.get(&name).cloned().unwrap_or(held);
-        if shared.store.put_listing(&name, None, Some(&service.listing), Turn::Registered, Some(shared.life)).await? {
-            shared.held.renewed([name].iter(), now_ms);
-        }
+        shared.store.put_listing(&name, None, Some(&service.listing), Turn::Registered, Some(shared.life)).await?;
     }
     shared.asking.refresh().await.map(drop)
 }

@@ -14,11 +14,8 @@ pub enum What {
     Registered,
     /// It says something else of itself.
     Updated,
-    /// It was taken out. Where that was not read, but it is missing (`guessed`), it may also be that nobody renewed it in time.
-    Unregistered {
-        /// Whether it is only known to be missing.
-        guessed: bool,
-    },
+    /// It was taken out.
+    Unregistered,
     /// Nobody renewed it in time.
     Expired,
     /// It is otherwise than it was.
@@ -33,7 +30,7 @@ pub enum What {
 pub struct Happening {
     /// What.
     pub what: What,
-    /// Names it among all: the same in all processes that read it where it was noted.
+    /// Names it among all: the same in all processes.
     pub id: String,
     /// The service as it is now, or was last.
     pub service: Arc<Service>,
@@ -47,8 +44,8 @@ pub struct View {
     unread: BTreeMap<String, Listing>,
     /// Up to where it was read; `None`: not yet.
     place: Option<Place>,
-    /// Services that went with everything else when the store was emptied: until when they are waited for, ms. Whoever registered one
-    /// does so again; nothing happened then.
+    /// Services that are missing, and it was not read why: the store was emptied, or lost its last changes, or too many were missed. Until
+    /// when they are waited for, ms. Whoever registered one does so again; nothing happened then.
     lost: BTreeMap<String, u64>,
 }
 
@@ -89,7 +86,7 @@ impl View {
         self.place
     }
 
-    /// Whether it went with everything else when the store was emptied.
+    /// Whether it is missing, and it was not read why.
     pub fn is_lost(&self, name: &str) -> bool {
         self.lost.contains_key(name)
     }
@@ -101,14 +98,13 @@ impl View {
 
     /// With what was read.
     pub fn after(&self, read: Read, now_ms: u64) -> Step {
-        let emptied = self.place.is_some_and(|place| place.epoch != 0 && place.epoch != read.place.epoch);
         let is_first = self.place.is_none();
         let mut view = self.clone();
         view.place = Some(read.place);
         let mut step = Step { view, happened: Vec::new(), problems: Vec::new() };
         match read.news {
             News::Since(changes) => changes.into_iter().for_each(|change| step.change(change, read.place.epoch)),
-            News::All(listings) => step.replace(listings, read.place, emptied, now_ms),
+            News::All(listings) => step.replace(listings, now_ms),
         }
         step.give_up(now_ms);
         if is_first {
@@ -129,14 +125,14 @@ impl Step {
             self.view.lost.remove(&name);
             self.view.unread.remove(&name);
             let Some(service) = self.view.services.remove(&name) else { return };
-            let what = if turn == Turn::Expired { What::Expired } else { What::Unregistered { guessed: false } };
+            let what = if turn == Turn::Expired { What::Expired } else { What::Unregistered };
             return self.tell(what, &id, service);
         }
-        self.put(name, listing, &id);
+        self.put(name, listing);
     }
 
     /// Tells what is different.
-    fn put(&mut self, name: String, listing: Listing, id: &str) {
+    fn put(&mut self, name: String, listing: Listing) {
         let before = self.view.services.get(&name).cloned();
         if before.as_ref().is_some_and(|before| before.listing == listing) {
             self.view.lost.remove(&name);
@@ -156,33 +152,33 @@ impl Step {
         };
         self.view.unread.remove(&name);
         self.view.services.insert(name, service.clone());
-        let Some(before) = before else { return self.tell(What::Registered, id, service) };
-        if !before.definition.is_same_as(&service.definition) {
-            self.tell(What::Updated, id, service.clone());
+        // Named by what it is now: the same for whoever reads each change, and whoever reads all after an outage.
+        let definition = &service.definition;
+        let Some(before) = before else {
+            let id = format!("registered:{}:{}", definition.name, definition.registered_at_ms);
+            return self.tell(What::Registered, &id, service);
+        };
+        if !before.definition.is_same_as(definition) {
+            let id = format!("updated:{}:{}", definition.name, definition.updated_at_ms);
+            self.tell(What::Updated, &id, service.clone());
         }
         let status = before.health.status();
         if status != service.health.status() {
-            self.tell(What::HealthChanged { before: status }, id, service);
+            let id = format!("health:{}:{}", definition.name, digest(&service.listing.health));
+            self.tell(What::HealthChanged { before: status }, &id, service);
         }
     }
 
-    fn replace(&mut self, listings: BTreeMap<String, Listing>, place: Place, emptied: bool, now_ms: u64) {
+    fn replace(&mut self, listings: BTreeMap<String, Listing>, now_ms: u64) {
         let missing: Vec<Arc<Service>> =
             self.view.services.iter().filter(|(name, _)| !listings.contains_key(*name)).map(|(_, service)| service.clone()).collect();
-        let id = |name: &str| format!("{}-{}-{name}", place.epoch, place.last);
         self.view.unread.retain(|name, _| listings.contains_key(name));
         for (name, listing) in listings {
-            let id = id(&name);
-            self.put(name, listing, &id);
+            self.put(name, listing);
         }
         for service in missing {
             let name = &service.definition.name;
-            if emptied {
-                self.view.lost.entry(name.clone()).or_insert_with(|| now_ms.saturating_add(service.definition.life_ms));
-            } else if !self.view.lost.contains_key(name) {
-                self.view.services.remove(name);
-                self.tell(What::Unregistered { guessed: true }, &id(name), service.clone());
-            }
+            self.view.lost.entry(name.clone()).or_insert_with(|| now_ms.saturating_add(service.definition.life_ms));
         }
     }
 
@@ -196,6 +192,12 @@ impl Step {
             }
         }
     }
+}
+
+/// Names a text.
+fn digest(text: &str) -> String {
+    let digest = ring::digest::digest(&ring::digest::SHA256, text.as_bytes());
+    digest.as_ref().iter().take(12).fold(String::new(), |all, byte| all + &format!("{byte:02x}"))
 }
 
 /// The beginning of a name that anybody may have written.

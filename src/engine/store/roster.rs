@@ -115,19 +115,19 @@ pub struct Read {
 pub enum Errand {
     /// Looking how it is.
     Probe,
-    /// Asking for its contracts.
-    Contracts,
+    /// Asking for its contracts, for one of the buses that use the register.
+    Contracts {
+        /// Which.
+        bus: u64,
+    },
 }
 
 impl Errand {
-    /// All of them.
-    pub const ALL: [Self; 2] = [Self::Probe, Self::Contracts];
-
     /// As it stands in the store.
-    pub fn as_str(self) -> &'static str {
+    pub fn name(self) -> String {
         match self {
-            Self::Probe => "probe",
-            Self::Contracts => "contracts",
+            Self::Probe => "probe".to_owned(),
+            Self::Contracts { bus } => format!("contracts:{bus:016x}"),
         }
     }
 }

@@ -77,14 +77,29 @@ fn each_change_is_told_once_and_in_order() {
     assert_eq!(told(&step), ["+b", "b unknown -> healthy", "~a", "a healthy -> degraded", "-b", "!a"]);
     assert_eq!(step.view.count(), 0);
     let ids: std::collections::BTreeSet<&str> = step.happened.iter().map(|one| one.id.as_str()).collect();
-    assert_eq!(ids.len(), 5, "an update that also changes the health is one change");
+    assert_eq!(ids.len(), 6);
 }
 
 #[test]
 fn whoever_missed_changes_is_told_the_difference() {
     let view = first().after(since(7, 2, vec![(Turn::Registered, "b", service("b", "1.0.0", "healthy"))]), 0).view;
     let step = view.after(all(7, 9, vec![("b", service("b", "2.0.0", "unhealthy")), ("c", service("c", "1.0.0", "healthy"))]), 0);
-    assert_eq!(told(&step), ["~b", "b healthy -> unhealthy", "+c", "-a"]);
+    assert_eq!(told(&step), ["~b", "b healthy -> unhealthy", "+c"]);
+    assert!(step.view.is_lost("a"), "whether it was taken out is not known");
+    assert_eq!(told(&step.view.after(since(7, 9, Vec::new()), 30_000)), ["!a"]);
+}
+
+#[test]
+fn whoever_reads_each_change_and_whoever_reads_all_name_them_alike() {
+    let (b, c) = (service("b", "1.0.0", "healthy"), service("c", "1.0.0", "healthy"));
+    let changed = service("a", "2.0.0", "degraded");
+    let each = first().after(
+        since(7, 5, vec![(Turn::Registered, "b", b.clone()), (Turn::Updated, "a", changed.clone()), (Turn::Registered, "c", c.clone())]),
+        0,
+    );
+    let all = first().after(all(7, 5, vec![("a", changed), ("b", b), ("c", c)]), 0);
+    let ids = |step: &Step| step.happened.iter().map(|one| one.id.clone()).collect::<std::collections::BTreeSet<_>>();
+    assert_eq!((ids(&each), ids(&each).len()), (ids(&all), 4));
 }
 
 #[test]
@@ -139,11 +154,4 @@ fn a_service_that_cannot_be_read_any_more_is_none_and_is_known_by_what_is_listed
     assert!(again.view.after(all(7, 9, Vec::new()), 0).view.listing("a").is_none());
     let repaired = again.view.after(since(7, 4, vec![(Turn::Registered, "a", service("a", "2.0.0", "healthy"))]), 0);
     assert_eq!((told(&repaired), repaired.view.count()), (vec!["+a".to_owned()], 1));
-}
-
-#[test]
-fn what_is_missing_may_have_expired() {
-    let guessed = |step: Step| matches!(step.happened[..], [Happening { what: What::Unregistered { guessed: true }, .. }]);
-    assert!(guessed(first().after(all(7, 9, Vec::new()), 0)));
-    assert!(!guessed(first().after(since(7, 2, vec![(Turn::Unregistered, "a", service("a", "1.0.0", "healthy"))]), 0)));
 }

@@ -189,7 +189,7 @@ impl Keys {
 
     /// When errands are due: name, ms; and those that run: name → turn.
     pub fn errands(&self, errand: Errand) -> [String; 2] {
-        ["due", "turn"].map(|what| self.services(&format!(":{what}:{}", errand.as_str())))
+        ["due", "turn"].map(|what| self.services(&format!(":{what}:{}", errand.name())))
     }
 
     /// Records of the chains of a bucket.
