@@ -231,6 +231,7 @@ impl Shared {
     async fn begin(self: &Arc<Self>) -> Result<()> {
         self.attend().await?;
         if self.config.auto_register {
+            self.registry.bus_came();
             own::register(self).await?;
         }
         if self.config.health_monitoring {
@@ -265,9 +266,9 @@ impl Shared {
             Err(_) => tracing::debug!("the registry did not answer in time"),
             Ok(Ok(())) => {}
         }
-        // However that ended. Another bus of this process takes it up again.
+        // However that ended.
         if self.config.auto_register {
-            self.registry.let_go(own::NAME);
+            self.registry.bus_left(own::NAME);
         }
     }
 
@@ -418,7 +419,7 @@ impl Work {
             return Ok(());
         }
         self.told_at = Instant::now();
-        // Another bus of this process may have let it go with its end, or somebody took it out.
+        // Somebody took it out.
         if !shared.registry.holds(own::NAME) {
             own::register(shared).await?;
         }

@@ -154,6 +154,8 @@ struct Tasks {
     probing: Option<JoinHandle<()>>,
     /// Whether the program wants services to be probed here, and how many buses do.
     wanted: (bool, usize),
+    /// Buses of this process that registered themselves.
+    buses: usize,
 }
 
 impl Tasks {
@@ -609,9 +611,18 @@ impl Registry {
         Err(busy(name))
     }
 
-    /// What this process registered under that name it renews no more.
-    pub fn let_go(&self, name: &str) {
-        self.shared.held.remove(name);
+    /// A bus registers itself: what it registers is renewed at least until [`Registry::bus_left`].
+    pub fn bus_came(&self) {
+        lock(&self.tasks).buses += 1;
+    }
+
+    /// The opposite of [`Registry::bus_came`]. What the last bus of this process registered under that name is renewed no more.
+    pub fn bus_left(&self, name: &str) {
+        let mut tasks = lock(&self.tasks);
+        tasks.buses = tasks.buses.saturating_sub(1);
+        if tasks.buses == 0 {
+            self.shared.held.remove(name);
+        }
     }
 
     /// Whether this process registered that name, and renews it.
