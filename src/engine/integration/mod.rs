@@ -229,9 +229,11 @@ impl Shared {
     }
 
     async fn begin(self: &Arc<Self>) -> Result<()> {
-        self.attend().await?;
         if self.config.auto_register {
             self.registry.bus_came();
+        }
+        self.attend().await?;
+        if self.config.auto_register {
             own::register(self).await?;
         }
         if self.config.health_monitoring {
