@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ossa::engine::error::Code;
+use ossa::engine::services::Watcher;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
@@ -28,7 +29,7 @@ async fn it_ends_at_once_while_its_store_does_not_answer_whatever_it_does() {
             match what {
                 "asking" => registry.discover(Value::Null).await.map(drop),
                 "registering" => registry.register(service_at("two", "http://127.0.0.1:1")).await.map(drop),
-                "watching" => registry.watch().await,
+                "watching" => registry.watch(Watcher::Program).await,
                 _ => registry.open().await,
             }
         });
@@ -64,7 +65,7 @@ async fn nothing_is_left_of_one_that_was_closed_or_only_let_go() {
     for closes in [true, false] {
         let place = Place::new(1);
         let (desk, faults) = place.faulty_desk();
-        desk.registry.watch().await.expect("open");
+        desk.registry.watch(Watcher::Program).await.expect("open");
         desk.register("one").await;
         idle().await;
         let (registry, store) = (Arc::downgrade(&desk.registry), Arc::downgrade(&desk.store));
@@ -101,7 +102,7 @@ async fn probes_on_their_way_end_with_it() {
         })
         .await;
         let desk = place.desk();
-        desk.registry.watch().await.expect("open");
+        desk.registry.watch(Watcher::Program).await.expect("open");
         for n in 0..20 {
             desk.register_as(service_at(&format!("s{n}"), &server.url(""))).await;
         }

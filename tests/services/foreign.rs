@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use ossa::engine::env::Env;
 use ossa::engine::host::Kind;
+use ossa::engine::services::Watcher;
 use ossa::engine::store::Errand;
 use ossa::engine::store::redis::keys::Keys;
 use ossa::engine::store::redis::{RedisStore, RedisStoreConfig};
@@ -89,7 +90,7 @@ async fn what_others_list_that_is_no_service_harms_no_service() {
         assert!(longest < 2_000, "{longest}");
         // They are not told twice, and nothing is done about them.
         desk.register("another").await;
-        late.registry.watch().await.expect("watched");
+        late.registry.watch(Watcher::Program).await.expect("watched");
         until("it is seen", async || late.names().await.len() == 3).await;
         assert_eq!(late.logged("cannot be read"), bad.len() + 1);
         for name in ["json", "spoofed", "future"] {
@@ -145,7 +146,7 @@ async fn keys_of_a_wrong_kind_are_an_error_that_says_so_and_nothing_runs_hot() {
             let server = Server::start(&program).await;
             let desk = desk_on(&server).await;
             desk.register("one").await;
-            desk.registry.watch().await.expect("watched");
+            desk.registry.watch(Watcher::Program).await.expect("watched");
             server.text(&["DEL", key]).await;
             server.text(&["SET", key, "not yours"]).await;
             server.text(&["PUBLISH", &Keys::new(KEY_PREFIX, None).global("changes"), "services"]).await;
@@ -184,7 +185,7 @@ async fn no_connection_is_left_of_a_registry_that_was_closed_or_dropped() {
         let before = clients().await;
         for closes in [true, false] {
             let desk = desk_on(&server).await;
-            desk.registry.watch().await.expect("watched");
+            desk.registry.watch(Watcher::Program).await.expect("watched");
             desk.register("one").await;
             assert!(clients().await > before);
             let weak = Arc::downgrade(&desk.registry);

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use ossa::engine::env::Env;
 use ossa::engine::host::Kind;
+use ossa::engine::services::Watcher;
 use ossa::engine::services::health::Report;
 use ossa::engine::store::Turn;
 use serde_json::{Value, json};
@@ -24,7 +25,7 @@ async fn a_registration_whose_answer_is_lost_can_be_repeated_and_is_told_once() 
             let place = Place::new(1);
             let ((desk, faults), watcher) = (place.faulty_desk(), place.desk());
             watcher.registry.open().await.expect("open");
-            desk.registry.watch().await.expect("open");
+            desk.registry.watch(Watcher::Program).await.expect("open");
             for _ in 0..2 {
                 faults.next(call, &[fault]);
                 let first = desk.registry.register(service("one")).await;

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use ossa::engine::env::Env;
 use ossa::engine::host::Kind;
+use ossa::engine::services::Watcher;
 use ossa::engine::store::Errand;
 use serde_json::json;
 use tokio::sync::watch;
@@ -54,7 +55,7 @@ impl Held {
 }
 
 async fn watching(desk: &Desk) {
-    desk.registry.watch().await.expect("watched");
+    desk.registry.watch(Watcher::Program).await.expect("watched");
 }
 
 #[tokio::test(start_paused = true)]
@@ -106,7 +107,7 @@ async fn what_was_found_long_ago_does_not_count_against_what_was_found_since() {
     watching(&quick).await;
     turn_until("another looks", STEP, async || quick.status_of("one").as_deref() == Some("healthy")).await;
     let before = quick.story();
-    quick.registry.unwatch();
+    quick.registry.unwatch(Watcher::Program);
     turn(Duration::from_secs(20), STEP * 10).await;
     machine.thaw();
     turn(Duration::from_secs(5), STEP).await;
@@ -264,6 +265,6 @@ async fn whatever_a_service_answers_what_is_kept_of_it_is_little_and_can_be_read
     assert_eq!(other.logged("cannot be read"), 0);
     let turned = other.host.said(Kind::ServiceHealthChanged);
     assert!(turned.len() < 30, "nothing goes to and fro: {}", turned.len());
-    let (due, _) = other.store.take_errands(Errand::Contracts, 1, STEP).await.expect("asked");
+    let (due, _) = other.store.take_errands(Errand::Contracts { bus: 0 }, 1, STEP).await.expect("asked");
     assert!(due.is_empty());
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use ossa::engine::error::Code;
 use ossa::engine::host::Kind;
+use ossa::engine::services::Watcher;
 use ossa::engine::services::health::Report;
 use serde_json::{Value, json};
 
@@ -203,7 +204,7 @@ async fn there_are_ten_thousand_services_and_no_more() {
 async fn what_comes_is_planned_without_planning_all_the_others_again() {
     let place = Place::new(1);
     let desk = place.desk();
-    desk.registry.watch().await.expect("watched");
+    desk.registry.watch(Watcher::Program).await.expect("watched");
     let start = std::time::Instant::now();
     for n in 0..2000 {
         desk.register_as(json!({ "name": format!("s{n}"), "endpoint": "redis://host", "version": "1.0.0", "capabilities": [] })).await;
