@@ -59,14 +59,14 @@ async fn place(store: &Stored) -> Place {
 fn all(read: Read) -> BTreeMap<String, Listing> {
     match read.news {
         News::All(listings) => listings,
-        News::Since(changes) => panic!("not all, but {changes:?}"),
+        other => panic!("not all, but {other:?}"),
     }
 }
 
 fn since(read: Read) -> Vec<ListingChange> {
     match read.news {
         News::Since(changes) => changes,
-        News::All(listings) => panic!("no changes, but all {} listings", listings.len()),
+        News::All(listings) | News::Older(listings) => panic!("no changes, but all {} listings", listings.len()),
     }
 }
 

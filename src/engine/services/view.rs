@@ -42,8 +42,10 @@ pub struct View {
     services: BTreeMap<String, Arc<Service>>,
     /// Up to where it was read; `None`: not yet.
     place: Option<Place>,
-    /// Services that went with everything else when the store was emptied: until when they are waited for, ms. Whoever registered one
-    /// does so again; nothing happened then.
+    /// When that was, ms.
+    read_at_ms: u64,
+    /// Services that went when the store was emptied, or lost what it was told last: until when they are waited for, ms. Whoever
+    /// registered one does so again; nothing happened then.
     lost: BTreeMap<String, u64>,
 }
 
@@ -78,7 +80,7 @@ impl View {
         self.place
     }
 
-    /// Whether it went with everything else when the store was emptied.
+    /// Whether it went when the store was emptied, or lost what it was told last.
     pub fn is_lost(&self, name: &str) -> bool {
         self.lost.contains_key(name)
     }
@@ -93,11 +95,13 @@ impl View {
         let emptied = self.place.is_some_and(|place| place.epoch != 0 && place.epoch != read.place.epoch);
         let is_first = self.place.is_none();
         let mut view = self.clone();
-        view.place = Some(read.place);
+        (view.place, view.read_at_ms) = (Some(read.place), now_ms);
         let mut step = Step { view, happened: Vec::new(), problems: Vec::new() };
         match read.news {
             News::Since(changes) => changes.into_iter().for_each(|change| step.change(change, read.place.epoch)),
-            News::All(listings) => step.replace(listings, read.place, emptied, now_ms),
+            News::All(listings) if emptied => step.replace(listings, read.place, Missing::Lost, now_ms),
+            News::All(listings) => step.replace(listings, read.place, Missing::Gone { since_ms: self.read_at_ms }, now_ms),
+            News::Older(listings) => step.replace(listings, read.place, Missing::Lost, now_ms),
         }
         step.give_up(now_ms);
         if is_first {
@@ -105,6 +109,18 @@ impl View {
         }
         step
     }
+}
+
+/// What is to be thought of services that are not listed any more, where nobody tells why.
+#[derive(Clone, Copy)]
+enum Missing {
+    /// The store has lost them.
+    Lost,
+    /// They were taken out, or not renewed.
+    Gone {
+        /// When they were read last, ms.
+        since_ms: u64,
+    },
 }
 
 impl Step {
@@ -149,7 +165,7 @@ impl Step {
         }
     }
 
-    fn replace(&mut self, listings: BTreeMap<String, Listing>, place: Place, emptied: bool, now_ms: u64) {
+    fn replace(&mut self, listings: BTreeMap<String, Listing>, place: Place, gone: Missing, now_ms: u64) {
         let missing: Vec<Arc<Service>> =
             self.view.services.iter().filter(|(name, _)| !listings.contains_key(*name)).map(|(_, service)| service.clone()).collect();
         let id = |name: &str| format!("{}-{}-{name}", place.epoch, place.last);
@@ -159,11 +175,17 @@ impl Step {
         }
         for service in missing {
             let name = &service.definition.name;
-            if emptied {
-                self.view.lost.entry(name.clone()).or_insert_with(|| now_ms.saturating_add(service.definition.life_ms));
-            } else if !self.view.lost.contains_key(name) {
-                self.view.services.remove(name);
-                self.tell(What::Unregistered, &id(name), service.clone());
+            match gone {
+                Missing::Lost => {
+                    self.view.lost.entry(name.clone()).or_insert_with(|| now_ms.saturating_add(service.definition.life_ms));
+                }
+                Missing::Gone { .. } if self.view.lost.contains_key(name) => {}
+                Missing::Gone { since_ms } => {
+                    // Whoever did not look for so long could not renew it either, if it was to: then it must not be held for taken out.
+                    let may_have_ended = now_ms.saturating_sub(since_ms) >= service.definition.life_ms;
+                    self.view.services.remove(name);
+                    self.tell(if may_have_ended { What::Expired } else { What::Unregistered }, &id(name), service.clone());
+                }
             }
         }
     }

@@ -101,6 +101,22 @@ fn what_went_with_the_store_is_waited_for_and_nothing_happened_if_it_comes_back(
 }
 
 #[test]
+fn what_a_store_with_older_data_has_not_is_waited_for_like_what_went_with_all() {
+    let older = Read { news: News::Older([("b".to_owned(), service("b", "1.0.0", "healthy"))].into()), ..all(7, 9, Vec::new()) };
+    let step = first().after(older, 5000);
+    assert_eq!((told(&step), step.view.is_lost("a")), (vec!["+b".to_owned()], true));
+    let back = step.view.after(since(7, 21, vec![(Turn::Registered, "a", service("a", "1.0.0", "healthy"))]), 6000);
+    assert!(back.happened.is_empty() && !back.view.is_lost("a"));
+}
+
+#[test]
+fn what_is_missing_after_longer_than_it_lives_unrenewed_has_expired() {
+    for (now_ms, expected) in [(29_999, "-a"), (30_000, "!a")] {
+        assert_eq!(told(&first().after(all(7, 9, Vec::new()), now_ms)), [expected]);
+    }
+}
+
+#[test]
 fn a_store_emptied_twice_does_not_prolong_the_wait() {
     let once = first().after(all(8, 20, Vec::new()), 5000).view;
     let twice = once.after(all(9, 30, Vec::new()), 30_000).view;
