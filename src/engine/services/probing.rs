@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Map, Value};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, mpsc};
+use tokio::time::Instant;
 
 use super::health::{Probed, Status};
 use super::registry::Shared;
@@ -25,6 +26,9 @@ const BESIDE: Duration = Duration::from_secs(5);
 const SPREAD: Duration = Duration::from_secs(5);
 /// How often it is looked whose turn it is, at least.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// Longest pause between two looks where more is due: what falls due meanwhile is taken at once, by one command. It is a fiftieth of the
+/// interval where that is shorter.
+const PAUSE_MAX: Duration = Duration::from_millis(100);
 /// Attempts to note what was found while others change the same service.
 const ATTEMPTS_MAX: usize = 10;
 /// An interval is up to so much shorter or longer, as a share: what was registered together is not asked together for ever.
@@ -35,25 +39,34 @@ pub(super) async fn run(shared: Arc<Shared>) {
     let places = Arc::new(Semaphore::new(AT_ONCE_MAX));
     let interval = Duration::from_millis(shared.checks.interval_ms);
     plan_all(&shared, SPREAD.min(interval)).await;
-    let mut planned_at = tokio::time::Instant::now();
-    let mut wait = Duration::ZERO;
+    let pause = PAUSE_MAX.min(interval / 50);
+    // When those are due again whose probes are over: as many as were under way at once.
+    let (ended, mut due) = mpsc::unbounded_channel();
+    let mut planned_at = Instant::now();
+    let (mut not_before, mut next) = (planned_at, planned_at);
     loop {
         tokio::select! {
-            () = tokio::time::sleep(wait) => {}
+            () = tokio::time::sleep_until(next.max(not_before)) => {}
             () = shared.unplanned.notified() => plan_all(&shared, Duration::ZERO).await,
+            Some(at) = due.recv() => {
+                next = next.min(at);
+                continue;
+            }
         }
         // What the store forgot when it was emptied.
         if planned_at.elapsed() > interval {
             plan_all(&shared, SPREAD.min(interval)).await;
-            planned_at = tokio::time::Instant::now();
+            planned_at = Instant::now();
         }
-        wait = match begin(&shared, &places, interval).await {
+        let wait = match begin(&shared, &places, interval, &ended).await {
             Ok(next) => next.map_or(LOOK_EVERY, |ms| Duration::from_millis(ms).min(LOOK_EVERY)),
             Err(error) => {
                 tracing::debug!(%error, "probes could not be begun");
                 LOOK_EVERY
             }
         };
+        let now = Instant::now();
+        (not_before, next) = (now + pause, now + wait);
     }
 }
 
@@ -70,8 +83,13 @@ async fn plan_all(shared: &Shared, spread: Duration) {
     }
 }
 
-/// Begins what is due; answers ms until the next is.
-async fn begin(shared: &Arc<Shared>, places: &Arc<Semaphore>, interval: Duration) -> Result<Option<u64>> {
+/// Begins what is due; answers ms until the next is. Tells `ended` when what ends meanwhile is due again.
+async fn begin(
+    shared: &Arc<Shared>,
+    places: &Arc<Semaphore>,
+    interval: Duration,
+    ended: &mpsc::UnboundedSender<Instant>,
+) -> Result<Option<u64>> {
     let free = places.available_permits();
     if free == 0 {
         drop(places.acquire().await);
@@ -82,13 +100,15 @@ async fn begin(shared: &Arc<Shared>, places: &Arc<Semaphore>, interval: Duration
     for running in due {
         let Ok(place) = places.clone().try_acquire_owned() else { break };
         let shared = shared.clone();
-        let (env, jitter) = (shared.env.clone(), shared.env.random());
+        let (env, jitter, ended) = (shared.env.clone(), shared.env.random(), ended.clone());
         env.spawn(async move {
             if let Err(error) = probe(&shared, &running, timeout).await {
                 tracing::debug!(%error, service = running.name, "what a probe found could not be noted");
             }
             let next = interval.mul_f64(1.0 - JITTER + 2.0 * JITTER * jitter);
             let _ = shared.store.end_errand(Errand::Probe, &running, Some(next)).await;
+            // Nobody hears it where this process watches no longer.
+            let _ = ended.send(Instant::now() + next);
             drop(place);
         });
     }
