@@ -1,11 +1,12 @@
 //! Looking how services are, by HTTP. Whose turn it is to ask one is decided in the store, so that each is asked once an interval,
 //! however many processes watch.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Map, Value};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::health::{Probed, Status};
@@ -34,8 +35,9 @@ const ATTEMPTS_MAX: usize = 10;
 /// An interval is up to so much shorter or longer, as a share: what was registered together is not asked together for ever.
 const JITTER: f64 = 0.1;
 
-/// Probes until it is dropped; probes on their way end by themselves.
-pub(super) async fn run(shared: Arc<Shared>) {
+/// Probes until it is told to end, and not in between: what it took and did not begin would be nobody's until the lease is over. Probes
+/// on their way end by themselves.
+pub(super) async fn run(shared: Arc<Shared>, mut ends: oneshot::Receiver<Infallible>) {
     let places = Arc::new(Semaphore::new(AT_ONCE_MAX));
     let interval = Duration::from_millis(shared.checks.interval_ms);
     plan_all(&shared, SPREAD.min(interval)).await;
@@ -46,6 +48,7 @@ pub(super) async fn run(shared: Arc<Shared>) {
     let (mut not_before, mut next) = (planned_at, planned_at);
     loop {
         tokio::select! {
+            _ = &mut ends => return,
             () = tokio::time::sleep_until(next.max(not_before)) => {}
             () = shared.unplanned.notified() => plan_all(&shared, Duration::ZERO).await,
             Some(at) = due.recv() => {

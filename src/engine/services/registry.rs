@@ -1,12 +1,13 @@
 //! What users call.
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 use super::definition::{Definition, Given, refuse};
@@ -128,7 +129,8 @@ fn lifecycle(Happening { what, service, .. }: &Happening) -> Lifecycle {
 #[derive(Default)]
 struct Tasks {
     beside: Vec<JoinHandle<()>>,
-    probing: Option<JoinHandle<()>>,
+    /// Dropped, it ends.
+    probing: Option<oneshot::Sender<Infallible>>,
 }
 
 /// A registry of services over a store.
@@ -245,8 +247,8 @@ impl Registry {
 
     fn stop(&self) {
         self.closed.store(true, Ordering::Release);
-        let Tasks { beside, probing } = std::mem::take(&mut *lock(&self.tasks));
-        beside.iter().chain(&probing).for_each(JoinHandle::abort);
+        let Tasks { beside, probing: _ } = std::mem::take(&mut *lock(&self.tasks));
+        beside.iter().for_each(JoinHandle::abort);
         lock(&self.shared.listeners).clear();
     }
 
@@ -461,17 +463,17 @@ impl Registry {
     pub fn unwatch(&self) {
         let mut watchers = lock(&self.watchers);
         *watchers = watchers.saturating_sub(1);
-        if *watchers == 0
-            && let Some(probing) = lock(&self.tasks).probing.take()
-        {
-            probing.abort();
+        if *watchers == 0 {
+            lock(&self.tasks).probing = None;
         }
     }
 
     fn probe_if_wanted(&self) {
         let mut tasks = lock(&self.tasks);
         if *lock(&self.watchers) > 0 && tasks.probing.is_none() && !self.is_closed() {
-            tasks.probing = Some(self.shared.env.spawn(probing::run(self.shared.clone())));
+            let (probing, ends) = oneshot::channel();
+            self.shared.env.spawn(probing::run(self.shared.clone(), ends));
+            tasks.probing = Some(probing);
         }
     }
 
