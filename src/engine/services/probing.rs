@@ -30,6 +30,8 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Longest pause between two looks where more is due: what falls due meanwhile is taken at once, by one command. It is a fiftieth of the
 /// interval where that is shorter.
 const PAUSE_MAX: Duration = Duration::from_millis(100);
+/// A failure that comes so much later than it should is of this process, which stood still, and says nothing of the service.
+const LATE: Duration = Duration::from_secs(1);
 /// Attempts to note what was found while others change the same service.
 const ATTEMPTS_MAX: usize = 10;
 /// An interval is up to so much shorter or longer, as a share: what was registered together is not asked together for ever.
@@ -125,7 +127,11 @@ async fn probe(shared: &Shared, running: &Running, timeout: Duration) -> Result<
     }
     let url = service.definition.health_url();
     let http = lock(&shared.http).clone();
+    let began = Instant::now();
     let probed = found(http.get(&url, &[("accept", "application/json")], timeout, ANSWER_BYTES_MAX).await);
+    if probed.found.is_err() && began.elapsed() > timeout + LATE {
+        return Ok(());
+    }
     for _ in 0..ATTEMPTS_MAX {
         let Some(service) = shared.known(&running.name).await? else { return Ok(()) };
         // Meanwhile it went elsewhere, or its owner works on it: this says nothing.
