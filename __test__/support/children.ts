@@ -21,35 +21,54 @@ export interface Program {
   /** What it said on stderr. */
   stderr(): string;
   kill(signal: NodeJS.Signals): void;
+  /** Asks it for something by a message, which gets an `id`; resolves with the `value` of the line that has it as `answer`. */
+  ask(message: object): Promise<any>;
   /** How it ended. */
   readonly ended: Promise<{ code: number | null; signal: NodeJS.Signals | null }>;
 }
 
-/** Starts `programs/<name>` with `task` as its argument. */
+/** Starts `programs/<name>` with `task` as its argument. `asked`: it takes messages. */
 export function start(
   name: string,
   task: object,
-  { nodeOptions = [], onLine }: { nodeOptions?: string[]; onLine?: (line: Line) => void } = {},
+  { nodeOptions = [], onLine, asked = false }: { nodeOptions?: string[]; onLine?: (line: Line) => void; asked?: boolean } = {},
 ): Program {
-  const child = spawn(process.execPath, [...nodeOptions, join(FOLDER, name), JSON.stringify(task)], { stdio: ['ignore', 'pipe', 'pipe'] });
+  const child = spawn(process.execPath, [...nodeOptions, join(FOLDER, name), JSON.stringify(task)], {
+    stdio: asked ? ['ignore', 'pipe', 'pipe', 'ipc'] : ['ignore', 'pipe', 'pipe'],
+  });
   running.add(child);
   const lines: Line[] = [];
+  const waiting = new Map<number, (line: Line) => void>();
+  let questions = 0;
   let stderr = '';
-  createInterface({ input: child.stdout }).on('line', (text) => {
+  createInterface({ input: child.stdout! }).on('line', (text) => {
     const line = JSON.parse(text) as Line;
+    const answered = waiting.get(line.answer);
+    if (answered !== undefined) return answered(line);
     lines.push(line);
     onLine?.(line);
   });
-  child.stderr.on('data', (data) => {
+  child.stderr!.on('data', (data) => {
     stderr += data;
   });
   const ended = new Promise<{ code: number | null; signal: NodeJS.Signals | null }>((resolve) => {
     child.once('close', (code, signal) => {
       running.delete(child);
+      for (const answered of waiting.values()) answered({ error: `${name} ended before it answered; ${stderr}` });
       resolve({ code, signal });
     });
   });
-  return { lines, pid: child.pid as number, stderr: () => stderr, kill: (signal) => void child.kill(signal), ended };
+  const ask = (message: object) =>
+    new Promise((resolve, reject) => {
+      const id = questions++;
+      waiting.set(id, (line) => {
+        waiting.delete(id);
+        if (line.error === undefined) resolve(line.value);
+        else reject(new Error(line.error));
+      });
+      child.send({ id, ...message });
+    });
+  return { lines, pid: child.pid as number, stderr: () => stderr, kill: (signal) => void child.kill(signal), ask, ended };
 }
 
 /** Ends all that still run. */

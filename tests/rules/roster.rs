@@ -59,14 +59,14 @@ async fn place(store: &Stored) -> Place {
 fn all(read: Read) -> BTreeMap<String, Listing> {
     match read.news {
         News::All(listings) => listings,
-        News::Since(changes) => panic!("not all, but {changes:?}"),
+        other => panic!("not all, but {other:?}"),
     }
 }
 
 fn since(read: Read) -> Vec<ListingChange> {
     match read.news {
         News::Since(changes) => changes,
-        News::All(listings) => panic!("no changes, but all {} listings", listings.len()),
+        News::All(listings) | News::Older(listings) => panic!("no changes, but all {} listings", listings.len()),
     }
 }
 
@@ -223,22 +223,29 @@ pub async fn a_place_that_is_none_of_the_register_is_answered_with_all(world: &W
     let store = &world.store;
     register_all(store, &names(3), None).await;
     let here = place(store).await;
+    // Whether what was before it is there: then the change that is known was lost.
     let nowhere = [
-        Place { epoch: here.epoch + 1, ..here },
-        Place { epoch: u64::MAX, last: EntryId { ms: u64::MAX, seq: u64::MAX } },
-        Place { last: here.last.next(), ..here },
-        Place { last: here.last.previous(), ..here },
-        Place { last: EntryId { ms: 1, seq: 1 }, ..here },
-        Place { last: EntryId { ms: u64::MAX, seq: u64::MAX }, ..here },
+        (Place { epoch: here.epoch + 1, ..here }, false),
+        (Place { epoch: u64::MAX, last: EntryId { ms: u64::MAX, seq: u64::MAX } }, false),
+        (Place { last: here.last.next(), ..here }, true),
+        (Place { last: here.last.previous(), ..here }, true),
+        (Place { last: EntryId { ms: 1, seq: 1 }, ..here }, false),
+        (Place { last: EntryId { ms: u64::MAX, seq: u64::MAX }, ..here }, true),
     ];
-    for known in nowhere {
+    for (known, is_lost) in nowhere {
         let news = read(store, Some(known)).await;
         // The change just before the last one may be that one.
         if let News::Since(changes) = &news.news {
             assert!(known.last == here.last.previous() && changes.len() == 1, "{known:?}: {changes:?}");
             continue;
         }
-        assert_eq!((news.place, all(news).len()), (here, 3), "{known:?}");
+        let place = news.place;
+        let listings = match news.news {
+            News::Older(listings) if is_lost => listings,
+            News::All(listings) if !is_lost => listings,
+            other => panic!("{known:?}: {other:?}"),
+        };
+        assert_eq!((place, listings.len()), (here, 3), "{known:?}");
     }
 }
 

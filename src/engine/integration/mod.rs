@@ -380,7 +380,7 @@ impl Work {
         results.into_iter().collect()
     }
 
-    fn notice(&mut self, Happening { what, service, .. }: &Happening) {
+    fn notice(&mut self, Happening { what, service, was_noted, .. }: &Happening) {
         let name = &service.definition.name;
         let status = service.health.status();
         match what {
@@ -394,8 +394,9 @@ impl Work {
                 return;
             }
             What::Updated => routing::hope(&self.shared, name),
-            What::Unregistered => self.shared.leftovers.service(name),
-            What::Registered | What::Expired => {}
+            // Not where it is only missing: it may come back, and wants what waits for it.
+            What::Unregistered if *was_noted => self.shared.leftovers.service(name),
+            What::Registered | What::Unregistered | What::Expired => {}
         }
         self.reconciled_at = None;
     }

@@ -101,6 +101,9 @@ pub struct Health {
     details: Option<Map<String, Value>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<String>,
+    /// Since when it has its status, ms since 1970.
+    #[serde(default)]
+    since_ms: u64,
     /// Probes in a row without an answer.
     #[serde(default)]
     failures: u32,
@@ -115,7 +118,7 @@ pub struct Health {
 impl Health {
     /// Of a service that nobody looked at.
     pub fn unknown(now_ms: u64) -> Self {
-        Self { last_check_ms: now_ms, ..Self::default() }
+        Self { last_check_ms: now_ms, since_ms: now_ms, ..Self::default() }
     }
 
     /// `health` as JavaScript gives it, over what is known: `before`. With the status `unknown`, what is known stays.
@@ -149,7 +152,7 @@ impl Health {
             Some(before) if status == Status::Unknown => Ok(before.clone()),
             before => {
                 let reports = before.map(|before| before.reports.clone()).unwrap_or_default();
-                Ok(Self { own: status, last_check_ms, response_ms, details, error, failures: 0, successes: 0, reports })
+                Ok(Self { own: status, last_check_ms, response_ms, details, error, since_ms: now_ms, failures: 0, successes: 0, reports })
             }
         }
     }
@@ -176,6 +179,18 @@ impl Health {
             Status::Healthy | Status::Unknown if !self.reports.is_empty() => Status::Degraded,
             own => own,
         }
+    }
+
+    /// Since when it has its status, ms since 1970.
+    pub fn since_ms(&self) -> u64 {
+        self.since_ms
+    }
+
+    /// After `before`: the status is as old as it was, or new.
+    #[must_use]
+    pub fn behind(self, before: &Self, now_ms: u64) -> Self {
+        let since_ms = if self.status() == before.status() { before.since_ms } else { now_ms };
+        Self { since_ms, ..self }
     }
 
     /// Whether its owner works on it.

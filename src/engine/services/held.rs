@@ -101,7 +101,7 @@ mod tests {
     fn happening(what: What) -> Happening {
         let given = json!({ "name": "a", "endpoint": "http://host", "version": "1.0.0", "capabilities": [] });
         let definition = Definition::read(given, 0, 1).unwrap().definition;
-        Happening { what, id: "1".to_owned(), service: Arc::new(Service::new(definition, Health::unknown(0))) }
+        Happening { what, id: "1".to_owned(), was_noted: true, service: Arc::new(Service::new(definition, Health::unknown(0))) }
     }
 
     fn held() -> Held {

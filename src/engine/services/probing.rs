@@ -1,11 +1,12 @@
 //! Looking how services are, by HTTP. Whose turn it is to ask one is decided in the store, so that each is asked once an interval,
 //! however many processes watch.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Map, Value};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::health::{DETAILS_BYTES_MAX, Probed, Status};
@@ -30,6 +31,11 @@ const BESIDE: Duration = Duration::from_secs(5);
 const SPREAD: Duration = Duration::from_secs(5);
 /// How often it is looked whose turn it is, at least.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// Longest pause between two looks where more is due: what falls due meanwhile is taken at once, by one command. It is a fiftieth of the
+/// interval where that is shorter.
+const PAUSE_MAX: Duration = Duration::from_millis(100);
+/// A failure that comes so much later than it should is of this process, which stood still, and says nothing of the service.
+const LATE: Duration = Duration::from_secs(1);
 /// Attempts to note what was found while others change the same service.
 const ATTEMPTS_MAX: usize = 10;
 /// An interval is up to so much shorter or longer, as a share: what was registered together is not asked together for ever.
@@ -41,24 +47,33 @@ struct Places {
     silent: Arc<Semaphore>,
 }
 
-/// Probes until it is dropped; probes on their way end by themselves, or with the registry.
-pub(super) async fn run(shared: Arc<Shared>) {
+/// Probes until it is told to end, and not in between: what it took and did not begin would be nobody's until the lease is over. Probes
+/// on their way end by themselves, or with the registry.
+pub(super) async fn run(shared: Arc<Shared>, mut ends: oneshot::Receiver<Infallible>) {
     let places = Places { all: Arc::new(Semaphore::new(AT_ONCE_MAX)), silent: Arc::new(Semaphore::new(SILENT_AT_ONCE_MAX)) };
     let interval = Duration::from_millis(shared.checks.interval_ms);
     plan_all(&shared, SPREAD.min(interval)).await;
+    let pause = PAUSE_MAX.min(interval / 50);
+    // When those are due again whose probes are over: as many as were under way at once.
+    let (ended, mut due) = mpsc::unbounded_channel();
     let mut planned_at = Instant::now();
-    let mut wait = Duration::ZERO;
+    let (mut not_before, mut next) = (planned_at, planned_at);
     loop {
         tokio::select! {
-            () = tokio::time::sleep(wait) => {}
+            _ = &mut ends => return,
+            () = tokio::time::sleep_until(next.max(not_before)) => {}
             () = shared.came.notified() => plan_new(&shared).await,
+            Some(at) = due.recv() => {
+                next = next.min(at);
+                continue;
+            }
         }
         // What the store forgot when it was emptied.
         if planned_at.elapsed() > interval {
             plan_all(&shared, SPREAD.min(interval)).await;
             planned_at = Instant::now();
         }
-        wait = match begin(&shared, &places, interval).await {
+        let wait = match begin(&shared, &places, interval, &ended).await {
             // What is on its way is due again an interval after its end.
             Ok(next) => next.map_or(LOOK_EVERY, Duration::from_millis).min(LOOK_EVERY).min(interval),
             Err(error) => {
@@ -66,6 +81,8 @@ pub(super) async fn run(shared: Arc<Shared>) {
                 LOOK_EVERY
             }
         };
+        let now = Instant::now();
+        (not_before, next) = (now + pause, now + wait);
     }
 }
 
@@ -92,8 +109,8 @@ async fn plan(shared: &Shared, services: impl Iterator<Item = &Arc<Service>>, sp
     }
 }
 
-/// Begins what is due; answers ms until the next is.
-async fn begin(shared: &Arc<Shared>, places: &Places, interval: Duration) -> Result<Option<u64>> {
+/// Begins what is due; answers ms until the next is. Tells `ended` when what ends meanwhile is due again.
+async fn begin(shared: &Arc<Shared>, places: &Places, interval: Duration, ended: &mpsc::UnboundedSender<Instant>) -> Result<Option<u64>> {
     let free = places.all.available_permits();
     if free == 0 {
         drop(places.all.acquire().await);
@@ -108,7 +125,7 @@ async fn begin(shared: &Arc<Shared>, places: &Places, interval: Duration) -> Res
         let next = interval.mul_f64(1.0 - JITTER + 2.0 * JITTER * shared.env.random());
         let is_silent = lock(&shared.view).get(&running.name).is_some_and(|service| service.health.is_silent());
         let silent = if is_silent { places.silent.clone().try_acquire_owned().map(Some) } else { Ok(None) };
-        let inner = shared.clone();
+        let (inner, ended) = (shared.clone(), ended.clone());
         shared.env.spawn(async move {
             let work = async {
                 // Without a place it is left out this time.
@@ -118,6 +135,8 @@ async fn begin(shared: &Arc<Shared>, places: &Places, interval: Duration) -> Res
                     tracing::debug!(%error, service = running.name, "what a probe found could not be noted");
                 }
                 let _ = inner.store.end_errand(Errand::Probe, &running, Some(next)).await;
+                // Nobody hears it where this process watches no longer.
+                let _ = ended.send(Instant::now() + next);
             };
             tokio::select! {
                 biased;
@@ -138,7 +157,11 @@ async fn probe(shared: &Shared, running: &Running, timeout: Duration, until: Ins
     }
     let url = service.definition.health_url();
     let http = lock(&shared.http).clone();
+    let began = Instant::now();
     let probed = found(http.get(&url, &[("accept", "application/json")], timeout, ANSWER_BYTES_MAX).await);
+    if probed.found.is_err() && began.elapsed() > timeout + LATE {
+        return Ok(());
+    }
     for _ in 0..ATTEMPTS_MAX {
         let Some(service) = shared.known(&running.name).await? else { return Ok(()) };
         // Meanwhile it went elsewhere, or its owner works on it: this says nothing.
@@ -147,7 +170,7 @@ async fn probe(shared: &Shared, running: &Running, timeout: Duration, until: Ins
         }
         let now_ms = shared.store.now_ms();
         let health = service.health.at(now_ms).after(probed.clone(), shared.thresholds(), now_ms);
-        if note(shared, &service, service.being(health)).await? {
+        if note(shared, &service, service.being(health, now_ms)).await? {
             return Ok(());
         }
         shared.asking.refresh().await?;

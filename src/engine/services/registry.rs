@@ -1,12 +1,13 @@
 //! What users call.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::convert::Infallible;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
 use super::definition::{Definition, Given, refuse};
@@ -151,7 +152,8 @@ fn lifecycle(Happening { what, service, .. }: &Happening) -> Lifecycle {
 #[derive(Default)]
 struct Tasks {
     beside: Vec<JoinHandle<()>>,
-    probing: Option<JoinHandle<()>>,
+    /// Dropped, it ends.
+    probing: Option<oneshot::Sender<Infallible>>,
     /// Whether the program wants services to be probed here, and how many buses do.
     wanted: (bool, usize),
     /// Buses of this process that registered themselves.
@@ -339,8 +341,8 @@ impl Registry {
 
     fn stop(&self) {
         self.shared.closed.send_replace(true);
-        let Tasks { beside, probing, .. } = std::mem::take(&mut *lock(&self.tasks));
-        beside.iter().chain(&probing).for_each(JoinHandle::abort);
+        let Tasks { beside, probing: _, .. } = std::mem::take(&mut *lock(&self.tasks));
+        beside.iter().for_each(JoinHandle::abort);
         lock(&self.shared.listeners).clear();
     }
 
@@ -437,6 +439,10 @@ impl Registry {
                 Some(health) => Health::read(health.clone(), "service.health", now_ms, was.as_ref())?,
                 None => was.unwrap_or_else(|| Health::unknown(now_ms)),
             };
+            let health = match known {
+                Some(known) => health.behind(&known.health, now_ms),
+                None => health,
+            };
             let service = Service::new(definition, health);
             let registering = self.shared.held.registering(&name);
             if self.put(view.listing(&name), before.map(Arc::as_ref), &service, Some(self.shared.life)).await? {
@@ -481,7 +487,7 @@ impl Registry {
                 Some(health) => Health::read(health, "updates.health", now_ms, None)?.with_reports_of(&known),
                 None => known,
             };
-            let service = Service::new(definition, health);
+            let service = Service::new(definition, health.behind(&before.health, now_ms));
             if self.put(Some(&before.listing), Some(before), &service, None).await? {
                 self.see().await;
                 return Ok(Some(service.to_json()));
@@ -580,17 +586,17 @@ impl Registry {
             Watcher::Program => tasks.wanted.0 = false,
             Watcher::Bus => tasks.wanted.1 = tasks.wanted.1.saturating_sub(1),
         }
-        if !tasks.are_probes_wanted()
-            && let Some(probing) = tasks.probing.take()
-        {
-            probing.abort();
+        if !tasks.are_probes_wanted() {
+            tasks.probing = None;
         }
     }
 
     fn probe_if_wanted(&self) {
         let mut tasks = lock(&self.tasks);
         if tasks.are_probes_wanted() && tasks.probing.is_none() && !self.is_closed() {
-            tasks.probing = Some(self.shared.env.spawn(probing::run(self.shared.clone())));
+            let (probing, ends) = oneshot::channel();
+            self.shared.env.spawn(probing::run(self.shared.clone(), ends));
+            tasks.probing = Some(probing);
         }
     }
 
@@ -599,12 +605,13 @@ impl Registry {
         for attempt in 0..ATTEMPTS_MAX {
             let view = self.at_attempt(attempt).await?;
             let Some(service) = view.get(name).filter(|_| !view.is_lost(name)) else { return Ok(false) };
-            let health = service.health.at(self.shared.store.now_ms());
+            let now_ms = self.shared.store.now_ms();
+            let health = service.health.at(now_ms);
             let health = match &report {
                 Some(report) => health.reported(by, report.clone()),
                 None => health.recovered(by),
             };
-            if probing::note(&self.shared, service, service.being(health)).await? {
+            if probing::note(&self.shared, service, service.being(health, now_ms)).await? {
                 return Ok(true);
             }
         }
@@ -638,7 +645,7 @@ impl Registry {
             return Ok(());
         };
         // Another process may be saying so, too: then it is done.
-        probing::note(&self.shared, service, service.being(service.health.at(now_ms).vouched(now_ms))).await.map(drop)
+        probing::note(&self.shared, service, service.being(service.health.at(now_ms).vouched(now_ms), now_ms)).await.map(drop)
     }
 
     /// Ends the reports whose time is over.
@@ -647,7 +654,7 @@ impl Registry {
         for service in self.view().services() {
             if service.health.next_end_ms().is_some_and(|end_ms| end_ms <= now_ms) {
                 // Another process may be ending them, too: then it is done.
-                probing::note(&self.shared, service, service.being(service.health.at(now_ms))).await?;
+                probing::note(&self.shared, service, service.being(service.health.at(now_ms), now_ms)).await?;
             }
         }
         Ok(())

@@ -30,9 +30,10 @@ impl Service {
         Ok(Self { definition: Definition::from_text(name, &listing.definition)?, health: Health::from_text(&listing.health), listing })
     }
 
-    /// The same service, being otherwise.
+    /// The same service, being otherwise now.
     #[must_use]
-    pub fn being(&self, health: Health) -> Self {
+    pub fn being(&self, health: Health, now_ms: u64) -> Self {
+        let health = health.behind(&self.health, now_ms);
         let listing = Listing { definition: self.listing.definition.clone(), health: health.to_text() };
         Self { definition: self.definition.clone(), health, listing }
     }

@@ -30,8 +30,10 @@ pub enum What {
 pub struct Happening {
     /// What.
     pub what: What,
-    /// Names it among all: the same in all processes.
+    /// Names it among all: the same in all processes, whether they read each change or, after an outage, all that is listed.
     pub id: String,
+    /// Whether it was read, and not concluded from what is missing.
+    pub was_noted: bool,
     /// The service as it is now, or was last.
     pub service: Arc<Service>,
 }
@@ -44,8 +46,10 @@ pub struct View {
     unread: BTreeMap<String, Listing>,
     /// Up to where it was read; `None`: not yet.
     place: Option<Place>,
-    /// Services that are missing, and it was not read why: the store was emptied, or lost its last changes, or too many were missed. Until
-    /// when they are waited for, ms. Whoever registered one does so again; nothing happened then.
+    /// When that was, ms.
+    read_at_ms: u64,
+    /// Services that went when the store was emptied, or lost what it was told last: until when they are waited for, ms. Whoever
+    /// registered one does so again; nothing happened then.
     lost: BTreeMap<String, u64>,
 }
 
@@ -86,7 +90,7 @@ impl View {
         self.place
     }
 
-    /// Whether it is missing, and it was not read why.
+    /// Whether it went when the store was emptied, or lost what it was told last.
     pub fn is_lost(&self, name: &str) -> bool {
         self.lost.contains_key(name)
     }
@@ -98,13 +102,16 @@ impl View {
 
     /// With what was read.
     pub fn after(&self, read: Read, now_ms: u64) -> Step {
+        let emptied = self.place.is_some_and(|place| place.epoch != 0 && place.epoch != read.place.epoch);
         let is_first = self.place.is_none();
         let mut view = self.clone();
-        view.place = Some(read.place);
+        (view.place, view.read_at_ms) = (Some(read.place), now_ms);
         let mut step = Step { view, happened: Vec::new(), problems: Vec::new() };
         match read.news {
-            News::Since(changes) => changes.into_iter().for_each(|change| step.change(change, read.place.epoch)),
-            News::All(listings) => step.replace(listings, now_ms),
+            News::Since(changes) => changes.into_iter().for_each(|change| step.change(change)),
+            News::All(listings) if emptied => step.replace(listings, Missing::Lost, now_ms),
+            News::All(listings) => step.replace(listings, Missing::Gone { since_ms: self.read_at_ms }, now_ms),
+            News::Older(listings) => step.replace(listings, Missing::Lost, now_ms),
         }
         step.give_up(now_ms);
         if is_first {
@@ -114,19 +121,35 @@ impl View {
     }
 }
 
+/// What is to be thought of services that are not listed any more, where nobody tells why.
+#[derive(Clone, Copy)]
+enum Missing {
+    /// The store has lost them.
+    Lost,
+    /// They were taken out, or not renewed.
+    Gone {
+        /// When they were read last, ms.
+        since_ms: u64,
+    },
+}
+
 impl Step {
-    fn tell(&mut self, what: What, id: &str, service: Arc<Service>) {
-        self.happened.push(Happening { what, id: id.to_owned(), service });
+    fn tell(&mut self, what: What, id: String, service: Arc<Service>) {
+        self.happened.push(Happening { what, id, was_noted: true, service });
     }
 
-    fn change(&mut self, ListingChange { at, name, turn, listing }: ListingChange, epoch: u64) {
-        let id = format!("{epoch}-{at}");
+    fn tell_end(&mut self, what: What, service: Arc<Service>, was_noted: bool) {
+        let kind = if what == What::Expired { "expired" } else { "unregistered" };
+        let id = format!("{kind}:{}:{}", service.definition.name, service.definition.registered_at_ms);
+        self.happened.push(Happening { what, id, was_noted, service });
+    }
+
+    fn change(&mut self, ListingChange { name, turn, listing, .. }: ListingChange) {
         if turn.is_end() {
             self.view.lost.remove(&name);
             self.view.unread.remove(&name);
             let Some(service) = self.view.services.remove(&name) else { return };
-            let what = if turn == Turn::Expired { What::Expired } else { What::Unregistered };
-            return self.tell(what, &id, service);
+            return self.tell_end(if turn == Turn::Expired { What::Expired } else { What::Unregistered }, service, true);
         }
         self.put(name, listing);
     }
@@ -152,24 +175,23 @@ impl Step {
         };
         self.view.unread.remove(&name);
         self.view.services.insert(name, service.clone());
-        // Named by what it is now: the same for whoever reads each change, and whoever reads all after an outage.
         let definition = &service.definition;
         let Some(before) = before else {
             let id = format!("registered:{}:{}", definition.name, definition.registered_at_ms);
-            return self.tell(What::Registered, &id, service);
+            return self.tell(What::Registered, id, service);
         };
         if !before.definition.is_same_as(definition) {
             let id = format!("updated:{}:{}", definition.name, definition.updated_at_ms);
-            self.tell(What::Updated, &id, service.clone());
+            self.tell(What::Updated, id, service.clone());
         }
-        let status = before.health.status();
-        if status != service.health.status() {
-            let id = format!("health:{}:{}", definition.name, digest(&service.listing.health));
-            self.tell(What::HealthChanged { before: status }, &id, service);
+        let (was, is) = (before.health.status(), service.health.status());
+        if was != is {
+            let id = format!("health:{}:{}:{}", definition.name, is.as_str(), service.health.since_ms());
+            self.tell(What::HealthChanged { before: was }, id, service);
         }
     }
 
-    fn replace(&mut self, listings: BTreeMap<String, Listing>, now_ms: u64) {
+    fn replace(&mut self, listings: BTreeMap<String, Listing>, gone: Missing, now_ms: u64) {
         let missing: Vec<Arc<Service>> =
             self.view.services.iter().filter(|(name, _)| !listings.contains_key(*name)).map(|(_, service)| service.clone()).collect();
         self.view.unread.retain(|name, _| listings.contains_key(name));
@@ -178,7 +200,18 @@ impl Step {
         }
         for service in missing {
             let name = &service.definition.name;
-            self.view.lost.entry(name.clone()).or_insert_with(|| now_ms.saturating_add(service.definition.life_ms));
+            match gone {
+                Missing::Lost => {
+                    self.view.lost.entry(name.clone()).or_insert_with(|| now_ms.saturating_add(service.definition.life_ms));
+                }
+                Missing::Gone { .. } if self.view.lost.contains_key(name) => {}
+                Missing::Gone { since_ms } => {
+                    // Whoever did not look for so long could not renew it either, if it was to: then it must not be held for taken out.
+                    let may_have_ended = now_ms.saturating_sub(since_ms) >= service.definition.life_ms;
+                    self.view.services.remove(name);
+                    self.tell_end(if may_have_ended { What::Expired } else { What::Unregistered }, service.clone(), false);
+                }
+            }
         }
     }
 
@@ -187,17 +220,10 @@ impl Step {
         for name in over {
             self.view.lost.remove(&name);
             if let Some(service) = self.view.services.remove(&name) {
-                let id = format!("lost-{name}-{}", service.definition.registered_at_ms);
-                self.tell(What::Expired, &id, service);
+                self.tell_end(What::Expired, service, false);
             }
         }
     }
-}
-
-/// Names a text.
-fn digest(text: &str) -> String {
-    let digest = ring::digest::digest(&ring::digest::SHA256, text.as_bytes());
-    digest.as_ref().iter().take(12).fold(String::new(), |all, byte| all + &format!("{byte:02x}"))
 }
 
 /// The beginning of a name that anybody may have written.

@@ -94,9 +94,11 @@ pub struct Place {
 pub enum News {
     /// Every change, in order; perhaps none.
     Since(Vec<ListingChange>),
-    /// All that is listed: no place was known, or it lies too far back, or in a register that is gone, or the store has lost
-    /// changes that were told before (a failover).
+    /// All that is listed: no place was known, or it lies too far back, or in a register that is gone.
     All(BTreeMap<String, Listing>),
+    /// All that is listed in a store that has lost changes which were told before: a replica took over that had not got them, or the
+    /// server was started with older data. So what is missing need not have been taken out.
+    Older(BTreeMap<String, Listing>),
 }
 
 /// Answer of [`Roster::news`].

@@ -84,9 +84,9 @@ fn each_change_is_told_once_and_in_order() {
 fn whoever_missed_changes_is_told_the_difference() {
     let view = first().after(since(7, 2, vec![(Turn::Registered, "b", service("b", "1.0.0", "healthy"))]), 0).view;
     let step = view.after(all(7, 9, vec![("b", service("b", "2.0.0", "unhealthy")), ("c", service("c", "1.0.0", "healthy"))]), 0);
-    assert_eq!(told(&step), ["~b", "b healthy -> unhealthy", "+c"]);
-    assert!(step.view.is_lost("a"), "whether it was taken out is not known");
-    assert_eq!(told(&step.view.after(since(7, 9, Vec::new()), 30_000)), ["!a"]);
+    assert_eq!(told(&step), ["~b", "b healthy -> unhealthy", "+c", "-a"]);
+    let noted: Vec<bool> = step.happened.iter().map(|one| one.was_noted).collect();
+    assert_eq!(noted, [true, true, true, false], "that it was taken out is only concluded");
 }
 
 #[test]
@@ -113,6 +113,22 @@ fn what_went_with_the_store_is_waited_for_and_nothing_happened_if_it_comes_back(
     assert_eq!(told(&changed), ["~a"]);
     let never = emptied.view.after(since(8, 21, Vec::new()), 35_000);
     assert_eq!((told(&never), never.view.count()), (vec!["!a".to_owned()], 0));
+}
+
+#[test]
+fn what_a_store_with_older_data_has_not_is_waited_for_like_what_went_with_all() {
+    let older = Read { news: News::Older([("b".to_owned(), service("b", "1.0.0", "healthy"))].into()), ..all(7, 9, Vec::new()) };
+    let step = first().after(older, 5000);
+    assert_eq!((told(&step), step.view.is_lost("a")), (vec!["+b".to_owned()], true));
+    let back = step.view.after(since(7, 21, vec![(Turn::Registered, "a", service("a", "1.0.0", "healthy"))]), 6000);
+    assert!(back.happened.is_empty() && !back.view.is_lost("a"));
+}
+
+#[test]
+fn what_is_missing_after_longer_than_it_lives_unrenewed_has_expired() {
+    for (now_ms, expected) in [(29_999, "-a"), (30_000, "!a")] {
+        assert_eq!(told(&first().after(all(7, 9, Vec::new()), now_ms)), [expected]);
+    }
 }
 
 #[test]

@@ -147,7 +147,13 @@ impl Register {
             epoch if epoch == self.place.epoch => self.since(place.last),
             _ => None,
         });
-        let news = since.map_or_else(|| News::All(self.listings.clone()), News::Since);
+        // A place that this register never had, though what was before it is there.
+        let is_lost = |place: Place| place.epoch == self.place.epoch && self.changes.front().is_some_and(|first| first.at <= place.last);
+        let news = match since {
+            Some(changes) => News::Since(changes),
+            None if known.is_some_and(is_lost) => News::Older(self.listings.clone()),
+            None => News::All(self.listings.clone()),
+        };
         Read { place: self.place, news, next_end_ms: self.ends.next_ms(now_ms) }
     }
 

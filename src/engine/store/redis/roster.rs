@@ -115,13 +115,15 @@ impl Shared {
         let mut next = || parts.next().ok_or_else(unexpected);
         let place = Place { epoch: reply::count(&next()?)?, last: reply::entry_id(&next()?)? };
         let next_end_ms = until(&next()?)?;
-        let news = if reply::int(&next()?)? == 0 {
+        let kind = reply::int(&next()?)?;
+        let news = if kind == 0 {
             let Ok(changes) = reply::list(next()?)?.into_iter().map(change).collect() else { return Ok(None) };
             News::Since(changes)
         } else {
             let (definitions, mut health) = (texts(next()?)?, texts(next()?)?);
             let listing = |(name, definition)| health.remove(&name).map(|health| (name, Listing { definition, health }));
-            News::All(definitions.into_iter().filter_map(listing).collect())
+            let listings = definitions.into_iter().filter_map(listing).collect();
+            if kind == 2 { News::Older(listings) } else { News::All(listings) }
         };
         Ok(Some(Read { place, news, next_end_ms }))
     }

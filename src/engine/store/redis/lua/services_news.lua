@@ -4,7 +4,7 @@
 -- ARGV 1 epoch known, '' = none  2 last change known  3 listings that may end  4 changes kept, and told at most  5 channel
 --      6 news
 -- Reply: {epoch or '0', last change, ms until the next one ends or -1, then 0, changes: {id, name, turn, definition, health}…
---      | 1, names → definitions, names → health}
+--      | 1 or, where the known change was lost, 2; names → definitions, names → health}
 local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
 local ended = redis.call('ZRANGEBYSCORE', KEYS[3], '-inf', now, 'LIMIT', 0, ARGV[3])
@@ -50,6 +50,14 @@ local function since(known)
   return changes
 end
 
+-- Whether the known change is not there, though what was before it is: the server began anew with older data, or a replica took
+-- over that had not got it. Where all before it was trimmed, that cannot be seen.
+local function is_lost(known)
+  local at = redis.pcall('XRANGE', KEYS[4], known, known)
+  local before = redis.pcall('XRANGE', KEYS[4], '-', known, 'COUNT', 1)
+  return not at.err and not before.err and #at == 0 and #before > 0
+end
+
 local changes
 if ARGV[1] == '0' then
   changes = since('0-0')
@@ -59,4 +67,5 @@ end
 local first = redis.call('ZRANGE', KEYS[3], 0, 0, 'WITHSCORES')
 local next = first[2] and math.max(0, first[2] - now) or -1
 if changes then return {epoch, last, next, 0, changes} end
-return {epoch, last, next, 1, redis.call('HGETALL', KEYS[1]), redis.call('HGETALL', KEYS[2])}
+local kind = ARGV[1] == epoch and is_lost(ARGV[2]) and 2 or 1
+return {epoch, last, next, kind, redis.call('HGETALL', KEYS[1]), redis.call('HGETALL', KEYS[2])}
