@@ -124,6 +124,7 @@ impl Drop for Integration {
     fn drop(&mut self) {
         self.stop();
         self.shared.stop_watching();
+        self.shared.routes.clear();
     }
 }
 
@@ -209,6 +210,7 @@ impl Integration {
 
     /// Says that this process is not there any more; the last one takes the bus out of the registry. Within `deadline`.
     pub async fn close(&self, deadline: Duration) {
+        self.shared.routes.clear();
         self.shared.leave(deadline).await;
     }
 }

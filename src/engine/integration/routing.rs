@@ -100,6 +100,11 @@ impl Routes {
         lock(&self.by_service).values().cloned().collect()
     }
 
+    /// Nothing is read for anybody: what is subscribed ended with the bus.
+    pub(super) fn clear(&self) {
+        lock(&self.by_service).clear();
+    }
+
     /// Whether some are on their way out.
     pub(super) fn are_ending(&self) -> bool {
         lock(&self.by_service).values().any(|route| route.has_ended())
