@@ -56,7 +56,7 @@ impl Switch {
         let id = FIRST | self.last.fetch_add(1, Ordering::Relaxed);
         let (sender, deliveries) = mpsc::unbounded_channel();
         lock(&self.inside).insert(id, sender);
-        let subscribed = self.consumer()?.subscribe(id, pattern.to_owned(), options).await;
+        let subscribed = self.consumer()?.subscribe(id, pattern.to_owned(), SubscribeOptions { unseen: true, ..options }).await;
         if let Err(error) = subscribed {
             lock(&self.inside).remove(&id);
             return Err(error);
