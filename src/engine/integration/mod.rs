@@ -2,7 +2,7 @@
 //! get the events that they can do something about.
 //!
 //! Reading order: [`own`] the bus as a service; [`announcing`] from services to events, [`reporting`] from events to services;
-//! [`discovering`] contracts; [`breaker`], `naming`, `posting` and `routing` the way of an event to a service; `tally` what Prometheus reads; [`Integration`] is what the
+//! [`discovering`] contracts; [`breaker`], `naming`, `posting`, `routing` and `delivering` the way of an event to a service; `tally` what Prometheus reads; [`Integration`] is what the
 //! bus starts and asks.
 
 pub mod breaker;
@@ -10,12 +10,14 @@ pub mod own;
 pub mod reporting;
 
 mod announcing;
+mod delivering;
 mod discovering;
 mod naming;
 mod posting;
 mod routing;
 mod tally;
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
@@ -45,8 +47,12 @@ const ATTEND_FOR: Duration = Duration::from_secs(15);
 const TICK: Duration = Duration::from_secs(1);
 /// Processes of the bus among those that attend.
 const MEMBER: &str = "bus:";
+/// Those of them that list the bus as a service.
+const LISTER: &str = "lists:";
 /// Services known already are asked for contracts over so long.
 const SPREAD: Duration = Duration::from_secs(5);
+/// How long it may take to undo what was begun.
+const UNDO: Duration = Duration::from_secs(2);
 
 /// What a bus is told to do with a registry.
 #[derive(Clone)]
@@ -98,8 +104,13 @@ struct Shared {
     /// Names this process among those of the bus.
     instance: String,
     routes: routing::Routes,
+    /// By service; they outlive routes.
+    flows: Mutex<BTreeMap<String, Arc<delivering::Flow>>>,
+    heard: reporting::Heard,
     found: discovering::Found,
     is_monitoring: AtomicBool,
+    /// Processes of the bus that were there when that was asked last.
+    instances: Mutex<Vec<String>>,
     /// What went wrong last, until it goes right.
     trouble: Mutex<Option<String>>,
 }
@@ -107,12 +118,12 @@ struct Shared {
 /// The work of one bus with a registry.
 pub struct Integration {
     shared: Arc<Shared>,
-    task: JoinHandle<()>,
+    task: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl Drop for Integration {
     fn drop(&mut self) {
-        self.task.abort();
+        self.stop();
         if self.shared.is_monitoring.swap(false, Ordering::AcqRel) {
             self.shared.registry.unwatch();
         }
@@ -143,24 +154,37 @@ impl Integration {
             problem,
             http,
             routes: routing::Routes::default(),
+            flows: Mutex::default(),
+            heard: reporting::Heard::default(),
             found: discovering::Found::default(),
             is_monitoring: AtomicBool::new(false),
+            instances: Mutex::default(),
             trouble: Mutex::default(),
         });
-        shared.attend().await?;
+        let integration = Self { shared, task: Mutex::default() };
+        if let Err(error) = integration.begin(happenings).await {
+            integration.close(UNDO).await;
+            return Err(error);
+        }
+        Ok(integration)
+    }
+
+    async fn begin(&self, happenings: mpsc::Receiver<Happening>) -> Result<()> {
+        let shared = &self.shared;
+        shared.attend().await.map_err(of_registry)?;
         if shared.config.auto_register {
-            own::register(&shared).await?;
+            own::register(shared).await.map_err(of_registry)?;
         }
         if shared.config.health_monitoring {
-            shared.registry.watch().await?;
+            shared.registry.watch().await.map_err(of_registry)?;
             shared.is_monitoring.store(true, Ordering::Release);
             for pattern in reporting::PATTERNS {
                 let reading = shared.switch.subscribe(pattern, reporting::options()).await?;
                 shared.env.spawn(reporting::read(shared.clone(), reading));
             }
         }
-        let task = shared.env.spawn(run(shared.clone(), happenings));
-        Ok(Self { shared, task })
+        *lock(&self.task) = Some(shared.env.spawn(run(shared.clone(), happenings)));
+        Ok(())
     }
 
     /// `ServiceRegistryIntegrationStatus`. Never fails.
@@ -168,7 +192,7 @@ impl Integration {
         let shared = &self.shared;
         let mut status = shared.registry.status().await;
         status["registeredAs"] = if shared.config.auto_register { own::NAME.into() } else { Value::Null };
-        status["routes"] = shared.routes.all().iter().map(|route| route.to_json()).collect();
+        status["routes"] = shared.routes.to_json();
         status["contracts"] = shared.found.to_json();
         if let Some(trouble) = &*lock(&shared.trouble) {
             status["problem"] = trouble.as_str().into();
@@ -194,18 +218,29 @@ impl Integration {
 
     /// No more is begun. What is on its way to services ends with the bus's subscriptions.
     pub fn stop(&self) {
-        self.task.abort();
+        if let Some(task) = &*lock(&self.task) {
+            task.abort();
+        }
     }
 
     /// Says that this process is not there any more; the last one takes the bus out of the registry. Within `deadline`.
     pub async fn close(&self, deadline: Duration) {
         let shared = &self.shared;
+        self.stop();
+        let task = lock(&self.task).take();
         let leaving = async {
-            let store = shared.registry.store();
-            store.unattend(&[shared.member()]).await?;
-            if shared.config.auto_register && shared.instances().await?.is_empty() {
+            if let Some(task) = task {
+                // It listens until then.
+                let _ = task.await;
+            }
+            shared.registry.store().unattend(&shared.members()).await?;
+            if !shared.config.auto_register {
+                return Ok(());
+            }
+            if shared.there(LISTER).await?.is_empty() {
                 shared.registry.unregister(own::NAME).await?;
-            } else {
+            } else if !shared.registry.is_listened_to() {
+                // Another bus over the same registry would go on renewing it.
                 shared.registry.let_go(own::NAME);
             }
             Ok::<(), Error>(())
@@ -225,18 +260,19 @@ fn of_registry(mut error: Error) -> Error {
 }
 
 impl Shared {
-    fn member(&self) -> String {
-        format!("{MEMBER}{}", self.instance)
+    fn members(&self) -> Vec<String> {
+        let as_lister = self.config.auto_register.then(|| format!("{LISTER}{}", self.instance));
+        [format!("{MEMBER}{}", self.instance)].into_iter().chain(as_lister).collect()
     }
 
     async fn attend(&self) -> Result<()> {
-        self.registry.store().attend(&[self.member()], ATTEND_FOR).await
+        self.registry.store().attend(&self.members(), ATTEND_FOR).await
     }
 
-    /// Processes of the bus that are there.
-    async fn instances(&self) -> Result<Vec<String>> {
+    /// Instances that attend as that.
+    async fn there(&self, what: &str) -> Result<Vec<String>> {
         let members = self.registry.store().attending().await?;
-        Ok(members.iter().filter_map(|member| member.strip_prefix(MEMBER)).map(ToOwned::to_owned).collect())
+        Ok(members.iter().filter_map(|member| member.strip_prefix(what)).map(ToOwned::to_owned).collect())
     }
 
     /// Told once until it goes right again.
@@ -270,42 +306,58 @@ async fn run(shared: Arc<Shared>, mut happenings: mpsc::Receiver<Happening>) {
         while let Ok(happening) = happenings.try_recv() {
             some.push(happening);
         }
+        // Of what fails the rest does not suffer.
         let mut result = see_to(&shared, &some).await;
-        if result.is_ok() && told_at.elapsed() >= own::EVERY {
+        if told_at.elapsed() >= own::EVERY {
             told_at = Instant::now();
-            result = upkeep(&shared).await;
+            result = result.and(upkeep(&shared).await);
         }
-        if result.is_ok() && shared.config.contract_discovery && shared.projects.is_some() {
-            let interval = Duration::from_millis(shared.config.discovery_refresh_interval_ms);
+        if shared.config.contract_discovery && shared.projects.is_some() {
             let is_new = some.iter().any(|happening| matches!(happening.what, What::Registered | What::Updated));
-            if is_new || planned_at.is_none_or(|at| at.elapsed() >= interval) {
-                let spread = if planned_at.is_none() { SPREAD.min(interval) } else { Duration::ZERO };
-                result = discovering::plan(&shared, spread).await;
-                planned_at = Some(Instant::now());
-            }
-            if result.is_ok() {
-                result = discovering::run_due(&shared).await;
-            }
+            result = result.and(discover(&shared, is_new, &mut planned_at).await);
         }
         shared.note(&result);
     }
 }
 
-/// What happened, and what is to be as a consequence.
+/// Asks for contracts whom it is time to ask.
+async fn discover(shared: &Arc<Shared>, is_new: bool, planned_at: &mut Option<Instant>) -> Result<()> {
+    let interval = Duration::from_millis(shared.config.discovery_refresh_interval_ms);
+    if is_new || planned_at.is_none_or(|at| at.elapsed() >= interval) {
+        let spread = if planned_at.is_none() { SPREAD.min(interval) } else { Duration::ZERO };
+        discovering::plan(shared, spread).await?;
+        *planned_at = Some(Instant::now());
+    }
+    discovering::run_due(shared).await
+}
+
+/// What happened, and what is to be as a consequence. What only a happening tells is seen to first, as it cannot fail; the rest goes by
+/// what is there, and is done by the next call where this one failed.
 async fn see_to(shared: &Arc<Shared>, happened: &[Happening]) -> Result<()> {
+    let view = shared.registry.view();
     for happening in happened {
         announcing::announce(shared, happening);
+        let name = &happening.service.definition.name;
         let is_well = happening.service.health.status() == Status::Healthy;
-        if happening.what == What::Updated || matches!(happening.what, What::HealthChanged { .. }) && is_well {
-            routing::hope(shared, &happening.service.definition.name);
+        match happening.what {
+            What::Updated => delivering::hope(shared, name),
+            What::HealthChanged { .. } if is_well => delivering::hope(shared, name),
+            What::Unregistered if view.get(name).is_none() => routing::forget_all_of(shared, &happening.service),
+            _ => {}
         }
     }
-    let gone: Vec<_> = happened.iter().filter(|one| one.what == What::Unregistered).map(|one| one.service.clone()).collect();
-    if shared.config.auto_register && gone.iter().any(|service| service.definition.name == own::NAME) {
+    if shared.config.auto_register && view.get(own::NAME).is_none() {
         own::register(shared).await?;
     }
-    routing::reconcile(shared, &shared.instances().await?, &gone).await?;
-    shared.registry.end_reports().await
+    let instances = shared.there(MEMBER).await;
+    if let Ok(instances) = &instances {
+        lock(&shared.instances).clone_from(instances);
+    }
+    // Who is there is known from before, where that cannot be asked.
+    let known = lock(&shared.instances).clone();
+    let reconciled = routing::reconcile(shared, &known).await;
+    instances?;
+    shared.registry.end_reports().await.and(reconciled)
 }
 
 async fn upkeep(shared: &Arc<Shared>) -> Result<()> {

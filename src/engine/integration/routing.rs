@@ -4,90 +4,104 @@
 //! holds nothing up, and not all, so that connections do not multiply.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tokio::sync::Notify;
-use tokio::time::Instant;
 
 use super::Shared;
-use super::breaker::{Admission, Breaker, Circuit};
+use super::delivering::{self, Flow};
 use super::naming;
-use super::posting::{Outcome, Request, outcome};
-use crate::engine::consume::Verdict;
 use crate::engine::env::lock;
 use crate::engine::error::Result;
-use crate::engine::host::{Delivery, Lifecycle};
-use crate::engine::inside::Reading;
-use crate::engine::name;
+use crate::engine::host::Lifecycle;
 use crate::engine::options::{Start, SubscribeOptions};
 use crate::engine::services::service::Service;
+use crate::engine::services::view::View;
 
 /// Processes that read for one service.
 const READERS: usize = 2;
-/// Requests to one service at once, from one process.
-const AT_ONCE: usize = 8;
 /// What the group of a service is called.
 const GROUP: &str = "service:";
-/// How long requests on their way may take when a subscription ends.
-const DRAIN: Duration = Duration::from_secs(5);
+/// Requests on their way when a subscription ends may take so much longer than they may anyway.
+const BEHIND: Duration = Duration::from_secs(1);
+/// How often, and how many times, a group that is for nobody any more is deleted until it is gone: others may still read it.
+const FORGET: (Duration, usize) = (Duration::from_secs(1), 120);
+/// Problems that are remembered, so that each is told once.
+const TOLD_MAX: usize = 10_000;
 
 /// What is read for one service.
 pub(super) struct Route {
-    name: String,
-    group: String,
+    pub(super) name: String,
+    pub(super) group: String,
     /// Sorted. An event that several match is for the first of them.
-    patterns: Vec<String>,
+    pub(super) patterns: Vec<String>,
     /// Ids of the subscriptions, one a pattern.
-    readings: Mutex<Vec<u32>>,
-    breaker: Mutex<Breaker>,
-    /// The breaker changed.
-    changed: Notify,
-    /// Its owner works on it.
-    in_maintenance: std::sync::atomic::AtomicBool,
-    delivered: AtomicU64,
-    failed: AtomicU64,
+    pub(super) readings: Mutex<Vec<u32>>,
+    /// How it goes; the next route of the service goes on with it.
+    pub(super) flow: Arc<Flow>,
 }
 
 impl Route {
-    fn is_paused(&self) -> bool {
-        self.in_maintenance.load(Ordering::Acquire) || matches!(lock(&self.breaker).circuit(), Circuit::Open(_))
-    }
-
-    pub(super) fn circuit(&self) -> Circuit {
-        lock(&self.breaker).circuit()
-    }
-
-    pub(super) fn to_json(&self) -> Value {
+    fn to_json(&self) -> Value {
         json!({
             "service": self.name,
             "group": self.group,
             "patterns": self.patterns,
-            "circuit": self.circuit().as_str(),
-            "paused": self.is_paused(),
-            "delivered": self.delivered.load(Ordering::Relaxed),
-            "failed": self.failed.load(Ordering::Relaxed),
+            "circuit": self.flow.circuit().as_str(),
+            "paused": self.flow.is_paused(),
+            "delivered": self.flow.delivered.load(Ordering::Relaxed),
+            "failed": self.flow.failed.load(Ordering::Relaxed),
         })
     }
+
+    /// Nothing is read any more.
+    pub(super) fn has_ended(&self) -> bool {
+        lock(&self.readings).is_empty()
+    }
 }
+
+/// What a service names, and since when: ms by pattern.
+type Named = BTreeMap<String, u64>;
 
 /// What there is for all services.
 #[derive(Default)]
 pub(super) struct Routes {
     by_service: Mutex<BTreeMap<String, Arc<Route>>>,
+    /// By service: also of those that other processes read for.
+    named: Mutex<BTreeMap<String, Named>>,
     /// Problems that were told, each once.
     told: Mutex<BTreeSet<String>>,
 }
 
 impl Routes {
-    pub(super) fn all(&self) -> Vec<Arc<Route>> {
+    pub(super) fn to_json(&self) -> Value {
+        lock(&self.by_service).values().map(|route| route.to_json()).collect()
+    }
+
+    fn all(&self) -> Vec<Arc<Route>> {
         lock(&self.by_service).values().cloned().collect()
     }
 
-    fn get(&self, name: &str) -> Option<Arc<Route>> {
+    pub(super) fn get(&self, name: &str) -> Option<Arc<Route>> {
         lock(&self.by_service).get(name).cloned()
+    }
+
+    /// Notes what a service names now. Answers since when each: what it named when this process first saw it, since it is registered; what
+    /// came later, since then. Answers also what it names no more.
+    fn note(&self, service: &Service, patterns: &[String]) -> (Named, Vec<String>) {
+        let definition = &service.definition;
+        let mut named = lock(&self.named);
+        let before = named.get(&definition.name);
+        let since = |pattern: &String| match before {
+            Some(before) => before.get(pattern).copied().unwrap_or(definition.updated_at_ms).max(definition.registered_at_ms),
+            None => definition.registered_at_ms,
+        };
+        let now: Named = patterns.iter().map(|pattern| (pattern.clone(), since(pattern))).collect();
+        let left = before.into_iter().flat_map(BTreeMap::keys).filter(|pattern| !now.contains_key(*pattern)).cloned().collect();
+        named.insert(definition.name.clone(), now.clone());
+        (now, left)
     }
 }
 
@@ -101,204 +115,142 @@ fn is_ours(service: &str, instance: &str, instances: &[String]) -> bool {
     instances.iter().filter(|one| *one != instance && weight(one) > ours).count() < READERS
 }
 
-/// Makes what is read for services as it has to be. A service that was taken out has its group deleted; one that expired may come back,
-/// and finds what was published meanwhile.
-pub(super) async fn reconcile(shared: &Arc<Shared>, instances: &[String], gone: &[Arc<Service>]) -> Result<()> {
+/// What a service that was taken out was to get is for nobody: its group ends. One that expired may come back, and finds what was
+/// published meanwhile.
+pub(super) fn forget_all_of(shared: &Arc<Shared>, gone: &Service) {
+    lock(&shared.routes.named).remove(&gone.definition.name);
+    let (patterns, _) = naming::patterns(&gone.definition);
+    shared.env.spawn(forget(shared.clone(), gone.definition.name.clone(), patterns));
+}
+
+/// Makes what is read for services as it has to be. Of one for which that cannot be done now the others do not suffer: the first error is
+/// answered, and the next call tries again.
+pub(super) async fn reconcile(shared: &Arc<Shared>, instances: &[String]) -> Result<()> {
     let view = shared.registry.view();
-    let mut wanted: BTreeMap<String, (Arc<Service>, Vec<String>)> = BTreeMap::new();
+    let wanted = wanted(shared, &view, instances);
+    for route in shared.routes.all() {
+        if wanted.get(&route.name).is_none_or(|(_, named)| !named.keys().eq(&route.patterns)) {
+            lock(&shared.routes.by_service).remove(&route.name);
+            shared.env.spawn(end(shared.clone(), route));
+        }
+    }
+    let mut result = Ok(());
+    for (name, (service, named)) in wanted {
+        if let Some(route) = shared.routes.get(&name) {
+            delivering::adjust(shared, &route, &service);
+        } else {
+            let begun = begin(shared, &service, named).await;
+            result = result.and(begun);
+        }
+    }
+    result
+}
+
+/// The services that this process reads for, each with what it names.
+fn wanted(shared: &Arc<Shared>, view: &View, instances: &[String]) -> BTreeMap<String, (Arc<Service>, Named)> {
+    let mut wanted = BTreeMap::new();
+    lock(&shared.routes.named).retain(|name, _| view.get(name).is_some());
+    lock(&shared.flows).retain(|name, _| view.get(name).is_some());
     for service in view.services().filter(|service| service.definition.is_http()) {
+        let name = &service.definition.name;
         let (patterns, problems) = naming::patterns(&service.definition);
         for problem in problems {
-            warn_once(shared, &service.definition.name, &problem);
+            warn_once(shared, name, &problem);
         }
-        if patterns.is_empty() || !is_ours(&service.definition.name, &shared.instance, instances) {
+        let (named, left) = shared.routes.note(service, &patterns);
+        if !left.is_empty() {
+            shared.env.spawn(forget(shared.clone(), name.clone(), left));
+        }
+        if patterns.is_empty() || !is_ours(name, &shared.instance, instances) {
             continue;
         }
         if let Err(failure) = shared.http.check(&service.definition.events_url()) {
-            warn_once(shared, &service.definition.name, &format!("gets no events: {failure}"));
+            warn_once(shared, name, &format!("gets no events: {failure}"));
             continue;
         }
-        wanted.insert(service.definition.name.clone(), (service.clone(), patterns));
+        wanted.insert(name.clone(), (service.clone(), named));
     }
-    for route in shared.routes.all() {
-        let patterns = wanted.get(&route.name).map(|(_, patterns)| patterns);
-        if patterns != Some(&route.patterns) {
-            lock(&shared.routes.by_service).remove(&route.name);
-            // What waits for a service that was taken out is for nobody, nor what it names no more.
-            let is_gone = gone.iter().any(|service| service.definition.name == route.name) && view.get(&route.name).is_none();
-            let left = |pattern: &&String| is_gone || patterns.is_some_and(|patterns| !patterns.contains(pattern));
-            let forgotten = route.patterns.iter().filter(left).cloned().collect();
-            shared.env.spawn(end(shared.clone(), route, forgotten));
-        }
-    }
-    for (name, (service, patterns)) in wanted {
-        match shared.routes.get(&name) {
-            Some(route) => adjust(shared, &route, &service),
-            None => begin(shared, &service, patterns).await?,
-        }
-    }
-    Ok(())
+    wanted
 }
 
 fn warn_once(shared: &Shared, service: &str, problem: &str) {
     let text = format!("the service '{service}' {problem}");
     let mut told = lock(&shared.routes.told);
-    if told.len() < 10_000 && told.insert(text.clone()) {
+    if told.len() < TOLD_MAX && told.insert(text.clone()) {
         shared.host.lifecycle(vec![Lifecycle::warn(text)]);
     }
 }
 
-async fn begin(shared: &Arc<Shared>, service: &Service, patterns: Vec<String>) -> Result<()> {
+async fn begin(shared: &Arc<Shared>, service: &Service, named: Named) -> Result<()> {
     let name = service.definition.name.clone();
+    let flow = lock(&shared.flows).entry(name.clone()).or_default().clone();
+    flow.in_maintenance.store(service.health.is_in_maintenance(), Ordering::Release);
     let route = Arc::new(Route {
         group: format!("{GROUP}{name}"),
-        patterns,
+        patterns: named.keys().cloned().collect(),
         readings: Mutex::default(),
-        breaker: Mutex::default(),
-        changed: Notify::new(),
-        in_maintenance: service.health.is_in_maintenance().into(),
-        delivered: AtomicU64::new(0),
-        failed: AtomicU64::new(0),
+        flow,
         name: name.clone(),
     });
-    for (i, pattern) in route.patterns.iter().enumerate() {
+    for (i, (pattern, since_ms)) in named.iter().enumerate() {
         let options = SubscribeOptions {
             group: Some(route.group.clone()),
             // What was published before it was there is none of its business.
-            start: Start::Time(service.definition.registered_at_ms),
+            start: Start::Since(*since_ms),
             auto_ack: true,
-            concurrency: Some(AT_ONCE),
+            concurrency: Some(delivering::AT_ONCE),
             ..SubscribeOptions::default()
         };
         match shared.switch.subscribe(pattern, options).await {
             Ok(reading) => {
                 lock(&route.readings).push(reading.id);
-                shared.env.spawn(read(shared.clone(), route.clone(), i, reading));
+                shared.env.spawn(delivering::read(shared.clone(), route.clone(), i, reading));
             }
             Err(error) => {
-                end(shared.clone(), route, Vec::new()).await;
+                shared.env.spawn(end(shared.clone(), route));
                 return Err(error);
             }
         }
     }
-    if route.is_paused() {
-        pause(shared, &route, true);
+    if route.flow.is_paused() {
+        delivering::pause(shared, &route, true);
     }
     lock(&shared.routes.by_service).insert(name, route);
     Ok(())
 }
 
-/// Ends what is read, and deletes the group of those patterns. That is refused while other processes still read, of which the last one
-/// does it.
-async fn end(shared: Arc<Shared>, route: Arc<Route>, forgotten: Vec<String>) {
+/// Ends what is read.
+async fn end(shared: Arc<Shared>, route: Arc<Route>) {
     let readings = std::mem::take(&mut *lock(&route.readings));
     // Those that wait for the circuit go back.
-    route.changed.notify_waiters();
-    for id in readings {
-        if let Err(error) = shared.switch.unsubscribe(id, DRAIN).await {
+    route.flow.changed.notify_waiters();
+    let all = readings.into_iter().map(|id| shared.switch.unsubscribe(id, shared.timeout + BEHIND));
+    for ended in futures_util::future::join_all(all).await {
+        if let Err(error) = ended {
             tracing::debug!(%error, service = route.name, "a subscription could not be ended");
         }
     }
-    for pattern in forgotten {
-        if let Err(error) = shared.store.delete_group(&pattern, &route.group).await {
-            tracing::debug!(%error, service = route.name, pattern, "its group stays for now");
-        }
-    }
 }
 
-/// Its health changed, or where it is.
-fn adjust(shared: &Shared, route: &Route, service: &Service) {
-    let now = service.health.is_in_maintenance();
-    if route.in_maintenance.swap(now, Ordering::AcqRel) != now {
-        pause(shared, route, route.is_paused());
-    }
-}
-
-/// There is reason to believe that it answers again.
-pub(super) fn hope(shared: &Shared, name: &str) {
-    let Some(route) = shared.routes.get(name) else { return };
-    lock(&route.breaker).hope();
-    pause(shared, &route, route.is_paused());
-    route.changed.notify_waiters();
-}
-
-fn pause(shared: &Shared, route: &Route, paused: bool) {
-    for id in &*lock(&route.readings) {
-        shared.switch.pause(*id, paused);
-    }
-}
-
-async fn read(shared: Arc<Shared>, route: Arc<Route>, index: usize, mut reading: Reading) {
-    while let Some(delivery) = reading.deliveries.recv().await {
-        let is_first = !route.patterns[..index].iter().any(|pattern| name::matches(pattern, &delivery.partition.event_type));
-        if is_first {
-            let (inner, route) = (shared.clone(), route.clone());
-            shared.env.spawn(async move {
-                let token = delivery.token;
-                let verdict = deliver(&inner, &route, delivery).await;
-                inner.switch.settle(token, verdict);
-            });
-        } else {
-            shared.switch.settle(delivery.token, Verdict::Done);
-        }
-    }
-}
-
-async fn deliver(shared: &Arc<Shared>, route: &Arc<Route>, delivery: Delivery) -> Verdict {
-    loop {
-        let changed = route.changed.notified();
-        let admission = lock(&route.breaker).admit(Instant::now());
-        match admission {
-            Admission::Go => break,
-            Admission::No => return Verdict::HandBack,
-            Admission::Wait if lock(&route.readings).is_empty() => return Verdict::HandBack,
-            Admission::Wait => changed.await,
-        }
-    }
-    // Taken out meanwhile: it is for another process, or for nobody.
-    let Some(service) = shared.registry.view().get(&route.name).cloned().filter(|service| !service.health.is_in_maintenance()) else {
-        lock(&route.breaker).given_up();
-        route.changed.notify_waiters();
-        return Verdict::HandBack;
-    };
-    let Request { headers, body } = Request::of(&delivery, &route.group);
-    let headers: Vec<(&str, &str)> = headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
-    let answered = shared.http.post(&service.definition.events_url(), &headers, body, shared.timeout).await;
-    let Outcome { verdict, alive } = outcome(&delivery, answered);
-    let counter = if matches!(verdict, Verdict::Failed(_)) { &route.failed } else { &route.delivered };
-    counter.fetch_add(1, Ordering::Relaxed);
-    match alive {
-        Some(alive) => {
-            if lock(&route.breaker).ended(alive, Instant::now()) {
-                turned(shared, route);
+/// Deletes the group of a service on these patterns, unless it names them again. That is refused while others still read: it is tried until
+/// the last of them ended.
+async fn forget(shared: Arc<Shared>, name: String, mut patterns: Vec<String>) {
+    let group = format!("{GROUP}{name}");
+    for _ in 0..FORGET.1 {
+        let named = lock(&shared.routes.named).get(&name).cloned().unwrap_or_default();
+        patterns.retain(|pattern| !named.contains_key(pattern));
+        let mut left = Vec::new();
+        for pattern in patterns {
+            if let Err(error) = shared.store.delete_group(&pattern, &group).await {
+                tracing::debug!(%error, service = name, pattern, "its group stays for now");
+                left.push(pattern);
             }
         }
-        None => lock(&route.breaker).given_up(),
-    }
-    route.changed.notify_waiters();
-    verdict
-}
-
-/// The circuit changed: while it is open nothing is read.
-fn turned(shared: &Arc<Shared>, route: &Arc<Route>) {
-    let circuit = route.circuit();
-    let name = &route.name;
-    let text = match circuit {
-        Circuit::Open(_) => format!("the service '{name}' fails again and again: events for it wait"),
-        _ => format!("the service '{name}' answers again"),
-    };
-    shared.host.lifecycle(vec![Lifecycle::warn(text)]);
-    pause(shared, route, route.is_paused());
-    if let Circuit::Open(until) = circuit {
-        let (inner, route) = (shared.clone(), Arc::downgrade(route));
-        shared.env.spawn(async move {
-            tokio::time::sleep_until(until).await;
-            if let Some(route) = route.upgrade()
-                && route.circuit() == Circuit::Open(until)
-            {
-                hope(&inner, &route.name);
-            }
-        });
+        if left.is_empty() {
+            return;
+        }
+        patterns = left;
+        tokio::time::sleep(FORGET.0).await;
     }
 }
 

@@ -285,6 +285,11 @@ impl Registry {
         receiver
     }
 
+    /// Whether anybody in the engine listens.
+    pub fn is_listened_to(&self) -> bool {
+        lock(&self.shared.listeners).iter().any(|listener| !listener.is_closed())
+    }
+
     /// What is asked by HTTP is also to hold to `policy`, in this process. Answers the client for that.
     pub fn restrict(&self, policy: Option<&HttpConfig>) -> Result<Arc<Http>> {
         let mut policies = lock(&self.policies);
