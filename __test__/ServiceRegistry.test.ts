@@ -322,7 +322,14 @@ describe.each(storesWithCluster)('on %s', (kind) => {
 
   test('getStats counts services by how they are', async () => {
     const registry = make();
-    const none = { totalServices: 0, healthyServices: 0, unhealthyServices: 0, degradedServices: 0, unknownServices: 0, maintenanceServices: 0 };
+    const none = {
+      totalServices: 0,
+      healthyServices: 0,
+      unhealthyServices: 0,
+      degradedServices: 0,
+      unknownServices: 0,
+      maintenanceServices: 0,
+    };
     expect(await registry.getStats()).toEqual(none);
     for (const status of ['healthy', 'healthy', 'unhealthy', 'degraded', 'unknown', 'maintenance'] as const) {
       const name = `s-${(await registry.getStats()).totalServices}`;

@@ -189,7 +189,7 @@ export class OSSAEventBus extends EventBus {
     throw this.#later('getDashboardData()', MONITORING);
   }
 
-  /** Metrics in the text format 0.0.4 of Prometheus: in this version ossa_cross_project_messages_total alone. */
+  /** Metrics in the text format 0.0.4 of Prometheus: in this version those of messages between projects and of the service registry alone. */
   exportMetrics(): string {
     const answer = JSON.parse(this[CORE].native().prometheus()) as NativeAnswer<string>;
     if ('err' in answer) throw fromNative(answer.err);

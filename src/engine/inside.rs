@@ -48,7 +48,7 @@ impl Switch {
     pub async fn subscribe(&self, pattern: &str, options: SubscribeOptions, deliveries: Sender) -> Result<u32> {
         let id = FIRST | self.last.fetch_add(1, Ordering::Relaxed);
         lock(&self.inside).insert(id, deliveries);
-        let subscribed = self.consumer()?.subscribe(id, pattern.to_owned(), options).await;
+        let subscribed = self.consumer()?.subscribe(id, pattern.to_owned(), SubscribeOptions { unseen: true, ..options }).await;
         if let Err(error) = subscribed {
             lock(&self.inside).remove(&id);
             return Err(error);

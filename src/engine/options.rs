@@ -85,6 +85,8 @@ pub enum Start {
     Latest,
     /// With this server time, ms since 1970.
     Time(u64),
+    /// The same, where the members need not agree on the time: it is for whoever makes the group.
+    Since(u64),
 }
 
 /// `SubscriptionOptions`, complete but for defaults.
@@ -119,6 +121,8 @@ pub struct SubscribeOptions {
     pub batch: Option<Batch>,
     /// Of messages to a project, those that are not signed are refused.
     pub signed_only: bool,
+    /// It is the engine's own: not counted among those of the program, and its beginning and end are not told.
+    pub unseen: bool,
 }
 
 /// How events are gathered for a handler.
@@ -137,6 +141,7 @@ impl SubscribeOptions {
             Start::Beginning => "beginning".to_owned(),
             Start::Latest => "latest".to_owned(),
             Start::Time(ms) => ms.to_string(),
+            Start::Since(_) => "since".to_owned(),
         };
         let mut options = json!({ "startFrom": start, "autoAck": self.auto_ack });
         if let Some(filter) = &self.filter {
@@ -539,6 +544,7 @@ impl SubscribeOptions {
             ephemeral,
             batch,
             signed_only: false,
+            unseen: false,
         };
         fields.end(&SUBSCRIBE_KEYS)?;
         Ok(options)

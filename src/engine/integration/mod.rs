@@ -48,6 +48,8 @@ const TICK: Duration = Duration::from_secs(1);
 const RECONCILE_EVERY: Duration = Duration::from_secs(30);
 /// Processes of buses among those that attend.
 const MEMBER: &str = "bus:";
+/// Those, of all buses, that list themselves as a service.
+const LISTER: &str = "lists:";
 /// Longest time that leaving the registry takes, where starting failed.
 const LEAVE_MAX: Duration = Duration::from_secs(2);
 /// Services known already are asked for contracts over so long.
@@ -106,6 +108,7 @@ struct Shared {
     bus: AtomicU64,
     routes: routing::Routes,
     leftovers: leftovers::Leftovers,
+    heard: reporting::Heard,
     found: discovering::Found,
     is_monitoring: AtomicBool,
     /// Subscriptions to what says how services are.
@@ -160,6 +163,7 @@ impl Integration {
             bus: AtomicU64::new(0),
             routes: routing::Routes::default(),
             leftovers: leftovers::Leftovers::default(),
+            heard: reporting::Heard::default(),
             found: discovering::Found::default(),
             is_monitoring: AtomicBool::new(false),
             reports: Mutex::default(),
@@ -226,20 +230,21 @@ impl Shared {
         format!("{MEMBER}{:016x}:", self.bus.load(Ordering::Acquire))
     }
 
-    fn member(&self) -> String {
-        self.of_bus() + &self.instance
+    fn members(&self) -> Vec<String> {
+        let as_lister = self.config.auto_register.then(|| format!("{LISTER}{}", self.instance));
+        [self.of_bus() + &self.instance].into_iter().chain(as_lister).collect()
     }
 
     async fn begin(self: &Arc<Self>) -> Result<()> {
         if self.config.auto_register {
             self.registry.bus_came();
         }
-        self.attend().await?;
+        self.attend().await.map_err(of_registry)?;
         if self.config.auto_register {
-            own::register(self).await?;
+            own::register(self).await.map_err(of_registry)?;
         }
         if self.config.health_monitoring {
-            self.registry.watch(Watcher::Bus).await?;
+            self.registry.watch(Watcher::Bus).await.map_err(of_registry)?;
             self.is_monitoring.store(true, Ordering::Release);
             let (deliveries, inbox) = mpsc::unbounded_channel();
             self.env.spawn(reporting::read(self.clone(), inbox));
@@ -259,8 +264,8 @@ impl Shared {
 
     async fn leave(&self, deadline: Duration) {
         let leaving = async {
-            self.registry.store().unattend(&[self.member()]).await?;
-            if self.config.auto_register && self.instances().await?.is_empty() {
+            self.registry.store().unattend(&self.members()).await?;
+            if self.config.auto_register && self.there(LISTER).await?.is_empty() {
                 self.registry.unregister(own::NAME).await?;
             }
             Ok::<(), Error>(())
@@ -293,14 +298,18 @@ impl Shared {
         let digest = ring::digest::digest(&ring::digest::SHA256, name.as_bytes());
         let bus = digest.as_ref().first_chunk::<8>().map_or(0, |head| u64::from_be_bytes(*head));
         self.bus.store(bus, Ordering::Release);
-        self.registry.store().attend(&[self.member()], ATTEND_FOR).await
+        self.registry.store().attend(&self.members(), ATTEND_FOR).await
     }
 
     /// Processes of the bus that are there.
     async fn instances(&self) -> Result<Vec<String>> {
+        self.there(&self.of_bus()).await
+    }
+
+    /// Processes that attend as that.
+    async fn there(&self, what: &str) -> Result<Vec<String>> {
         let members = self.registry.store().attending().await?;
-        let of_bus = self.of_bus();
-        Ok(members.iter().filter_map(|member| member.strip_prefix(&of_bus)).map(ToOwned::to_owned).collect())
+        Ok(members.iter().filter_map(|member| member.strip_prefix(what)).map(ToOwned::to_owned).collect())
     }
 
     /// Told once until it goes right again.

@@ -100,17 +100,17 @@ pub fn outcome(delivery: &Delivery, answered: Result<Answer, Failure>) -> Outcom
     let problem = || format!("the service answered with HTTP status {status}{}", said(&answer.body));
     match status {
         200..=299 => Outcome { verdict: done(delivery, &answer), alive: Some(true) },
-        408 | 425 | 429 => Outcome { verdict: again(&answer, problem()), alive: None },
+        408 | 425 | 429 => Outcome { verdict: again(problem(), answer.retry_after), alive: None },
         400..=499 => Outcome { verdict: Verdict::Failed(settle::Failure::Permanent(problem())), alive: Some(true) },
-        _ => Outcome { verdict: again(&answer, problem()), alive: Some(false) },
+        _ => Outcome { verdict: again(problem(), answer.retry_after), alive: Some(false) },
     }
 }
 
-/// By the retry settings, or when the service asks for it.
-fn again(answer: &Answer, problem: String) -> Verdict {
-    let Some(after) = answer.retry_after else { return failed(problem) };
+fn again(problem: String, after: Option<Duration>) -> Verdict {
+    let Some(after) = after else { return failed(problem) };
     let delay_ms = u64::try_from(after.min(RETRY_AFTER_MAX).as_millis()).unwrap_or(u64::MAX);
-    Verdict::Failed(settle::Failure::Nack(NackOptions { delay_ms: Some(delay_ms), dead_letter: false, reason: Some(problem) }))
+    let options = NackOptions { delay_ms: Some(delay_ms), dead_letter: false, reason: Some(problem) };
+    Verdict::Failed(settle::Failure::Nack(options))
 }
 
 fn failed(problem: String) -> Verdict {
@@ -231,17 +231,12 @@ mod tests {
 
     #[test]
     fn a_service_says_when_it_wants_the_event_again_within_reason() {
-        for (asked, waits_ms) in [(2, 2000), (1_000_000, 3_600_000)] {
-            let busy = Answer {
-                status: 429,
-                body: Vec::new(),
-                retry_after: Some(Duration::from_secs(asked)),
-                complete: true,
-                took: Duration::ZERO,
-            };
+        for (status, asked, waits_ms) in [(429, 2, 2000), (503, 1, 1000), (500, 1, 1000), (408, 1_000_000, 3_600_000)] {
+            let busy =
+                Answer { status, body: Vec::new(), retry_after: Some(Duration::from_secs(asked)), complete: true, took: Duration::ZERO };
             let Verdict::Failed(settle::Failure::Nack(options)) = outcome(&delivery(META, "1", false), Ok(busy)).verdict else { panic!() };
             assert_eq!(options.delay_ms, Some(waits_ms));
-            assert!(options.reason.unwrap().contains("429"));
+            assert!(options.reason.unwrap().contains(&status.to_string()));
         }
     }
 

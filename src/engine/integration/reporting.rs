@@ -4,12 +4,20 @@
 //! that published it. `agent.failed` marks it until `agent.started` or another event of that agent's life; `performance.metrics` beyond a
 //! threshold of `monitoring.alerting.thresholds` marks it until a report is below nine tenths of all of them. A mark that nothing ends is
 //! over after five minutes. A mark makes a service degraded that is healthy or unknown otherwise.
+//!
+//! Types are read side by side, so events may come in another order than they were published in. A process sees to one after another, and
+//! leaves out what is older than what it saw of the same subject. That another process of the bus sees to the older one late is possible,
+//! where they are published within the time that takes: then the mark is over after its five minutes.
+
+use std::collections::HashMap;
+use std::sync::Mutex;
 
 use serde_json::Value;
 use tokio::sync::mpsc;
 
 use super::Shared;
 use crate::engine::consume::Verdict;
+use crate::engine::env::lock;
 use crate::engine::error::{Code, Result};
 use crate::engine::event::MetaView;
 use crate::engine::host::Delivery;
@@ -39,6 +47,28 @@ pub struct Limits {
     pub memory: f64,
 }
 
+/// Subjects that are remembered.
+const SUBJECTS_MAX: usize = 10_000;
+
+/// The newest event about each subject that this process saw to: ids begin with their time.
+#[derive(Default)]
+pub(super) struct Heard(Mutex<HashMap<String, String>>);
+
+impl Heard {
+    /// Whether there was no newer one.
+    fn is_news(&self, by: &str, id: &str) -> bool {
+        let mut newest = lock(&self.0);
+        if newest.get(by).is_some_and(|newest| newest.as_str() > id) {
+            return false;
+        }
+        if newest.len() >= SUBJECTS_MAX {
+            newest.clear();
+        }
+        newest.insert(by.to_owned(), id.to_owned());
+        true
+    }
+}
+
 /// What an event says of a service.
 #[derive(Debug, PartialEq)]
 enum Said {
@@ -61,16 +91,13 @@ pub(super) fn options() -> SubscribeOptions {
 /// Sees to what comes until the subscription ends.
 pub(super) async fn read(shared: std::sync::Arc<Shared>, mut inbox: mpsc::UnboundedReceiver<Delivery>) {
     while let Some(delivery) = inbox.recv().await {
-        let shared = shared.clone();
-        shared.env.clone().spawn(async move {
-            let verdict = match see_to(&shared, &delivery).await {
-                Ok(()) => Verdict::Done,
-                // For another process: this one reads no more of them.
-                Err(error) if error.code == Code::Closed => Verdict::HandBack,
-                Err(error) => Verdict::Failed(Failure::Error(error.to_string())),
-            };
-            shared.switch.settle(delivery.token, verdict);
-        });
+        let verdict = match see_to(&shared, &delivery).await {
+            Ok(()) => Verdict::Done,
+            // For another process: this one reads no more of them.
+            Err(error) if error.code == Code::Closed => Verdict::HandBack,
+            Err(error) => Verdict::Failed(Failure::Error(error.to_string())),
+        };
+        shared.switch.settle(delivery.token, verdict);
     }
 }
 
@@ -83,20 +110,22 @@ async fn see_to(shared: &Shared, delivery: &Delivery) -> Result<()> {
     if said == Said::Nothing {
         return Ok(());
     }
-    let view = shared.registry.view();
-    let publisher = serde_json::from_str::<MetaView<'_>>(&delivery.text.meta).ok().map(|meta| meta.source.into_owned());
-    let Some(service) = view.get(subject).or_else(|| view.get(&publisher?)) else { return Ok(()) };
-    let name = &service.definition.name;
+    let Ok(meta) = serde_json::from_str::<MetaView<'_>>(&delivery.text.meta) else { return Ok(()) };
     let end = (0..=subject.len().min(SUBJECT_BYTES_MAX)).rev().find(|i| subject.is_char_boundary(*i)).unwrap_or(0);
-    let subject = &subject[..end];
+    let (subject, whole) = (&subject[..end], subject);
     let by = if event_type.starts_with("agent.") { format!("agent:{subject}") } else { format!("performance:{subject}") };
+    if !shared.heard.is_news(&by, &meta.id) {
+        return Ok(());
+    }
+    // What another process registered or noted a moment ago counts.
+    let view = shared.registry.refresh().await?;
+    let Some(service) = view.get(whole).or_else(|| view.get(&meta.source)) else { return Ok(()) };
     let report = match said {
         Said::Failing(reason) => Some(Report { reason, until_ms: shared.registry.store().now_ms().saturating_add(REPORT_MS) }),
-        // Known here or not: what another process noted a moment ago is looked up.
-        _ if shared.registry.refresh().await?.get(name).is_some_and(|service| service.health.is_reported_by(&by)) => None,
+        _ if service.health.is_reported_by(&by) => None,
         _ => return Ok(()),
     };
-    shared.registry.report(name, &by, report).await.map(drop)
+    shared.registry.report(&service.definition.name, &by, report).await.map(drop)
 }
 
 fn what(event_type: &str, data: &Value, subject: &str, limits: Limits) -> Said {
@@ -130,6 +159,15 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn what_is_older_than_what_was_heard_of_a_subject_is_no_news() {
+        let heard = Heard::default();
+        assert!(heard.is_news("agent:a", "2") && !heard.is_news("agent:a", "1") && heard.is_news("agent:b", "1"));
+        assert!(heard.is_news("agent:a", "2"), "a redelivery is seen to again");
+        assert!((0..20_000).all(|n| heard.is_news(&format!("agent:{n}"), "3")));
+        assert!(lock(&heard.0).len() <= SUBJECTS_MAX);
+    }
 
     const LIMITS: Limits = Limits { error_rate: 5.0, response_ms: 1000.0, memory: 85.0 };
 

@@ -31,8 +31,8 @@ const READERS: usize = 2;
 const AT_ONCE: usize = 8;
 /// What the group of a service is called.
 pub(super) const GROUP: &str = "service:";
-/// How long requests on their way may take when a subscription ends.
-const DRAIN: Duration = Duration::from_secs(5);
+/// Requests on their way when a subscription ends may take so much longer than they may anyway.
+const BEHIND: Duration = Duration::from_secs(1);
 /// Problems that are remembered, so that each is told once.
 const TOLD_MAX: usize = 10_000;
 
@@ -40,9 +40,10 @@ const TOLD_MAX: usize = 10_000;
 pub(super) struct Route {
     name: String,
     group: String,
-    /// From then on events are for it, ms since 1970: what was published before it was there is none of its business. Members of the
-    /// group agree on it.
+    /// From then on events are for it, ms since 1970: what was published before it was there is none of its business.
     since_ms: u64,
+    /// Nothing was subscribed to yet.
+    is_new: AtomicBool,
     /// Patterns, each with the id of its subscription.
     readings: Mutex<BTreeMap<String, u32>>,
     /// Where all their deliveries go.
@@ -197,6 +198,7 @@ fn begin(shared: &Arc<Shared>, service: &Service) -> Arc<Route> {
     let route = Arc::new(Route {
         group: format!("{GROUP}{name}"),
         since_ms: service.definition.registered_at_ms,
+        is_new: AtomicBool::new(true),
         readings: Mutex::default(),
         deliveries,
         on_their_way: Mutex::default(),
@@ -221,10 +223,12 @@ async fn adjust(shared: &Arc<Shared>, route: &Arc<Route>, service: &Service, pat
         pause(shared, route);
     }
     let known: Vec<String> = lock(&route.readings).keys().cloned().collect();
+    // What a later update names it gets from that update on.
+    let since_ms = if route.is_new.swap(false, Ordering::AcqRel) { route.since_ms } else { service.definition.updated_at_ms };
     for pattern in patterns.iter().filter(|pattern| !known.contains(pattern)) {
         let options = SubscribeOptions {
             group: Some(route.group.clone()),
-            start: Start::Time(route.since_ms),
+            start: Start::Since(since_ms),
             auto_ack: true,
             concurrency: Some(AT_ONCE),
             ..SubscribeOptions::default()
@@ -240,7 +244,7 @@ async fn adjust(shared: &Arc<Shared>, route: &Arc<Route>, service: &Service, pat
         shared.leftovers.pattern(&route.name, &pattern);
         let shared = shared.clone();
         shared.env.clone().spawn(async move {
-            if let Err(error) = shared.switch.unsubscribe(id, DRAIN).await {
+            if let Err(error) = shared.switch.unsubscribe(id, shared.timeout + BEHIND).await {
                 tracing::debug!(%error, pattern, "a subscription could not be ended");
             }
         });
@@ -253,7 +257,7 @@ async fn end(shared: Arc<Shared>, route: Arc<Route>) {
     route.changed.notify_waiters();
     route.places.close();
     let readings = std::mem::take(&mut *lock(&route.readings));
-    let ends = readings.into_values().map(|id| shared.switch.unsubscribe(id, DRAIN));
+    let ends = readings.into_values().map(|id| shared.switch.unsubscribe(id, shared.timeout + BEHIND));
     for ended in futures_util::future::join_all(ends).await {
         if let Err(error) = ended {
             tracing::debug!(%error, service = route.name, "a subscription could not be ended");

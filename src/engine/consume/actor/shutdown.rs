@@ -62,7 +62,7 @@ impl Actor {
             tracing::debug!("the server did not hear that this consumer ends; its lease ends by itself");
         }
         for group in self.groups.values() {
-            for sub in &group.subs {
+            for sub in group.subs.iter().filter(|sub| !sub.options.unseen) {
                 let about = json!({ "eventType": sub.pattern, "group": &**group.id.name, "consumer": &*self.consumer });
                 self.said.push(Lifecycle(Kind::SubscriptionCancelled, about));
             }

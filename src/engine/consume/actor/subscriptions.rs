@@ -41,7 +41,7 @@ impl Actor {
         let start = match options.start {
             Start::Beginning => StartFrom::Beginning,
             Start::Latest => StartFrom::Latest,
-            Start::Time(ms) => StartFrom::Time(ms),
+            Start::Time(ms) | Start::Since(ms) => StartFrom::Time(ms),
         };
         let sub = Sub {
             id,
@@ -120,15 +120,18 @@ impl Actor {
             let group = self.open_group(group_name.clone());
             self.groups.insert(group_name.clone(), group);
         }
+        let unseen = sub.options.unseen;
         if let Some(group) = self.groups.get_mut(&group_name) {
             group.add(sub);
         }
-        self.counters.subscriptions.fetch_add(1, Ordering::Relaxed);
         self.ready(&group_name, partitions, lapsed);
         // Types that appeared while this was joining.
         self.read_types();
-        let about = json!({ "eventType": spec.pattern, "group": &**group_name, "consumer": &*self.consumer });
-        self.said.push(Lifecycle(Kind::SubscriptionCreated, about));
+        if !unseen {
+            self.counters.subscriptions.fetch_add(1, Ordering::Relaxed);
+            let about = json!({ "eventType": spec.pattern, "group": &**group_name, "consumer": &*self.consumer });
+            self.said.push(Lifecycle(Kind::SubscriptionCreated, about));
+        }
         let _ = reply.send(Ok((group_name.to_string(), self.consumer.to_string())));
     }
 
@@ -203,9 +206,11 @@ impl Actor {
             self.abandon_transients(id);
             self.hear_no_more(id);
             if let Some(sub) = self.groups.get_mut(&group).and_then(|group| group.remove(id)) {
-                self.counters.subscriptions.fetch_sub(1, Ordering::Relaxed);
-                let about = json!({ "eventType": sub.pattern, "group": &**group, "consumer": &*self.consumer });
-                self.said.push(Lifecycle(Kind::SubscriptionCancelled, about));
+                if !sub.options.unseen {
+                    self.counters.subscriptions.fetch_sub(1, Ordering::Relaxed);
+                    let about = json!({ "eventType": sub.pattern, "group": &**group, "consumer": &*self.consumer });
+                    self.said.push(Lifecycle(Kind::SubscriptionCancelled, about));
+                }
                 self.leave(&group, &sub, reply);
             } else {
                 let _ = reply.send(Ok(()));
