@@ -365,13 +365,14 @@ struct Work {
     instances: Vec<String>,
     /// When what is read for services was made as it has to be; `None`: it is to be looked at.
     reconciled_at: Option<Instant>,
-    told_at: Instant,
+    /// When the bus was seen to as a service; `None`: it is to be now.
+    told_at: Option<Instant>,
     planned_at: Option<Instant>,
 }
 
 impl Work {
     fn new(shared: Arc<Shared>) -> Self {
-        Self { shared, instances: Vec::new(), reconciled_at: None, told_at: Instant::now(), planned_at: None }
+        Self { shared, instances: Vec::new(), reconciled_at: None, told_at: Some(Instant::now()), planned_at: None }
     }
 
     /// What happened, and what is to be as a consequence. Where one thing fails the others are seen to all the same; the first failure is
@@ -394,6 +395,9 @@ impl Work {
     fn notice(&mut self, Happening { what, service, was_noted, .. }: &Happening) {
         let name = &service.definition.name;
         let status = service.health.status();
+        if name == own::NAME && *what == What::Unregistered {
+            self.told_at = None;
+        }
         match what {
             What::HealthChanged { before } => {
                 if [*before, status].contains(&Status::Maintenance) {
@@ -429,10 +433,10 @@ impl Work {
 
     async fn tell_of_itself(&mut self) -> Result<()> {
         let shared = &self.shared;
-        if !shared.config.auto_register || self.told_at.elapsed() < own::EVERY {
+        if !shared.config.auto_register || self.told_at.is_some_and(|at| at.elapsed() < own::EVERY) {
             return Ok(());
         }
-        self.told_at = Instant::now();
+        self.told_at = Some(Instant::now());
         // Somebody took it out.
         if !shared.registry.holds(own::NAME) {
             own::register(shared).await?;
