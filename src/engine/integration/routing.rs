@@ -342,12 +342,11 @@ async fn deliver(shared: &Arc<Shared>, route: &Arc<Route>, delivery: &Delivery) 
     let Outcome { verdict, alive } = outcome(delivery, answered);
     let counter = if matches!(verdict, Verdict::Failed(_)) { &route.failed } else { &route.delivered };
     counter.fetch_add(1, Ordering::Relaxed);
-    let has_turned = match alive {
-        Some(alive) => lock(&route.breaker).ended(call, alive, Instant::now()),
-        None => {
-            lock(&route.breaker).given_up(call);
-            false
-        }
+    let has_turned = if let Some(alive) = alive {
+        lock(&route.breaker).ended(call, alive, Instant::now())
+    } else {
+        lock(&route.breaker).given_up(call);
+        false
     };
     if has_turned {
         turned(shared, route);

@@ -51,16 +51,13 @@ async fn renew(shared: &Shared) -> Result<()> {
     let view = shared.asking.refresh().await?;
     for name in gone {
         let Some(held) = shared.held.get(&name) else { continue };
-        let service = match view.get(&name) {
-            // As it was known last. If it came back meanwhile this changes nothing; if only it was lost, nobody is told.
-            Some(known) => known.clone(),
-            // It ended: this is another registration.
-            None => {
-                let now_ms = shared.store.now_ms();
-                let definition = Definition { registered_at_ms: now_ms, updated_at_ms: now_ms, ..held.definition.clone() };
-                Arc::new(Service::new(definition, held.health.clone()))
-            }
-        };
+        // As it was known last. If it came back meanwhile this changes nothing; if only it was lost, nobody is told. Where it ended, this is
+        // another registration.
+        let service = view.get(&name).cloned().unwrap_or_else(|| {
+            let now_ms = shared.store.now_ms();
+            let definition = Definition { registered_at_ms: now_ms, updated_at_ms: now_ms, ..held.definition.clone() };
+            Arc::new(Service::new(definition, held.health.clone()))
+        });
         shared.store.put_listing(&name, None, Some(&service.listing), Turn::Registered, Some(shared.life)).await?;
     }
     shared.asking.refresh().await.map(drop)

@@ -38,7 +38,7 @@ fn told(step: &Step) -> Vec<String> {
         match &one.what {
             What::Registered => format!("+{name}"),
             What::Updated => format!("~{name}"),
-            What::Unregistered { .. } => format!("-{name}"),
+            What::Unregistered => format!("-{name}"),
             What::Expired => format!("!{name}"),
             What::HealthChanged { before } => format!("{name} {} -> {}", before.as_str(), one.service.health.status().as_str()),
         }
