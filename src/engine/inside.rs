@@ -22,7 +22,8 @@ pub type Sender = mpsc::UnboundedSender<Delivery>;
 /// Between the engine and the program.
 pub struct Switch {
     outside: Arc<dyn Host>,
-    inside: Mutex<HashMap<u32, Sender>>,
+    /// By the id of the subscription; `None`: the bus ended.
+    inside: Mutex<Option<HashMap<u32, Sender>>>,
     last: AtomicU32,
     /// Weak: its task tells this of deliveries.
     consumer: Mutex<Weak<Consumer>>,
@@ -31,7 +32,7 @@ pub struct Switch {
 impl Switch {
     /// Before the program.
     pub fn before(outside: Arc<dyn Host>) -> Self {
-        Self { outside, inside: Mutex::default(), last: AtomicU32::new(FIRST), consumer: Mutex::default() }
+        Self { outside, inside: Mutex::new(Some(HashMap::new())), last: AtomicU32::new(FIRST), consumer: Mutex::default() }
     }
 
     /// By what is subscribed from now on.
@@ -46,20 +47,25 @@ impl Switch {
     /// Subscribes for the engine itself. What comes is for `deliveries`, which several subscriptions may share: those of one entry then
     /// come one after the other. Each is to be settled by [`Switch::settle`]. Answers its id.
     pub async fn subscribe(&self, pattern: &str, options: SubscribeOptions, deliveries: Sender) -> Result<u32> {
+        let consumer = self.consumer()?;
         let id = FIRST | self.last.fetch_add(1, Ordering::Relaxed);
-        lock(&self.inside).insert(id, deliveries);
-        let subscribed = self.consumer()?.subscribe(id, pattern.to_owned(), SubscribeOptions { unseen: true, ..options }).await;
-        if let Err(error) = subscribed {
-            lock(&self.inside).remove(&id);
-            return Err(error);
-        }
+        lock(&self.inside).as_mut().ok_or_else(|| Error::closed("the bus"))?.insert(id, deliveries);
+        let mut entered = Entered { switch: self, id, stays: false };
+        consumer.subscribe(id, pattern.to_owned(), SubscribeOptions { unseen: true, ..options }).await?;
+        entered.stays = true;
         Ok(id)
+    }
+
+    fn remove(&self, id: u32) {
+        if let Some(inside) = lock(&self.inside).as_mut() {
+            inside.remove(&id);
+        }
     }
 
     /// Ends a subscription; what is unfinished after `drain` is handed back.
     pub async fn unsubscribe(&self, id: u32, drain: Duration) -> Result<()> {
         let ended = self.consumer()?.unsubscribe(id, drain).await;
-        lock(&self.inside).remove(&id);
+        self.remove(id);
         ended
     }
 
@@ -72,13 +78,28 @@ impl Switch {
 
     /// Nothing more comes to any of them.
     pub fn close(&self) {
-        lock(&self.inside).clear();
+        lock(&self.inside).take();
     }
 
     /// Ends a delivery.
     pub fn settle(&self, token: Token, verdict: Verdict) {
         if let Ok(consumer) = self.consumer() {
             consumer.tell(Command::Settle(vec![(token, verdict)], 0));
+        }
+    }
+}
+
+/// A subscription on its way: where it comes to nothing, whoever waits for its deliveries must not wait for ever.
+struct Entered<'a> {
+    switch: &'a Switch,
+    id: u32,
+    stays: bool,
+}
+
+impl Drop for Entered<'_> {
+    fn drop(&mut self) {
+        if !self.stays {
+            self.switch.remove(self.id);
         }
     }
 }
@@ -95,7 +116,8 @@ impl Host for Switch {
         let (inside, outside): (Vec<_>, Vec<_>) = batch.into_iter().partition(|delivery| delivery.subscription >= FIRST);
         for delivery in inside {
             let (id, token) = (delivery.subscription, delivery.token);
-            let is_there = lock(&self.inside).get(&id).is_some_and(|receiver| receiver.send(delivery).is_ok());
+            let is_there =
+                lock(&self.inside).as_ref().and_then(|inside| inside.get(&id)).is_some_and(|receiver| receiver.send(delivery).is_ok());
             if !is_there {
                 self.settle(token, Verdict::HandBack);
             }

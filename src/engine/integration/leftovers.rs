@@ -4,7 +4,8 @@
 //! tries until the group is gone.
 
 use std::collections::BTreeMap;
-use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -25,11 +26,15 @@ type Key = (String, Option<String>);
 
 /// What is to go, with the time from which on it is not tried any more.
 #[derive(Default)]
-pub(super) struct Leftovers(Mutex<BTreeMap<Key, Instant>>);
+pub(super) struct Leftovers {
+    keys: Mutex<BTreeMap<Key, Instant>>,
+    /// It is being tried.
+    busy: AtomicBool,
+}
 
 impl Leftovers {
     fn add(&self, key: Key) {
-        let mut left = lock(&self.0);
+        let mut left = lock(&self.keys);
         if left.len() < MOST {
             left.insert(key, Instant::now() + TRIED_FOR);
         }
@@ -46,21 +51,31 @@ impl Leftovers {
     }
 }
 
-/// Deletes what can be deleted now.
-pub(super) async fn clear(shared: &Shared) -> Result<()> {
+/// Deletes what can be deleted now, beside everything else: it may have to wait for others that delete the same.
+pub(super) fn clear(shared: &Arc<Shared>) {
     let keys: Vec<Key> = {
-        let mut left = lock(&shared.leftovers.0);
+        let mut left = lock(&shared.leftovers.keys);
         left.retain(|_, until| *until > Instant::now());
         left.keys().cloned().collect()
     };
-    if keys.is_empty() {
-        return Ok(());
+    if keys.is_empty() || shared.leftovers.busy.swap(true, Ordering::AcqRel) {
+        return;
     }
+    let shared = shared.clone();
+    shared.env.clone().spawn(async move {
+        if let Err(error) = delete(&shared, keys).await {
+            tracing::debug!(%error, "groups that nobody is to read stay for now");
+        }
+        shared.leftovers.busy.store(false, Ordering::Release);
+    });
+}
+
+async fn delete(shared: &Shared, keys: Vec<Key>) -> Result<()> {
     let groups = shared.store.topology().await?.groups;
     for key in keys {
         let (name, pattern) = &key;
         let view = shared.registry.view();
-        let wanted = view.get(name).map(|service| naming::patterns(&service.definition).0);
+        let wanted = view.get(name).filter(|service| service.definition.is_http()).map(|service| naming::patterns(&service.definition).0);
         let is_wanted = |pattern: &String| wanted.as_ref().is_some_and(|wanted| wanted.contains(pattern));
         let group = format!("{GROUP}{name}");
         let of_it = groups.iter().filter(|spec| spec.group == group && pattern.as_ref().is_none_or(|pattern| *pattern == spec.pattern));
@@ -73,7 +88,7 @@ pub(super) async fn clear(shared: &Shared) -> Result<()> {
             }
         }
         if !is_left {
-            lock(&shared.leftovers.0).remove(&key);
+            lock(&shared.leftovers.keys).remove(&key);
         }
     }
     Ok(())

@@ -99,7 +99,7 @@ struct Shared {
     projects: Option<Arc<Projects>>,
     endpoint: String,
     problem: Box<dyn Fn() -> Option<String> + Send + Sync>,
-    http: Arc<Http>,
+    http: Http,
     /// Longest time of a request.
     timeout: Duration,
     /// Names this process among those of the bus.
@@ -143,7 +143,7 @@ impl Integration {
         let Beside { store, host, env, switch, publisher, projects, endpoint, problem } = beside;
         // Closed meanwhile, perhaps.
         registry.open().await.map_err(of_registry)?;
-        let http = registry.restrict(config.http.as_ref())?;
+        let http = registry.client(config.http.as_ref())?;
         let happenings = registry.listen();
         let shared = Arc::new(Shared {
             timeout: http.timeout(),
@@ -281,6 +281,13 @@ impl Shared {
         }
     }
 
+    /// What says how services are waits for another process.
+    fn hold_reports(&self) {
+        for id in &*lock(&self.reports) {
+            self.switch.pause(*id, true);
+        }
+    }
+
     /// Without a registry nothing is known any more: nothing is read for services, or about them.
     async fn retire(self: &Arc<Self>) {
         routing::end_all(self);
@@ -328,7 +335,7 @@ impl Shared {
 
 /// Says that this process is there, whatever else takes its time.
 async fn attend(shared: Arc<Shared>) {
-    loop {
+    while !shared.registry.is_closed() {
         tokio::time::sleep(own::EVERY).await;
         if let Err(error) = shared.attend().await {
             tracing::debug!(%error, "the bus could not say that it is there");
@@ -382,13 +389,9 @@ impl Work {
             announcing::announce(&self.shared, happening);
             self.notice(happening);
         }
-        let results = [
-            self.route().await,
-            leftovers::clear(&self.shared).await,
-            self.tell_of_itself().await,
-            self.discover(happened).await,
-            self.shared.registry.end_reports().await,
-        ];
+        leftovers::clear(&self.shared);
+        let results =
+            [self.route().await, self.tell_of_itself().await, self.discover(happened).await, self.shared.registry.end_reports().await];
         results.into_iter().collect()
     }
 
@@ -408,10 +411,14 @@ impl Work {
                 }
                 return;
             }
-            What::Updated => routing::hope(&self.shared, name),
+            What::Updated => {
+                self.shared.routes.note(service);
+                routing::hope(&self.shared, name);
+            }
             // Not where it is only missing: it may come back, and wants what waits for it.
             What::Unregistered if *was_noted => self.shared.leftovers.service(name),
-            What::Registered | What::Unregistered | What::Expired => {}
+            What::Registered => self.shared.routes.note(service),
+            What::Unregistered | What::Expired => {}
         }
         self.reconciled_at = None;
     }

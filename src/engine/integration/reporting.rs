@@ -94,7 +94,10 @@ pub(super) async fn read(shared: std::sync::Arc<Shared>, mut inbox: mpsc::Unboun
         let verdict = match see_to(&shared, &delivery).await {
             Ok(()) => Verdict::Done,
             // For another process: this one reads no more of them.
-            Err(error) if error.code == Code::Closed => Verdict::HandBack,
+            Err(error) if error.code == Code::Closed => {
+                shared.hold_reports();
+                Verdict::HandBack
+            }
             Err(error) => Verdict::Failed(Failure::Error(error.to_string())),
         };
         shared.switch.settle(delivery.token, verdict);

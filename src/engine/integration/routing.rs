@@ -40,10 +40,8 @@ const TOLD_MAX: usize = 10_000;
 pub(super) struct Route {
     name: String,
     group: String,
-    /// From then on events are for it, ms since 1970: what was published before it was there is none of its business.
+    /// When the service was registered, ms since 1970.
     since_ms: u64,
-    /// Nothing was subscribed to yet.
-    is_new: AtomicBool,
     /// Patterns, each with the id of its subscription.
     readings: Mutex<BTreeMap<String, u32>>,
     /// Where all their deliveries go.
@@ -88,10 +86,17 @@ impl Route {
     }
 }
 
+/// Since when, by pattern, ms.
+type Since = BTreeMap<String, u64>;
+
 /// What there is for all services.
 #[derive(Default)]
 pub(super) struct Routes {
     by_service: Mutex<BTreeMap<String, Arc<Route>>>,
+    /// The bus ended.
+    closed: AtomicBool,
+    /// By service and pattern, also for those that other processes read for: since when events are for it, ms since 1970.
+    since: Mutex<BTreeMap<String, Since>>,
     /// Problems that were told.
     told: Mutex<BTreeSet<String>>,
 }
@@ -103,7 +108,34 @@ impl Routes {
 
     /// Nothing is read for anybody: what is subscribed ended with the bus.
     pub(super) fn clear(&self) {
+        self.closed.store(true, Ordering::Release);
         lock(&self.by_service).clear();
+    }
+
+    /// A service came, or says something else of itself. What it names is for it from then on: what was published before is none of its
+    /// business.
+    pub(super) fn note(&self, service: &Service) {
+        let definition = &service.definition;
+        let mut since = lock(&self.since);
+        // Registered anew it is another one.
+        let before = since.remove(&definition.name).filter(|_| definition.registered_at_ms < definition.updated_at_ms).unwrap_or_default();
+        let (patterns, _) = naming::patterns(definition);
+        let now = patterns.into_iter().map(|pattern| {
+            let at = before.get(&pattern).copied().unwrap_or(definition.updated_at_ms);
+            (pattern, at)
+        });
+        since.insert(definition.name.clone(), now.collect());
+    }
+
+    /// Since when events are for a service: since its registration, where this process did not see it come.
+    fn since(&self, service: &Service) -> Since {
+        let definition = &service.definition;
+        let all = || naming::patterns(definition).0.into_iter().map(|pattern| (pattern, definition.registered_at_ms)).collect();
+        lock(&self.since).entry(definition.name.clone()).or_insert_with(all).clone()
+    }
+
+    fn forget(&self, is_there: impl Fn(&str) -> bool) {
+        lock(&self.since).retain(|name, _| is_there(name));
     }
 
     /// Whether some are on their way out.
@@ -137,8 +169,11 @@ pub(super) fn is_ours(service: &str, instance: &str, instances: &[String]) -> bo
 /// Makes what is read for services as it has to be. Where one cannot be read for, the others are seen to all the same.
 pub(super) async fn reconcile(shared: &Arc<Shared>, instances: &[String]) -> Result<()> {
     let view = shared.registry.view();
+    shared.routes.forget(|name| view.get(name).is_some());
     let mut wanted: BTreeMap<String, (Arc<Service>, Vec<String>)> = BTreeMap::new();
     for service in view.services().filter(|service| service.definition.is_http()) {
+        // Also of those that other processes read for now.
+        shared.routes.since(service);
         let (patterns, problems) = naming::patterns(&service.definition);
         for problem in problems {
             warn_once(shared, &service.definition.name, &problem);
@@ -198,7 +233,6 @@ fn begin(shared: &Arc<Shared>, service: &Service) -> Arc<Route> {
     let route = Arc::new(Route {
         group: format!("{GROUP}{name}"),
         since_ms: service.definition.registered_at_ms,
-        is_new: AtomicBool::new(true),
         readings: Mutex::default(),
         deliveries,
         on_their_way: Mutex::default(),
@@ -212,33 +246,30 @@ fn begin(shared: &Arc<Shared>, service: &Service) -> Arc<Route> {
         name: name.clone(),
     });
     shared.env.spawn(read(shared.clone(), Arc::downgrade(&route), inbox));
-    lock(&shared.routes.by_service).insert(name, route.clone());
+    if !shared.routes.closed.load(Ordering::Acquire) {
+        lock(&shared.routes.by_service).insert(name, route.clone());
+    }
     route
 }
 
 /// Makes a route as the service wants it: subscriptions to patterns that stay are left alone.
 async fn adjust(shared: &Arc<Shared>, route: &Arc<Route>, service: &Service, patterns: Vec<String>) -> Result<()> {
-    let withheld = service.health.is_in_maintenance();
-    if route.withheld.swap(withheld, Ordering::AcqRel) != withheld {
-        pause(shared, route);
-    }
+    route.withheld.store(service.health.is_in_maintenance(), Ordering::Release);
     let known: Vec<String> = lock(&route.readings).keys().cloned().collect();
-    // What a later update names it gets from that update on.
-    let since_ms = if route.is_new.swap(false, Ordering::AcqRel) { route.since_ms } else { service.definition.updated_at_ms };
+    let since = shared.routes.since(service);
     for pattern in patterns.iter().filter(|pattern| !known.contains(pattern)) {
         let options = SubscribeOptions {
             group: Some(route.group.clone()),
-            start: Start::Since(since_ms),
+            start: Start::Since(since.get(pattern).copied().unwrap_or(route.since_ms)),
             auto_ack: true,
             concurrency: Some(AT_ONCE),
             ..SubscribeOptions::default()
         };
         let id = shared.switch.subscribe(pattern, options, route.deliveries.clone()).await?;
         lock(&route.readings).insert(pattern.clone(), id);
-        if route.is_paused() {
-            shared.switch.pause(id, true);
-        }
     }
+    // Also where it should be so already.
+    pause(shared, route);
     for pattern in known.into_iter().filter(|pattern| !patterns.contains(pattern)) {
         let Some(id) = lock(&route.readings).remove(&pattern) else { continue };
         shared.leftovers.pattern(&route.name, &pattern);
@@ -276,8 +307,10 @@ pub(super) fn hope(shared: &Shared, name: &str) {
 
 /// Reads on, or not, as the route says.
 fn pause(shared: &Shared, route: &Route) {
+    let readings = lock(&route.readings);
+    // Under the lock: who comes last has the last word, and says how it is then.
     let paused = route.is_paused();
-    for id in lock(&route.readings).values() {
+    for id in readings.values() {
         shared.switch.pause(*id, paused);
     }
 }

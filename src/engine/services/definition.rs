@@ -144,7 +144,8 @@ impl Definition {
         form.end(&UPDATE_KEYS)?;
         definition.check_size("updates")?;
         if definition != *self {
-            definition.updated_at_ms = now_ms;
+            // Later than before, by whatever clock: it tells one update from another.
+            definition.updated_at_ms = now_ms.max(self.updated_at_ms + 1);
         }
         Ok(Given { definition, health })
     }

@@ -189,7 +189,8 @@ impl Health {
     /// After `before`: the status is as old as it was, or new.
     #[must_use]
     pub fn behind(self, before: &Self, now_ms: u64) -> Self {
-        let since_ms = if self.status() == before.status() { before.since_ms } else { now_ms };
+        // Later than before, by whatever clock: it tells one change from another.
+        let since_ms = if self.status() == before.status() { before.since_ms } else { now_ms.max(before.since_ms + 1) };
         Self { since_ms, ..self }
     }
 

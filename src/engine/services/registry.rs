@@ -62,7 +62,7 @@ pub(super) struct Shared {
     pub(super) came: Notify,
     /// Whether the registry ended, and everything is to end with it.
     closed: watch::Sender<bool>,
-    pub(super) http: Mutex<Arc<Http>>,
+    pub(super) http: Http,
     listeners: Mutex<Vec<mpsc::Sender<Happening>>>,
 }
 
@@ -198,7 +198,9 @@ pub struct Registry {
     /// Attempts to open that were begun.
     attempts: AtomicU64,
     reopening: AtomicBool,
-    policies: Mutex<Vec<HttpConfig>>,
+    policy: HttpConfig,
+    /// What is there is known, and it was not closed.
+    is_open: AtomicBool,
 }
 
 impl Drop for Registry {
@@ -239,7 +241,7 @@ impl Registry {
             unplanned: Mutex::default(),
             came: Notify::new(),
             closed: watch::channel(false).0,
-            http: Mutex::new(Arc::new(http)),
+            http,
             listeners: Mutex::default(),
         });
         Ok(Arc::new(Self {
@@ -249,7 +251,8 @@ impl Registry {
             opening: tokio::sync::Mutex::default(),
             attempts: AtomicU64::new(0),
             reopening: AtomicBool::new(false),
-            policies: Mutex::new(vec![config.http.clone()]),
+            policy: config.http.clone(),
+            is_open: AtomicBool::new(false),
         }))
     }
 
@@ -326,6 +329,7 @@ impl Registry {
         // What is there is no news.
         self.shared.asking.refresh().await?;
         opening.all = true;
+        self.is_open.store(true, Ordering::Release);
         Ok(())
     }
 
@@ -341,6 +345,7 @@ impl Registry {
 
     fn stop(&self) {
         self.shared.closed.send_replace(true);
+        self.is_open.store(false, Ordering::Release);
         let Tasks { beside, probing: _, .. } = std::mem::take(&mut *lock(&self.tasks));
         beside.iter().for_each(JoinHandle::abort);
         lock(&self.shared.listeners).clear();
@@ -389,17 +394,12 @@ impl Registry {
         receiver
     }
 
-    /// What is asked by HTTP is also to hold to `policy`, in this process. Answers the client for that.
-    pub fn restrict(&self, policy: Option<&HttpConfig>) -> Result<Arc<Http>> {
-        let mut policies = lock(&self.policies);
-        if let Some(policy) = policy
-            && !policies.contains(policy)
-        {
-            let all: Vec<&HttpConfig> = policies.iter().chain([policy]).collect();
-            *lock(&self.shared.http) = Arc::new(Http::new(&all)?);
-            policies.push(policy.clone());
+    /// A client for what a bus asks of services: what this registry may ask, and `policy` allows as well.
+    pub fn client(&self, policy: Option<&HttpConfig>) -> Result<Http> {
+        match policy {
+            Some(policy) => Http::new(&[&self.policy, policy]),
+            None => Ok(self.shared.http.clone()),
         }
-        Ok(lock(&self.shared.http).clone())
     }
 
     /// The store of the register, for what goes along with it.
@@ -430,9 +430,12 @@ impl Registry {
             (definition.registered_at_ms, definition.updated_at_ms) = (now_ms, now_ms);
             if let Some(known) = known {
                 definition.registered_at_ms = known.definition.registered_at_ms;
-                if definition.is_same_as(&known.definition) {
-                    definition.updated_at_ms = known.definition.updated_at_ms;
-                }
+                // Later than before, by whatever clock: it tells one update from another.
+                definition.updated_at_ms = if definition.is_same_as(&known.definition) {
+                    known.definition.updated_at_ms
+                } else {
+                    now_ms.max(known.definition.updated_at_ms + 1)
+                };
             }
             let was = known.map(|known| known.health.at(now_ms));
             let health = match &health {
@@ -555,8 +558,7 @@ impl Registry {
 
     /// Whether its store answers, and what is known. Never fails.
     pub async fn status(&self) -> Value {
-        let is_open = self.opening.try_lock().is_ok_and(|opening| opening.all && !opening.closed);
-        let connected = is_open && self.shared.store.status().await.connected;
+        let connected = self.is_open.load(Ordering::Acquire) && self.shared.store.status().await.connected;
         json!({
             "connected": connected,
             "monitoring": lock(&self.tasks).are_probes_wanted(),

@@ -54,7 +54,7 @@ async fn renew(shared: &Shared) -> Result<()> {
         // As it was known last. If it came back meanwhile this changes nothing; if only it was lost, nobody is told. Where it ended, this is
         // another registration.
         let service = view.get(&name).cloned().unwrap_or_else(|| {
-            let now_ms = shared.store.now_ms();
+            let now_ms = shared.store.now_ms().max(held.definition.registered_at_ms + 1);
             let definition = Definition { registered_at_ms: now_ms, updated_at_ms: now_ms, ..held.definition.clone() };
             Arc::new(Service::new(definition, held.health.clone()))
         });

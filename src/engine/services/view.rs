@@ -139,8 +139,8 @@ impl Step {
     }
 
     fn tell_end(&mut self, what: What, service: Arc<Service>, was_noted: bool) {
-        let kind = if what == What::Expired { "expired" } else { "unregistered" };
-        let id = format!("{kind}:{}:{}", service.definition.name, service.definition.registered_at_ms);
+        // It ends once, whatever it is taken for.
+        let id = format!("ended:{}:{}", service.definition.name, service.definition.registered_at_ms);
         self.happened.push(Happening { what, id, was_noted, service });
     }
 
