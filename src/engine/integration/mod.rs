@@ -111,6 +111,8 @@ struct Shared {
     heard: reporting::Heard,
     found: discovering::Found,
     is_monitoring: AtomicBool,
+    /// What it adds to the rules for probes.
+    restriction: Mutex<Option<u64>>,
     /// Subscriptions to what says how services are.
     reports: Mutex<Vec<u32>>,
     /// What went wrong last, until it goes right.
@@ -166,6 +168,7 @@ impl Integration {
             heard: reporting::Heard::default(),
             found: discovering::Found::default(),
             is_monitoring: AtomicBool::new(false),
+            restriction: Mutex::default(),
             reports: Mutex::default(),
             trouble: Mutex::default(),
         });
@@ -244,6 +247,9 @@ impl Shared {
             own::register(self).await.map_err(of_registry)?;
         }
         if self.config.health_monitoring {
+            if let Some(policy) = &self.config.http {
+                *lock(&self.restriction) = Some(self.registry.restrict(policy)?);
+            }
             self.registry.watch(Watcher::Bus).await.map_err(of_registry)?;
             self.is_monitoring.store(true, Ordering::Release);
             let (deliveries, inbox) = mpsc::unbounded_channel();
@@ -257,6 +263,9 @@ impl Shared {
     }
 
     fn stop_watching(&self) {
+        if let Some(restriction) = lock(&self.restriction).take() {
+            self.registry.relax(restriction);
+        }
         if self.is_monitoring.swap(false, Ordering::AcqRel) {
             self.registry.unwatch(Watcher::Bus);
         }

@@ -156,8 +156,9 @@ async fn probe(shared: &Shared, running: &Running, timeout: Duration, until: Ins
         return Ok(());
     }
     let url = service.definition.health_url();
+    let http = lock(&shared.http).clone();
     let began = Instant::now();
-    let probed = found(shared.http.get(&url, &[("accept", "application/json")], timeout, ANSWER_BYTES_MAX).await);
+    let probed = found(http.get(&url, &[("accept", "application/json")], timeout, ANSWER_BYTES_MAX).await);
     if probed.found.is_err() && began.elapsed() > timeout + LATE {
         return Ok(());
     }

@@ -62,7 +62,8 @@ pub(super) struct Shared {
     pub(super) came: Notify,
     /// Whether the registry ended, and everything is to end with it.
     closed: watch::Sender<bool>,
-    pub(super) http: Http,
+    /// For probes.
+    pub(super) http: Mutex<Http>,
     listeners: Mutex<Vec<mpsc::Sender<Happening>>>,
 }
 
@@ -199,6 +200,8 @@ pub struct Registry {
     attempts: AtomicU64,
     reopening: AtomicBool,
     policy: HttpConfig,
+    /// What buses add to it for probes.
+    restrictions: Mutex<BTreeMap<u64, HttpConfig>>,
     /// What is there is known, and it was not closed.
     is_open: AtomicBool,
 }
@@ -241,7 +244,7 @@ impl Registry {
             unplanned: Mutex::default(),
             came: Notify::new(),
             closed: watch::channel(false).0,
-            http,
+            http: Mutex::new(http),
             listeners: Mutex::default(),
         });
         Ok(Arc::new(Self {
@@ -252,6 +255,7 @@ impl Registry {
             attempts: AtomicU64::new(0),
             reopening: AtomicBool::new(false),
             policy: config.http.clone(),
+            restrictions: Mutex::default(),
             is_open: AtomicBool::new(false),
         }))
     }
@@ -398,8 +402,31 @@ impl Registry {
     pub fn client(&self, policy: Option<&HttpConfig>) -> Result<Http> {
         match policy {
             Some(policy) => Http::new(&[&self.policy, policy]),
-            None => Ok(self.shared.http.clone()),
+            None => Http::new(&[&self.policy]),
         }
+    }
+
+    /// Until [`Registry::relax`] probes of this process hold to `policy` as well. Answers what names that.
+    pub fn restrict(&self, policy: &HttpConfig) -> Result<u64> {
+        let mut restrictions = lock(&self.restrictions);
+        let number = restrictions.last_key_value().map_or(0, |(last, _)| last + 1);
+        restrictions.insert(number, policy.clone());
+        self.probe_by(&restrictions).inspect_err(|_| drop(restrictions.remove(&number)))?;
+        Ok(number)
+    }
+
+    /// The opposite of [`Registry::restrict`].
+    pub fn relax(&self, restriction: u64) {
+        let mut restrictions = lock(&self.restrictions);
+        restrictions.remove(&restriction);
+        // It could be made with more of them.
+        let _ = self.probe_by(&restrictions);
+    }
+
+    fn probe_by(&self, restrictions: &BTreeMap<u64, HttpConfig>) -> Result<()> {
+        let policies: Vec<&HttpConfig> = restrictions.values().chain([&self.policy]).collect();
+        *lock(&self.shared.http) = Http::new(&policies)?;
+        Ok(())
     }
 
     /// The store of the register, for what goes along with it.
