@@ -2,7 +2,7 @@
 //! get the events that they can do something about.
 //!
 //! Reading order: [`own`] the bus as a service; [`announcing`] from services to events, [`reporting`] from events to services;
-//! [`discovering`] contracts; [`breaker`], `naming`, `posting` and `routing` the way of an event to a service, `leftovers` what is left of it; `tally` what Prometheus reads; [`Integration`] is what the
+//! [`discovering`] contracts; [`breaker`], `naming`, `posting`, `routing` and `delivering` the way of an event to a service, `leftovers` what is left of it; `tally` what Prometheus reads; [`Integration`] is what the
 //! bus starts and asks.
 
 pub mod breaker;
@@ -10,6 +10,7 @@ pub mod own;
 pub mod reporting;
 
 mod announcing;
+mod delivering;
 mod discovering;
 mod leftovers;
 mod naming;
@@ -416,13 +417,13 @@ impl Work {
                     self.reconciled_at = None;
                 }
                 if status == Status::Healthy {
-                    routing::hope(&self.shared, name);
+                    delivering::hope(&self.shared, name);
                 }
                 return;
             }
             What::Updated => {
                 self.shared.routes.note(service);
-                routing::hope(&self.shared, name);
+                delivering::hope(&self.shared, name);
             }
             // Not where it is only missing: it may come back, and wants what waits for it.
             What::Unregistered if *was_noted => self.shared.leftovers.service(name),

@@ -10,16 +10,13 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::sync::{Notify, Semaphore, mpsc};
-use tokio::time::Instant;
 
 use super::Shared;
-use super::breaker::{Admission, Breaker, Circuit};
-use super::naming;
-use super::posting::{Outcome, Request, outcome};
-use crate::engine::consume::Verdict;
+use super::breaker::{Breaker, Circuit};
+use super::{delivering, naming};
 use crate::engine::env::lock;
 use crate::engine::error::{Error, Result};
-use crate::engine::host::{Delivery, Lifecycle, Token};
+use crate::engine::host::{Lifecycle, Token};
 use crate::engine::inside::Sender;
 use crate::engine::options::{Start, SubscribeOptions};
 use crate::engine::services::service::Service;
@@ -38,38 +35,38 @@ const TOLD_MAX: usize = 10_000;
 
 /// What is read for one service.
 pub(super) struct Route {
-    name: String,
-    group: String,
+    pub(super) name: String,
+    pub(super) group: String,
     /// When the service was registered, ms since 1970.
-    since_ms: u64,
+    pub(super) since_ms: u64,
     /// Patterns, each with the id of its subscription.
-    readings: Mutex<BTreeMap<String, u32>>,
+    pub(super) readings: Mutex<BTreeMap<String, u32>>,
     /// Where all their deliveries go.
-    deliveries: Sender,
+    pub(super) deliveries: Sender,
     /// Entries that are being sent, with the deliveries of each: several patterns may match one event, which is sent once.
-    on_their_way: Mutex<HashMap<(Partition, EntryId), Vec<Token>>>,
-    places: Semaphore,
-    breaker: Mutex<Breaker>,
+    pub(super) on_their_way: Mutex<HashMap<(Partition, EntryId), Vec<Token>>>,
+    pub(super) places: Semaphore,
+    pub(super) breaker: Mutex<Breaker>,
     /// The breaker changed.
-    changed: Notify,
+    pub(super) changed: Notify,
     /// It ends: what is not being sent goes back.
-    ended: AtomicBool,
+    pub(super) ended: AtomicBool,
     /// Its owner works on it, or it is not there as far as is known: nothing is sent to it.
-    withheld: AtomicBool,
-    delivered: AtomicU64,
-    failed: AtomicU64,
+    pub(super) withheld: AtomicBool,
+    pub(super) delivered: AtomicU64,
+    pub(super) failed: AtomicU64,
 }
 
 impl Route {
-    fn is_paused(&self) -> bool {
+    pub(super) fn is_paused(&self) -> bool {
         self.withheld.load(Ordering::Acquire) || matches!(self.circuit(), Circuit::Open(_))
     }
 
-    fn circuit(&self) -> Circuit {
+    pub(super) fn circuit(&self) -> Circuit {
         lock(&self.breaker).circuit()
     }
 
-    fn has_ended(&self) -> bool {
+    pub(super) fn has_ended(&self) -> bool {
         self.ended.load(Ordering::Acquire)
     }
 
@@ -143,7 +140,7 @@ impl Routes {
         lock(&self.by_service).values().any(|route| route.has_ended())
     }
 
-    fn get(&self, name: &str) -> Option<Arc<Route>> {
+    pub(super) fn get(&self, name: &str) -> Option<Arc<Route>> {
         lock(&self.by_service).get(name).cloned()
     }
 
@@ -245,7 +242,7 @@ fn begin(shared: &Arc<Shared>, service: &Service) -> Arc<Route> {
         failed: AtomicU64::new(0),
         name: name.clone(),
     });
-    shared.env.spawn(read(shared.clone(), Arc::downgrade(&route), inbox));
+    shared.env.spawn(delivering::read(shared.clone(), Arc::downgrade(&route), inbox));
     if !shared.routes.closed.load(Ordering::Acquire) {
         lock(&shared.routes.by_service).insert(name, route.clone());
     }
@@ -269,7 +266,7 @@ async fn adjust(shared: &Arc<Shared>, route: &Arc<Route>, service: &Service, pat
         lock(&route.readings).insert(pattern.clone(), id);
     }
     // Also where it should be so already.
-    pause(shared, route);
+    delivering::pause(shared, route);
     for pattern in known.into_iter().filter(|pattern| !patterns.contains(pattern)) {
         let Some(id) = lock(&route.readings).remove(&pattern) else { continue };
         shared.leftovers.pattern(&route.name, &pattern);
@@ -295,122 +292,6 @@ async fn end(shared: Arc<Shared>, route: Arc<Route>) {
         }
     }
     shared.routes.remove(&route);
-}
-
-/// There is reason to believe that it answers again.
-pub(super) fn hope(shared: &Shared, name: &str) {
-    let Some(route) = shared.routes.get(name) else { return };
-    lock(&route.breaker).hope();
-    pause(shared, &route);
-    route.changed.notify_waiters();
-}
-
-/// Reads on, or not, as the route says.
-fn pause(shared: &Shared, route: &Route) {
-    let readings = lock(&route.readings);
-    // Under the lock: who comes last has the last word, and says how it is then.
-    let paused = route.is_paused();
-    for id in readings.values() {
-        shared.switch.pause(*id, paused);
-    }
-}
-
-async fn read(shared: Arc<Shared>, route: std::sync::Weak<Route>, mut inbox: mpsc::UnboundedReceiver<Delivery>) {
-    while let Some(delivery) = inbox.recv().await {
-        let Some(route) = route.upgrade() else {
-            shared.switch.settle(delivery.token, Verdict::HandBack);
-            continue;
-        };
-        let key = (delivery.partition.clone(), delivery.id);
-        let mut on_their_way = lock(&route.on_their_way);
-        let tokens = on_their_way.entry(key.clone()).or_default();
-        tokens.push(delivery.token);
-        let is_first = tokens.len() == 1;
-        drop(on_their_way);
-        if !is_first {
-            continue;
-        }
-        let shared = shared.clone();
-        shared.env.clone().spawn(async move {
-            let verdict = deliver(&shared, &route, &delivery).await;
-            let tokens = lock(&route.on_their_way).remove(&key).unwrap_or_default();
-            for (i, token) in tokens.into_iter().enumerate() {
-                // One answer is enough for whoever asked.
-                let verdict = match &verdict {
-                    Verdict::Replied(_) if i > 0 => Verdict::Done,
-                    verdict => verdict.clone(),
-                };
-                shared.switch.settle(token, verdict);
-            }
-        });
-    }
-}
-
-async fn deliver(shared: &Arc<Shared>, route: &Arc<Route>, delivery: &Delivery) -> Verdict {
-    let Ok(_place) = route.places.acquire().await else { return Verdict::HandBack };
-    let call = loop {
-        let changed = route.changed.notified();
-        if route.has_ended() {
-            return Verdict::HandBack;
-        }
-        let admission = lock(&route.breaker).admit(Instant::now());
-        match admission {
-            Admission::Go(call) => break call,
-            Admission::No => return Verdict::HandBack,
-            Admission::Wait => changed.await,
-        }
-    };
-    // Taken out meanwhile: it is for another process, or for nobody.
-    let Some(service) = shared.registry.view().get(&route.name).cloned().filter(|service| !service.health.is_in_maintenance()) else {
-        lock(&route.breaker).given_up(call);
-        route.changed.notify_waiters();
-        // Until it is looked at again: what is handed back would come again at once.
-        route.withheld.store(true, Ordering::Release);
-        pause(shared, route);
-        return Verdict::HandBack;
-    };
-    let Request { headers, body } = Request::of(delivery, &route.group);
-    let headers: Vec<(&str, &str)> = headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
-    let answered = shared.http.post(&service.definition.events_url(), &headers, body, shared.timeout).await;
-    let Outcome { verdict, alive } = outcome(delivery, answered);
-    let counter = if matches!(verdict, Verdict::Failed(_)) { &route.failed } else { &route.delivered };
-    counter.fetch_add(1, Ordering::Relaxed);
-    let has_turned = if let Some(alive) = alive {
-        lock(&route.breaker).ended(call, alive, Instant::now())
-    } else {
-        lock(&route.breaker).given_up(call);
-        false
-    };
-    if has_turned {
-        turned(shared, route);
-    }
-    route.changed.notify_waiters();
-    verdict
-}
-
-/// The circuit changed: while it is open nothing is read.
-fn turned(shared: &Arc<Shared>, route: &Arc<Route>) {
-    let circuit = route.circuit();
-    let name = &route.name;
-    let text = match circuit {
-        Circuit::Open(_) => format!("the service '{name}' fails again and again: events for it wait"),
-        _ => format!("the service '{name}' answers again"),
-    };
-    shared.host.lifecycle(vec![Lifecycle::warn(text)]);
-    pause(shared, route);
-    if let Circuit::Open(until) = circuit {
-        let (inner, route) = (shared.clone(), Arc::downgrade(route));
-        shared.env.spawn(async move {
-            tokio::time::sleep_until(until).await;
-            let Some(route) = route.upgrade() else { return };
-            if route.circuit() == Circuit::Open(until) {
-                lock(&route.breaker).hope();
-            }
-            // Also where a delivery was quicker, and is the trial.
-            pause(&inner, &route);
-            route.changed.notify_waiters();
-        });
-    }
 }
 
 #[cfg(test)]

@@ -4,47 +4,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot};
-
-use super::registry::Shared;
+use super::asking::Asked;
+use super::shared::Shared;
 use super::view::{Step, View, What};
 use crate::engine::env::lock;
-use crate::engine::error::{Error, Result};
+use crate::engine::error::Result;
 use crate::engine::host::Lifecycle;
 
 /// How often it is looked whether an announcement was missed.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// So much later than something is to end: it has ended then.
 const BEHIND: Duration = Duration::from_millis(5);
-
-type Request = Option<oneshot::Sender<Result<Arc<View>>>>;
-
-/// Asks for a look.
-#[derive(Clone)]
-pub(super) struct Asking(mpsc::UnboundedSender<Request>);
-
-/// Where they arrive.
-pub(super) type Asked = mpsc::UnboundedReceiver<Request>;
-
-impl Asking {
-    /// Unbounded: one for each call that waits for an answer.
-    pub(super) fn channel() -> (Self, Asked) {
-        let (sender, receiver) = mpsc::unbounded_channel();
-        (Self(sender), receiver)
-    }
-
-    /// Looks for news without waiting for them.
-    pub(super) fn look(&self) {
-        let _ = self.0.send(None);
-    }
-
-    /// Reads what changed before this call, or later.
-    pub(super) async fn refresh(&self) -> Result<Arc<View>> {
-        let (answer, view) = oneshot::channel();
-        let _ = self.0.send(Some(answer));
-        view.await.unwrap_or_else(|_| Err(Error::closed("the service registry")))
-    }
-}
 
 /// Answers all that asked with one look: one that asks while it is on its way waits for the next.
 pub(super) async fn run(shared: Arc<Shared>, mut inbox: Asked) {

@@ -10,8 +10,8 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::health::{DETAILS_BYTES_MAX, Probed, Status};
-use super::registry::Shared;
 use super::service::Service;
+use super::shared::Shared;
 use crate::engine::env::lock;
 use crate::engine::error::Result;
 use crate::engine::http::{Answer, Failure};

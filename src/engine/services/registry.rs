@@ -1,6 +1,6 @@
 //! What users call.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -10,22 +10,22 @@ use serde_json::{Value, json};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
+use super::asking::{Asked, Asking};
 use super::definition::{Definition, Given, refuse};
 use super::filter::Filter;
-use super::health::{Health, Report, Status, Thresholds};
+use super::health::{Health, Report, Status};
 use super::held::Held;
-use super::looking::{self, Asking};
 use super::probing;
-use super::renewing;
 use super::service::Service;
-use super::view::{Happening, View, What};
-use crate::engine::config::{HttpConfig, RegistryConfig, ServiceChecks};
+use super::shared::Shared;
+use super::view::{Happening, View};
+use crate::engine::config::{HttpConfig, RegistryConfig};
 use crate::engine::env::{Env, lock};
 use crate::engine::error::{Code, Error, Result};
-use crate::engine::host::{Host, Kind, Lifecycle};
+use crate::engine::host::Host;
 use crate::engine::http::Http;
 use crate::engine::name::check_service;
-use crate::engine::store::{Listing, Store, StoreEvent, Turn};
+use crate::engine::store::{Listing, Store, Turn};
 
 /// Attempts while others change the same service.
 const ATTEMPTS_MAX: usize = 50;
@@ -35,134 +35,21 @@ const DOUBTFUL_FROM: usize = 8;
 const SERVICES_MAX: usize = 10_000;
 /// Happenings that wait for one listener in the engine; one that is so far behind misses the rest.
 const WAITING_MAX: usize = 100_000;
-/// First and longest pause between attempts to connect.
-const RECONNECT: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
-/// Longest time that closing takes.
-const CLOSE_MAX: Duration = Duration::from_secs(2);
-
-/// What the parts of this module share.
-pub(super) struct Shared {
-    pub(super) store: Arc<dyn Store>,
-    pub(super) host: Arc<dyn Host>,
-    pub(super) env: Env,
-    pub(super) checks: ServiceChecks,
-    /// How long what is registered here is listed without a renewal.
-    pub(super) life: Duration,
-    pub(super) view: Mutex<Arc<View>>,
-    pub(super) asking: Asking,
-    /// What this process registered, and renews.
-    pub(super) held: Held,
-    /// The next look is to read all: what is known may be wrong.
-    doubt: AtomicBool,
-    /// Something that is held may not be listed.
-    pub(super) renewal: Notify,
-    /// What came or changed, and may have no probe planned.
-    pub(super) unplanned: Mutex<BTreeSet<String>>,
-    /// There is something of that.
-    pub(super) came: Notify,
-    /// Whether the registry ended, and everything is to end with it.
-    closed: watch::Sender<bool>,
-    /// For probes.
-    pub(super) http: Mutex<Http>,
-    listeners: Mutex<Vec<mpsc::Sender<Happening>>>,
-}
-
-impl Shared {
-    pub(super) fn thresholds(&self) -> Thresholds {
-        Thresholds { failures: self.checks.failure_threshold, successes: self.checks.success_threshold }
-    }
-
-    /// A problem that no call can report.
-    #[allow(clippy::unused_self)] // said of this registry
-    pub(super) fn problem(&self, error: &Error) -> Lifecycle {
-        Lifecycle(Kind::RegistryError, error.to_json())
-    }
-
-    /// A service as it is known here; asks where it is not.
-    pub(super) async fn known(&self, name: &str) -> Result<Option<Arc<Service>>> {
-        let view = lock(&self.view).clone();
-        if let Some(service) = view.get(name) {
-            return Ok(Some(service.clone()));
-        }
-        Ok(self.asking.refresh().await?.get(name).cloned())
-    }
-
-    /// As the store takes it, ms.
-    pub(super) fn life_ms(&self) -> u64 {
-        u64::try_from(self.life.as_millis()).unwrap_or(u64::MAX)
-    }
-
-    /// The next look reads all.
-    pub(super) fn doubt(&self) {
-        self.doubt.store(true, Ordering::Release);
-    }
-
-    /// Whether this look is to read all.
-    pub(super) fn is_in_doubt(&self) -> bool {
-        self.doubt.swap(false, Ordering::AcqRel)
-    }
-
-    /// Whether the registry ended.
-    pub(super) fn is_closed(&self) -> bool {
-        *self.closed.borrow()
-    }
-
-    /// Returns once the registry ended.
-    pub(super) async fn closed(&self) {
-        // The sender is ours: waiting cannot fail.
-        let _ = self.closed.subscribe().wait_for(|closed| *closed).await;
-    }
-
-    /// Tells the program, and whoever listens in the engine.
-    pub(super) fn tell(&self, happened: Vec<Happening>) {
-        if happened.is_empty() {
-            return;
-        }
-        let mut listeners = lock(&self.listeners);
-        for happening in &happened {
-            listeners.retain(|listener| !listener.is_closed());
-            for listener in &*listeners {
-                if listener.try_send(happening.clone()).is_err() {
-                    self.host.lifecycle(vec![Lifecycle::warn("changes of services come faster than they are seen to; some were left out")]);
-                }
-            }
-        }
-        drop(listeners);
-        self.host.lifecycle(happened.iter().map(lifecycle).collect());
-    }
-}
-
-fn lifecycle(Happening { what, service, .. }: &Happening) -> Lifecycle {
-    let kind = match what {
-        What::Registered => Kind::ServiceRegistered,
-        What::Updated => Kind::ServiceUpdated,
-        What::Unregistered => Kind::ServiceUnregistered,
-        What::Expired => Kind::ServiceExpired,
-        What::HealthChanged { before } => {
-            let about = json!({
-                "name": service.definition.name, "oldStatus": before.as_str(), "newStatus": service.health.status().as_str(),
-                "health": service.health_json(), "service": service.to_json(),
-            });
-            return Lifecycle(Kind::ServiceHealthChanged, about);
-        }
-    };
-    Lifecycle(kind, service.to_json())
-}
 
 /// What goes on while it is open.
 #[derive(Default)]
-struct Tasks {
-    beside: Vec<JoinHandle<()>>,
+pub(super) struct Tasks {
+    pub(super) beside: Vec<JoinHandle<()>>,
     /// Dropped, it ends.
-    probing: Option<oneshot::Sender<Infallible>>,
+    pub(super) probing: Option<oneshot::Sender<Infallible>>,
     /// Whether the program wants services to be probed here, and how many buses do.
-    wanted: (bool, usize),
+    pub(super) wanted: (bool, usize),
     /// Buses of this process that registered themselves.
-    buses: usize,
+    pub(super) buses: usize,
 }
 
 impl Tasks {
-    fn are_probes_wanted(&self) -> bool {
+    pub(super) fn are_probes_wanted(&self) -> bool {
         self.wanted.0 || self.wanted.1 > 0
     }
 }
@@ -178,45 +65,32 @@ pub enum Watcher {
 
 /// How far it is open.
 #[derive(Default)]
-struct Opening {
+pub(super) struct Opening {
     /// The store is.
-    store: bool,
+    pub(super) store: bool,
     /// What is there is known.
-    all: bool,
+    pub(super) all: bool,
     /// The last attempt that failed, and why.
-    failed: Option<(u64, Error)>,
+    pub(super) failed: Option<(u64, Error)>,
     /// Closing has ended.
-    closed: bool,
+    pub(super) closed: bool,
 }
 
 /// A registry of services over a store.
 pub struct Registry {
-    shared: Arc<Shared>,
-    tasks: Mutex<Tasks>,
+    pub(super) shared: Arc<Shared>,
+    pub(super) tasks: Mutex<Tasks>,
     /// Requests for a look, until they are looked at.
-    asked: Mutex<Option<looking::Asked>>,
-    opening: tokio::sync::Mutex<Opening>,
+    pub(super) asked: Mutex<Option<Asked>>,
+    pub(super) opening: tokio::sync::Mutex<Opening>,
     /// Attempts to open that were begun.
-    attempts: AtomicU64,
-    reopening: AtomicBool,
-    policy: HttpConfig,
+    pub(super) attempts: AtomicU64,
+    pub(super) reopening: AtomicBool,
+    pub(super) policy: HttpConfig,
     /// What buses add to it for probes.
-    restrictions: Mutex<BTreeMap<u64, HttpConfig>>,
+    pub(super) restrictions: Mutex<BTreeMap<u64, HttpConfig>>,
     /// What is there is known, and it was not closed.
-    is_open: AtomicBool,
-}
-
-impl Drop for Registry {
-    fn drop(&mut self) {
-        self.stop();
-        // Connections end by closing alone.
-        if !self.opening.get_mut().closed
-            && let Ok(runtime) = tokio::runtime::Handle::try_current()
-        {
-            let store = self.shared.store.clone();
-            runtime.spawn(async move { store.close(CLOSE_MAX).await });
-        }
-    }
+    pub(super) is_open: AtomicBool,
 }
 
 impl Registry {
@@ -260,118 +134,6 @@ impl Registry {
         }))
     }
 
-    /// Connects; idempotent. After a failure it is tried again beside, for those who wait for events only.
-    pub async fn open(self: &Arc<Self>) -> Result<()> {
-        let opened = self.open_once().await;
-        if opened.as_ref().is_err_and(|error| error.retryable) && !self.reopening.swap(true, Ordering::AcqRel) {
-            let weak = Arc::downgrade(self);
-            self.shared.env.spawn(async move {
-                let mut pause = RECONNECT.0;
-                loop {
-                    tokio::time::sleep(pause).await;
-                    pause = (pause * 2).min(RECONNECT.1);
-                    let Some(registry) = weak.upgrade() else { return };
-                    match registry.open_once().await {
-                        Err(error) if error.retryable => {}
-                        _ => return registry.reopening.store(false, Ordering::Release),
-                    }
-                }
-            });
-        }
-        opened
-    }
-
-    async fn open_once(&self) -> Result<()> {
-        let seen = self.attempts.load(Ordering::Acquire);
-        // Closing does not wait for a store that does not answer.
-        tokio::select! {
-            biased;
-            () = self.shared.closed() => Err(Error::closed("the service registry")),
-            opened = self.open_in_turn(seen) => opened,
-        }
-    }
-
-    async fn open_in_turn(&self, seen: u64) -> Result<()> {
-        let mut opening = self.opening.lock().await;
-        if opening.all {
-            return Ok(());
-        }
-        // Of those that wait for the same, each would else wait for the failures of all before it.
-        if let Some((attempt, error)) = &opening.failed
-            && *attempt > seen
-        {
-            return Err(error.clone());
-        }
-        let attempt = self.attempts.fetch_add(1, Ordering::AcqRel) + 1;
-        let connected = self.connect(&mut opening).await;
-        if let Err(error) = &connected {
-            opening.failed = Some((attempt, error.clone()));
-        }
-        drop(opening);
-        self.probe_if_wanted();
-        connected
-    }
-
-    async fn connect(&self, opening: &mut Opening) -> Result<()> {
-        if !opening.store {
-            let asking = self.shared.asking.clone();
-            let shared = Arc::downgrade(&self.shared);
-            self.shared.store.watch(Arc::new(move |event| match event {
-                StoreEvent::ServicesChanged => asking.look(),
-                StoreEvent::ConnectionRestored => {
-                    asking.look();
-                    if let Some(shared) = shared.upgrade() {
-                        shared.renewal.notify_one();
-                    }
-                }
-                _ => {}
-            }));
-            self.shared.store.open().await?;
-            opening.store = true;
-        }
-        self.begin();
-        // What is there is no news.
-        self.shared.asking.refresh().await?;
-        opening.all = true;
-        self.is_open.store(true, Ordering::Release);
-        Ok(())
-    }
-
-    fn begin(&self) {
-        let mut tasks = lock(&self.tasks);
-        if !self.is_closed()
-            && let Some(asked) = lock(&self.asked).take()
-        {
-            let env = &self.shared.env;
-            tasks.beside = vec![env.spawn(looking::run(self.shared.clone(), asked)), env.spawn(renewing::run(self.shared.clone()))];
-        }
-    }
-
-    fn stop(&self) {
-        self.shared.closed.send_replace(true);
-        self.is_open.store(false, Ordering::Release);
-        let Tasks { beside, probing: _, .. } = std::mem::take(&mut *lock(&self.tasks));
-        beside.iter().for_each(JoinHandle::abort);
-        lock(&self.shared.listeners).clear();
-    }
-
-    /// Ends everything; what is registered stays listed until its time is over. Idempotent.
-    pub async fn close(&self) {
-        self.stop();
-        let mut opening = self.opening.lock().await;
-        if std::mem::replace(&mut opening.closed, true) {
-            return;
-        }
-        // Whoever waits for a look is told that there is none.
-        lock(&self.asked).take();
-        self.shared.store.close(CLOSE_MAX).await;
-    }
-
-    /// Whether it was closed.
-    pub fn is_closed(&self) -> bool {
-        self.shared.is_closed()
-    }
-
     /// The services at this moment.
     pub async fn refresh(self: &Arc<Self>) -> Result<Arc<View>> {
         self.open().await?;
@@ -396,37 +158,6 @@ impl Registry {
         let (sender, receiver) = mpsc::channel(WAITING_MAX);
         lock(&self.shared.listeners).push(sender);
         receiver
-    }
-
-    /// A client for what a bus asks of services: what this registry may ask, and `policy` allows as well.
-    pub fn client(&self, policy: Option<&HttpConfig>) -> Result<Http> {
-        match policy {
-            Some(policy) => Http::new(&[&self.policy, policy]),
-            None => Http::new(&[&self.policy]),
-        }
-    }
-
-    /// Until [`Registry::relax`] probes of this process hold to `policy` as well. Answers what names that.
-    pub fn restrict(&self, policy: &HttpConfig) -> Result<u64> {
-        let mut restrictions = lock(&self.restrictions);
-        let number = restrictions.last_key_value().map_or(0, |(last, _)| last + 1);
-        restrictions.insert(number, policy.clone());
-        self.probe_by(&restrictions).inspect_err(|_| drop(restrictions.remove(&number)))?;
-        Ok(number)
-    }
-
-    /// The opposite of [`Registry::restrict`].
-    pub fn relax(&self, restriction: u64) {
-        let mut restrictions = lock(&self.restrictions);
-        restrictions.remove(&restriction);
-        // It could be made with more of them.
-        let _ = self.probe_by(&restrictions);
-    }
-
-    fn probe_by(&self, restrictions: &BTreeMap<u64, HttpConfig>) -> Result<()> {
-        let policies: Vec<&HttpConfig> = restrictions.values().chain([&self.policy]).collect();
-        *lock(&self.shared.http) = Http::new(&policies)?;
-        Ok(())
     }
 
     /// The store of the register, for what goes along with it.
@@ -594,41 +325,6 @@ impl Registry {
         })
     }
 
-    /// From now on this process takes part in probing, until [`Registry::unwatch`].
-    pub async fn watch(self: &Arc<Self>, watcher: Watcher) -> Result<()> {
-        self.open().await?;
-        {
-            let mut tasks = lock(&self.tasks);
-            match watcher {
-                Watcher::Program => tasks.wanted.0 = true,
-                Watcher::Bus => tasks.wanted.1 += 1,
-            }
-        }
-        self.probe_if_wanted();
-        Ok(())
-    }
-
-    /// The opposite of [`Registry::watch`].
-    pub fn unwatch(&self, watcher: Watcher) {
-        let mut tasks = lock(&self.tasks);
-        match watcher {
-            Watcher::Program => tasks.wanted.0 = false,
-            Watcher::Bus => tasks.wanted.1 = tasks.wanted.1.saturating_sub(1),
-        }
-        if !tasks.are_probes_wanted() {
-            tasks.probing = None;
-        }
-    }
-
-    fn probe_if_wanted(&self) {
-        let mut tasks = lock(&self.tasks);
-        if tasks.are_probes_wanted() && tasks.probing.is_none() && !self.is_closed() {
-            let (probing, ends) = oneshot::channel();
-            self.shared.env.spawn(probing::run(self.shared.clone(), ends));
-            tasks.probing = Some(probing);
-        }
-    }
-
     /// `by` reports that a service is degraded, or, with `None`, that this is over. Answers whether there is such a service.
     pub async fn report(self: &Arc<Self>, name: &str, by: &str, report: Option<Report>) -> Result<bool> {
         for attempt in 0..ATTEMPTS_MAX {
@@ -645,20 +341,6 @@ impl Registry {
             }
         }
         Err(busy(name))
-    }
-
-    /// A bus registers itself: what it registers is renewed at least until [`Registry::bus_left`].
-    pub fn bus_came(&self) {
-        lock(&self.tasks).buses += 1;
-    }
-
-    /// The opposite of [`Registry::bus_came`]. What the last bus of this process registered under that name is renewed no more.
-    pub fn bus_left(&self, name: &str) {
-        let mut tasks = lock(&self.tasks);
-        tasks.buses = tasks.buses.saturating_sub(1);
-        if tasks.buses == 0 {
-            self.shared.held.remove(name);
-        }
     }
 
     /// Whether this process registered that name, and renews it.

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::definition::Definition;
-use super::registry::Shared;
 use super::service::Service;
+use super::shared::Shared;
 use crate::engine::error::Result;
 use crate::engine::store::Turn;
 
