@@ -30,6 +30,9 @@ const AT_ONCE: usize = 8;
 pub(super) const GROUP: &str = "service:";
 /// Requests on their way when a subscription ends may take so much longer than they may anyway.
 const BEHIND: Duration = Duration::from_secs(1);
+/// Events so much older than what made them a service's may be among those that it gets, ms: clocks are known with some doubt, and better
+/// one too many than one too few.
+const SLACK_MS: u64 = 20;
 /// Problems that are remembered, so that each is told once.
 const TOLD_MAX: usize = 10_000;
 
@@ -257,7 +260,7 @@ async fn adjust(shared: &Arc<Shared>, route: &Arc<Route>, service: &Service, pat
     for pattern in patterns.iter().filter(|pattern| !known.contains(pattern)) {
         let options = SubscribeOptions {
             group: Some(route.group.clone()),
-            start: Start::Since(since.get(pattern).copied().unwrap_or(route.since_ms)),
+            start: Start::Since(since.get(pattern).copied().unwrap_or(route.since_ms).saturating_sub(SLACK_MS)),
             auto_ack: true,
             concurrency: Some(AT_ONCE),
             ..SubscribeOptions::default()

@@ -129,6 +129,8 @@ pub struct RedisStoreConfig {
     pub durability: Option<Durability>,
 }
 
+/// Clocks drift apart by no more than one part of so many.
+const DRIFT: u32 = 10_000;
 /// Connections that are written on; at most half of the pool, more do not make one server faster.
 const WRITERS_MAX: usize = 4;
 /// First version that can wait for its disk: <https://redis.io/docs/latest/commands/waitaof/>.
@@ -144,9 +146,9 @@ struct Shared {
     /// Where what need not be current is read, if not where it is written.
     replicas: Option<Pooled>,
     places: usize,
-    /// When the server's clock was read last, and what it said, ms: from there on time is counted by a clock that nobody
-    /// sets.
-    server_time: std::sync::Mutex<Option<(Instant, u64)>>,
+    /// When the server's clock was read, what it said, ms, and by how much that may be wrong: from there on time is counted by a clock
+    /// that nobody sets.
+    server_time: std::sync::Mutex<Option<(Instant, u64, Duration)>>,
     leases: std::sync::Mutex<upkeep::Leases>,
     layouts: Arc<layouts::Layouts>,
     reaps: upkeep::Reaps,
@@ -166,7 +168,7 @@ impl Shared {
 
     fn now_ms(&self) -> u64 {
         match *lock(&self.server_time) {
-            Some((at, ms)) => ms.saturating_add(u64::try_from(at.elapsed().as_millis()).unwrap_or(u64::MAX)),
+            Some((at, ms, _)) => ms.saturating_add(u64::try_from(at.elapsed().as_millis()).unwrap_or(u64::MAX)),
             None => self.env.now_ms(),
         }
     }
@@ -181,7 +183,18 @@ impl Shared {
     /// Takes the server's clock from a reply to TIME sent at `sent`. Answers its time, ms.
     fn compare_clocks(&self, sent: Instant, time: Value) -> Result<u64> {
         let server = reply::time_ms(time)?;
-        *lock(&self.server_time) = Some((sent + sent.elapsed() / 2, server));
+        let mut known = lock(&self.server_time);
+        let (at, doubt) = (sent + sent.elapsed() / 2, sent.elapsed() / 2);
+        // A reply that took long says little: it counts where it says more than what is known, or that the clock was set.
+        let is_better = known.is_none_or(|(known_at, ms, known_doubt)| {
+            let age = at.saturating_duration_since(known_at);
+            let known_doubt = known_doubt + age / DRIFT;
+            let expected_ms = ms.saturating_add(u64::try_from(age.as_millis()).unwrap_or(u64::MAX));
+            doubt <= known_doubt || u128::from(expected_ms.abs_diff(server)) > (doubt + known_doubt).as_millis() + 1
+        });
+        if is_better {
+            *known = Some((at, server, doubt));
+        }
         Ok(server)
     }
 
