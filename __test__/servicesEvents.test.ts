@@ -431,7 +431,8 @@ describe.each(storesWithCluster)('on %s', (kind) => {
     for (const each of [bus, ...others]) expect(await routeOf(each, 'orders')).toBeUndefined();
     await registry.register(service('orders', site, handles('order.*')));
     await bus.publish('order.placed', 2);
-    expect(await site.got(1)).toEqual([2]);
+    // Not that nothing else comes: a read under way may bring the group back as it was, in the moment of its end.
+    await until(() => site.data.includes(2));
   });
 
   test('one that expired gets what came meanwhile when it is there again', async () => {
