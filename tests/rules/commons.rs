@@ -277,7 +277,8 @@ pub async fn where_a_message_was_found_is_forgotten_after_its_life(world: &World
     let begun = Instant::now();
     assert_eq!(see("m", "a", Duration::from_millis(900)).await, "a");
     until("it is forgotten", async || see("m", "b", Duration::ZERO).await == "b").await;
-    assert!(begun.elapsed() >= Duration::from_millis(900));
+    // The store counts whole ms: the first and the last may be parts of one.
+    assert!(begun.elapsed() >= Duration::from_millis(898), "{:?}", begun.elapsed());
     // The longest life counts.
     for life in [Duration::from_millis(1), LONG, Duration::from_millis(1)] {
         assert_eq!(see("n", "a", life).await, "a");
