@@ -240,6 +240,8 @@ impl Bus {
                     }
                     // The bus keeps no register of its own.
                     StoreEvent::ServicesChanged => {}
+                    // Orchestration asks for it.
+                    StoreEvent::BoardChanged => {}
                     StoreEvent::DataLoss(losses) => host.lifecycle(losses.iter().map(published_loss).collect()),
                     StoreEvent::Transient(event) => {
                         if let Some(consumer) = reading() {

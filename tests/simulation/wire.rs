@@ -12,11 +12,11 @@ use ossa::engine::env::lock;
 use ossa::engine::error::{Code, Error, Result};
 use ossa::engine::store::memory::MemoryStore;
 use ossa::engine::store::{
-    Appended, Bucket, ChainBatch, ChainRecord, Chains, Commons, DeadLetterQuery, Decision, Disposal, Documents, Due, DueIndex, Entry,
-    EntryId, Errand, Exclusive, GroupSpec, Held, Inbox, Keeping, Kept, Listing, NewEvent, Noted, Ownership, Parked, Partition,
-    PartitionState, Place, Rate, Read, ReadError, ReadFrom, Reader, Reaped, Restored, Roster, Running, Search, Searched, Settled, Shelf,
-    Sighting, Standing, StartFrom, Store, StoreEvent, StoreStatus, StoredDeadLetter, StreamLayout, Swept, Taken, Topology, Transient, Turn,
-    Waker,
+    Appended, Board, BoardNews, BoardWrite, BoardWritten, Bucket, ChainBatch, ChainRecord, Chains, Commons, DeadLetterQuery, Decision,
+    Disposal, Documents, Due, DueIndex, Entry, EntryId, Errand, Exclusive, GroupSpec, Held, Inbox, Keeping, Kept, Lead, Listing, NewEvent,
+    Noted, Ownership, Parked, Partition, PartitionState, Place, Rate, Read, ReadError, ReadFrom, Reader, Reaped, Restored, Roster, Running,
+    Search, Searched, Settled, Shelf, Sighting, Standing, StartFrom, Store, StoreEvent, StoreStatus, StoredDeadLetter, StreamLayout, Swept,
+    Table, Taken, Topology, Transient, Turn, Waker,
 };
 use rand::Rng;
 use rand::rngs::SmallRng;
@@ -277,6 +277,33 @@ impl Roster for Wire {
 
     async fn end_errand(&self, errand: Errand, running: &Running, next: Option<Duration>) -> Result<bool> {
         self.way.around("end_errand", self.inner.end_errand(errand, running, next)).await
+    }
+}
+
+#[async_trait]
+impl Board for Wire {
+    async fn lead(&self, who: &str, life: Duration) -> Result<Option<Lead>> {
+        self.way.around("lead", self.inner.lead(who, life)).await
+    }
+
+    async fn resign(&self, turn: u64) -> Result<()> {
+        self.way.around("resign", self.inner.resign(turn)).await
+    }
+
+    async fn write_board(&self, lead: Lead, write: &BoardWrite) -> Result<BoardWritten> {
+        self.way.around("write_board", self.inner.write_board(lead, write)).await
+    }
+
+    async fn page(&self, table: Table, cursor: u64) -> Result<(Vec<(String, String)>, u64)> {
+        self.way.around("page", self.inner.page(table, cursor)).await
+    }
+
+    async fn card(&self, table: Table, id: &str) -> Result<Option<String>> {
+        self.way.around("card", self.inner.card(table, id)).await
+    }
+
+    async fn board_news(&self, known: u64) -> Result<BoardNews> {
+        self.way.around("board_news", self.inner.board_news(known)).await
     }
 }
 

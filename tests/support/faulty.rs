@@ -8,11 +8,11 @@ use async_trait::async_trait;
 use futures_util::future::BoxFuture;
 use ossa::engine::error::{Code, Error, Result};
 use ossa::engine::store::{
-    Appended, Bucket, ChainBatch, ChainRecord, Chains, Commons, DeadLetterQuery, Decision, Disposal, Documents, Due, DueIndex, Entry,
-    EntryId, Errand, Exclusive, GroupSpec, Held, Inbox, Keeping, Kept, Listing, NewEvent, Noted, Ownership, Parked, Partition,
-    PartitionState, Place, Rate, Read, ReadError, ReadFrom, Reader, Reaped, Restored, Roster, Running, Search, Searched, Settled, Shelf,
-    Sighting, Standing, StartFrom, Store, StoreEvent, StoreStatus, StoredDeadLetter, StreamLayout, Swept, Taken, Topology, Transient, Turn,
-    Waker,
+    Appended, Board, BoardNews, BoardWrite, BoardWritten, Bucket, ChainBatch, ChainRecord, Chains, Commons, DeadLetterQuery, Decision,
+    Disposal, Documents, Due, DueIndex, Entry, EntryId, Errand, Exclusive, GroupSpec, Held, Inbox, Keeping, Kept, Lead, Listing, NewEvent,
+    Noted, Ownership, Parked, Partition, PartitionState, Place, Rate, Read, ReadError, ReadFrom, Reader, Reaped, Restored, Roster, Running,
+    Search, Searched, Settled, Shelf, Sighting, Standing, StartFrom, Store, StoreEvent, StoreStatus, StoredDeadLetter, StreamLayout, Swept,
+    Table, Taken, Topology, Transient, Turn, Waker,
 };
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
@@ -303,6 +303,33 @@ impl Roster for Faulty {
 }
 
 #[async_trait]
+impl Board for Faulty {
+    async fn lead(&self, who: &str, life: Duration) -> Result<Option<Lead>> {
+        self.faults.around("lead", self.inner.lead(who, life)).await
+    }
+
+    async fn resign(&self, turn: u64) -> Result<()> {
+        self.faults.around("resign", self.inner.resign(turn)).await
+    }
+
+    async fn write_board(&self, lead: Lead, write: &BoardWrite) -> Result<BoardWritten> {
+        self.faults.around("write_board", self.inner.write_board(lead, write)).await
+    }
+
+    async fn page(&self, table: Table, cursor: u64) -> Result<(Vec<(String, String)>, u64)> {
+        self.faults.around("page", self.inner.page(table, cursor)).await
+    }
+
+    async fn card(&self, table: Table, id: &str) -> Result<Option<String>> {
+        self.faults.around("card", self.inner.card(table, id)).await
+    }
+
+    async fn board_news(&self, known: u64) -> Result<BoardNews> {
+        self.faults.around("board_news", self.inner.board_news(known)).await
+    }
+}
+
+#[async_trait]
 impl Store for Faulty {
     async fn open(&self) -> Result<()> {
         self.inner.open().await
@@ -315,7 +342,7 @@ impl Store for Faulty {
     fn watch(&self, listener: Arc<dyn Fn(StoreEvent) + Send + Sync>) {
         let deaf = self.faults.deaf.subscribe();
         self.inner.watch(Arc::new(move |event| {
-            if !matches!(event, StoreEvent::DocumentsChanged | StoreEvent::ServicesChanged) || !*deaf.borrow() {
+            if !matches!(event, StoreEvent::DocumentsChanged | StoreEvent::ServicesChanged | StoreEvent::BoardChanged) || !*deaf.borrow() {
                 listener(event);
             }
         }));

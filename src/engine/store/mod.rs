@@ -4,6 +4,7 @@
 //! rules written at the methods of [`Store`].
 
 mod asking;
+mod board;
 mod commons;
 mod deleting;
 mod exclusive;
@@ -25,6 +26,7 @@ use serde::{Deserialize, Serialize};
 use super::error::{Code, Error, Result};
 use super::event::Asked;
 pub use asking::{Decision, INBOX_LIFE, INBOX_MESSAGES_MAX, Inbox, Transient, inbox_bucket};
+pub use board::{Board, BoardNews, BoardWrite, BoardWritten, Lead, Table, WRITE_MAX};
 pub use commons::{ChainBatch, ChainPlace, ChainRecord, Chains, Commons, Documents, Rate, Shelf, Sighting, Taken, chain_bucket};
 pub use exclusive::{Exclusive, Ownership, Parked};
 pub use place::{BUCKETS, Bucket, EntryId, Partition, Partitioning, StreamLayout};
@@ -566,6 +568,8 @@ pub enum StoreEvent {
     DocumentsChanged,
     /// A listing of the register of services came, changed or went, or that may have been missed: see [`Roster::news`].
     ServicesChanged,
+    /// What readers see of agents changed, or that may have been missed: see [`Board::board_news`].
+    BoardChanged,
     /// An event for the subscribers of this moment, see [`Store::hear`].
     Transient(Arc<Transient>),
     /// Events that this bus was told are stored are gone: the server was emptied, or another took its place before it had
@@ -602,7 +606,7 @@ pub struct StoreStatus {
 /// A *consumer* is one bus in one process, alive while its lease is renewed. An entry is *pending* under one
 /// consumer of a group, or waits for its retry under nobody. Every change of owner happens in the store.
 #[async_trait]
-pub trait Store: Exclusive + Commons + Roster + Send + Sync + 'static {
+pub trait Store: Exclusive + Commons + Roster + Board + Send + Sync + 'static {
     /// Connects and checks the server's version and layout. `ERR_CONNECTION` names the address.
     async fn open(&self) -> Result<()>;
 

@@ -2,11 +2,12 @@
 //!
 //! Reading order: `entries` and `stream` (one partition), `append` (how events come in), `reader` (how they go out),
 //! `settle` (what becomes of them), `lease` (who is alive), `deleting` (how groups
-//! end), `dead_letters`, `sweep` (what goes), `chains`, `commons` and `roster` (what is beside events), `state` (all of it
+//! end), `dead_letters`, `sweep` (what goes), `chains`, `commons`, `roster` and `board` (what is beside events), `state` (all of it
 //! under one lock), `shared` (who shares it).
 
 mod append;
 mod asking;
+mod board;
 mod chains;
 mod commons;
 mod dead_letters;

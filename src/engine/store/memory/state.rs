@@ -11,6 +11,7 @@ use super::super::{
 };
 use super::append::{Bound, IdempotencyKeys};
 use super::asking::Messages;
+use super::board::BoardState;
 use super::chains::Audit;
 use super::commons::InCommon;
 use super::dead_letters::DeadLetters;
@@ -58,6 +59,7 @@ pub(super) struct State {
     pub(super) inboxes: HashMap<String, Messages>,
     pub(super) in_common: InCommon,
     pub(super) register: Register,
+    pub(super) board: BoardState,
 }
 
 /// Whether the holder has a lease, or joined so lately that it may not have one yet.

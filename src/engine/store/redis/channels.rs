@@ -1,4 +1,4 @@
-//! What other processes announce: that types, groups, documents or services are new, and events that are not stored. One
+//! What other processes announce: that types, groups, documents, services or agents are new, and events that are not stored. One
 //! connection a bus.
 
 use std::collections::BTreeSet;
@@ -11,6 +11,7 @@ use redis::aio::PubSubSink;
 use tokio::sync::watch;
 
 use super::super::{Bucket, StoreEvent, Transient};
+use super::board::ORCHESTRATION;
 use super::commons::DOCUMENTS;
 use super::nodes::Node;
 use super::roster::SERVICES;
@@ -159,7 +160,7 @@ impl Shared {
 
     /// Tells what was announced; `None`: some of it may have been missed.
     async fn news(&self, news: Option<&str>) {
-        if news.is_none_or(|news| news != DOCUMENTS && news != SERVICES) {
+        if news.is_none_or(|news| ![DOCUMENTS, SERVICES, ORCHESTRATION].contains(&news)) {
             if let Err(error) = self.heard(news).await {
                 tracing::debug!(%error, "how types are laid out could not be read");
             }
@@ -170,6 +171,9 @@ impl Shared {
         }
         if news.is_none_or(|news| news == SERVICES) {
             self.link.tell(StoreEvent::ServicesChanged);
+        }
+        if news.is_none_or(|news| news == ORCHESTRATION) {
+            self.link.tell(StoreEvent::BoardChanged);
         }
     }
 

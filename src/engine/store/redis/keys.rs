@@ -2,7 +2,7 @@
 //!
 //! `P` is the key prefix. A bucket's tag is its hash tag in Redis Cluster: everything one script touches shares it.
 
-use super::super::{Bucket, EntryId, Errand, Partition, Shelf, inbox_bucket};
+use super::super::{Bucket, EntryId, Errand, Partition, Shelf, Table, inbox_bucket};
 use super::hash_slot;
 use crate::engine::event::Priority;
 
@@ -190,6 +190,32 @@ impl Keys {
     /// When errands are due: name, ms; and those that run: name → turn.
     pub fn errands(&self, errand: Errand) -> [String; 2] {
         ["due", "turn"].map(|what| self.services(&format!(":{what}:{}", errand.name())))
+    }
+
+    /// A key of what orchestration keeps, all of which is in one bucket.
+    fn orchestration(&self, what: &str) -> String {
+        self.in_bucket(Bucket(0), &format!("orch:{what}"))
+    }
+
+    /// Id → text.
+    pub fn board_table(&self, table: Table) -> String {
+        self.orchestration(table.as_str())
+    }
+
+    /// Agents: number of the write that changed them.
+    pub fn board_changed(&self) -> String {
+        self.orchestration("changed")
+    }
+
+    /// The last write (`version`) and who did it (`by`), the last one after which readers read all (`floor`), the `summary`, and the
+    /// last `turn`.
+    pub fn board_state(&self) -> String {
+        self.orchestration("state")
+    }
+
+    /// `<turn> <who>` of the process that leads.
+    pub fn board_leader(&self) -> String {
+        self.orchestration("leader")
     }
 
     /// Records of the chains of a bucket.

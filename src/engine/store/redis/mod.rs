@@ -17,6 +17,7 @@ mod pooled;
 mod scripts;
 mod wire;
 
+mod board;
 mod chains;
 mod channels;
 mod commons;

@@ -16,7 +16,7 @@ use crate::engine::error::Result;
 pub(super) const SERVICES: &str = "services";
 
 /// As scripts take it: longer times are as good as for ever.
-fn ms(time: Duration) -> u64 {
+pub(super) fn ms(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX).min(LIFE_MAX_SECONDS * 1000)
 }
 
@@ -25,7 +25,7 @@ fn optional_ms(time: Option<Duration>) -> String {
     time.map_or_else(String::new, |time| ms(time).to_string())
 }
 
-fn call(script: &scripts::Lua, keys: &[String]) -> Cmd {
+pub(super) fn call(script: &scripts::Lua, keys: &[String]) -> Cmd {
     scripts::call(script, &keys.iter().map(String::as_str).collect::<Vec<_>>())
 }
 

@@ -122,6 +122,16 @@ scripts! {
     TAKE_ERRANDS = "take_errands.lua",
     /// Ends one.
     END_ERRAND = "end_errand.lua",
+    /// Makes a process the one that leads.
+    LEAD = "lead.lua",
+    /// Ends that.
+    RESIGN = "resign.lua",
+    /// Writes what the leader wrote.
+    WRITE_BOARD = "write_board.lua",
+    /// Reads a piece of a table.
+    BOARD_PAGE = "board_page.lua",
+    /// Reads what changed for readers.
+    BOARD_NEWS = "board_news.lua",
     /// Adds records to a chain.
     APPEND_RECORDS = "append_records.lua",
     /// Reads where chains begin and end.
