@@ -101,6 +101,7 @@ export class Publisher {
   /** Adds a record to those of this turn. */
   #collect(record: string, signal?: AbortSignal, what = ''): Promise<string> {
     if (this.#text === '') {
+      if (this.#nextToken >= TOKENS_END) this.#nextToken = 0;
       this.#firstToken = this.#nextToken;
       resolved.then(this.#onFlush);
     }
@@ -255,9 +256,12 @@ export class Publisher {
   }
 }
 
-/** The token after `token`. The highest one is the engine's own. */
+/** A turn that would begin here begins at 0: the tokens of a turn follow each other, and the highest 65,536 are the engine's own. */
+const TOKENS_END = 0xfff0_0000;
+
+/** The token after `token`. */
 function nextOf(token: number): number {
-  return token >= 0xffff_fffe ? 0 : token + 1;
+  return token + 1;
 }
 
 /** The signal in `options`, checked. */

@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::alarms::Alarms;
-use super::config::{BusConfig, CrossProject};
+use super::config::{BusConfig, CrossProject, LoadBalancing};
 use super::consume::{Command, Consumer, Verdict};
 use super::env::{Env, lock};
 use super::error::{Code, Error, Result};
@@ -22,6 +22,7 @@ use super::metrics::Metrics;
 use super::name;
 use super::opening;
 use super::options::SubscribeOptions;
+use super::orchestration::{self, Orchestration};
 use super::projects::Projects;
 use super::publish::{Beside, Publisher};
 use super::store::{DeadLetterQuery, Loss, Store, StoreEvent, StoredDeadLetter};
@@ -49,6 +50,8 @@ struct Running {
     projects: Option<Arc<Projects>>,
     /// Work with a service registry, where there is one.
     integration: std::sync::OnceLock<Integration>,
+    /// Its part in the orchestration of agents, where that is on.
+    orchestration: Option<Orchestration>,
     _keeper: Keeper,
     health: tokio::task::JoinHandle<()>,
 }
@@ -66,6 +69,8 @@ pub struct Bus {
     cross_project: Option<CrossProject>,
     /// The service registry that it works with, and how.
     services: Mutex<Option<integration::Settings>>,
+    /// How agents are orchestrated, where they are.
+    orchestrating: Mutex<Option<orchestration::Settings>>,
     store: Arc<dyn Store>,
     host: Arc<dyn Host>,
     /// The same, for subscriptions of the engine's own.
@@ -114,6 +119,7 @@ impl Bus {
         let switch = Arc::new(Switch::before(host));
         Arc::new(Self {
             services: Mutex::default(),
+            orchestrating: Mutex::default(),
             cross_project: cross_project.filter(|cross_project| cross_project.enabled),
             metrics: Arc::new(Metrics::new(env.clone())),
             config,
@@ -155,6 +161,41 @@ impl Bus {
     /// From the next [`Bus::connect`] on it works with a service registry.
     pub fn with_services(&self, settings: integration::Settings) {
         *lock(&self.services) = Some(settings);
+    }
+
+    /// From the next [`Bus::connect`] on it takes part in the orchestration of agents.
+    pub fn with_orchestration(&self, config: LoadBalancing) {
+        let payload_bytes_max = self.config.limits.max_payload_bytes;
+        *lock(&self.orchestrating) = Some(orchestration::Settings { config, payload_bytes_max });
+    }
+
+    /// Answers by its part in the orchestration of agents. `ERR_DISABLED` without one.
+    fn orchestration_of(running: &Running) -> Result<&Orchestration> {
+        let off = || Error::new(Code::Disabled, "the orchestration of agents is switched off (orchestration.enabled)");
+        running.orchestration.as_ref().ok_or_else(off)
+    }
+
+    /// `AgentView[]`, `PoolView[]` or `OrchestrationStats` as JSON text, by what is known here.
+    pub fn orchestration(&self, what: &str) -> Result<String> {
+        let running = self.running()?;
+        let orchestration = Self::orchestration_of(&running)?;
+        match what {
+            "agents" => Ok(orchestration.agents()),
+            "pools" => Ok(orchestration.pools()),
+            "stats" => Ok(orchestration.stats()),
+            _ => Err(Error::internal(format!("'{what}' is not known of an orchestration"))),
+        }
+    }
+
+    /// `TaskView` with times as ms, or null.
+    pub async fn task(&self, id: &str) -> Result<Value> {
+        let running = self.running()?;
+        Self::orchestration_of(&running)?.task(id).await
+    }
+
+    /// Reads the inbox of the bus, for letters to agents. Its name.
+    pub fn listen_for_agents(&self) -> Result<String> {
+        self.running()?.publisher.listen()
     }
 
     async fn integrate(&self, settings: integration::Settings) -> Result<()> {
@@ -210,15 +251,17 @@ impl Bus {
         let running = self.running()?;
         let projects = running.projects.as_ref().map(|projects| projects.metrics());
         let services = running.integration.get().map(Integration::metrics);
-        projects.into_iter().chain(services).collect()
+        let orchestration = running.orchestration.as_ref().map(Orchestration::metrics);
+        projects.into_iter().chain(services).chain(orchestration).collect()
     }
 
     async fn start(&self) -> Result<()> {
         // Weak: the store holds on to its listener, and the consumer to the store.
         let consumer_of = Arc::new(Mutex::new(None::<Weak<Consumer>>));
         let projects_of = Arc::new(Mutex::new(None::<Weak<Projects>>));
+        let running_of = Arc::new(Mutex::new(Weak::<Running>::new()));
         {
-            let (host, consumer, projects) = (self.host.clone(), consumer_of.clone(), projects_of.clone());
+            let (host, consumer, projects, running) = (self.host.clone(), consumer_of.clone(), projects_of.clone(), running_of.clone());
             self.store.watch(Arc::new(move |event| {
                 let reading = || lock(&consumer).as_ref().and_then(Weak::upgrade);
                 let tell = |command| {
@@ -240,8 +283,12 @@ impl Bus {
                     }
                     // The bus keeps no register of its own.
                     StoreEvent::ServicesChanged => {}
-                    // Orchestration asks for it.
-                    StoreEvent::BoardChanged => {}
+                    StoreEvent::BoardChanged => {
+                        let running = lock(&running).upgrade();
+                        if let Some(orchestration) = running.as_ref().and_then(|running| running.orchestration.as_ref()) {
+                            orchestration.look();
+                        }
+                    }
                     StoreEvent::DataLoss(losses) => host.lifecycle(losses.iter().map(published_loss).collect()),
                     StoreEvent::Transient(event) => {
                         if let Some(consumer) = reading() {
@@ -279,8 +326,27 @@ impl Bus {
             self.metrics.clone(),
             Duration::from_millis(self.config.monitoring.health_check_interval_ms),
         ));
-        *lock(&self.running) =
-            Some(Arc::new(Running { publisher, consumer, projects, integration: std::sync::OnceLock::new(), _keeper: keeper, health }));
+        let orchestration = lock(&self.orchestrating).clone().map(|settings| {
+            let beside = orchestration::Beside {
+                store: self.store.clone(),
+                host: self.host.clone(),
+                env: self.env.clone(),
+                switch: self.switch.clone(),
+                publisher: Arc::downgrade(&publisher),
+            };
+            Orchestration::start(&settings, beside)
+        });
+        let running = Arc::new(Running {
+            publisher,
+            consumer,
+            projects,
+            integration: std::sync::OnceLock::new(),
+            orchestration,
+            _keeper: keeper,
+            health,
+        });
+        *lock(&running_of) = Arc::downgrade(&running);
+        *lock(&self.running) = Some(running);
         self.state.store(CONNECTED, Ordering::Release);
         Ok(())
     }
@@ -310,6 +376,9 @@ impl Bus {
         let Some(running) = lock(&self.running).clone() else { return };
         if let Some(integration) = running.integration.get() {
             integration.stop();
+        }
+        if let Some(orchestration) = &running.orchestration {
+            orchestration.close(CLOSE_MAX).await;
         }
         // Handlers that finish may still publish.
         running.consumer.stop(drain).await;

@@ -84,6 +84,8 @@ pub enum Kind {
     ServiceHealthChanged,
     /// Something failed in a service registry that no call can report.
     RegistryError,
+    /// An agent gets tasks, or gets none any more, by how they went.
+    AgentCircuitChanged,
     /// Something failed that no call can report.
     Error,
     /// A line for the program's log.
@@ -113,6 +115,7 @@ impl Kind {
             Self::ServiceExpired => "service:expired",
             Self::ServiceHealthChanged => "service:health:changed",
             Self::RegistryError => "registry:error",
+            Self::AgentCircuitChanged => "agent:circuit:changed",
             Self::Error => "error",
             Self::Log => "log",
         }
@@ -171,6 +174,8 @@ pub trait Host: Send + Sync + 'static {
     fn deliver(&self, batch: Vec<Delivery>);
     /// Settlements with these confirmation numbers are in the store, or failed.
     fn settled(&self, confirmations: Vec<(u32, Option<Error>)>);
+    /// Letters to agents of the program, each a JSON text; where there are none, nobody posts any.
+    fn posted(&self, _letters: Vec<String>) {}
     /// What happened.
     fn lifecycle(&self, events: Vec<Lifecycle>);
     /// Whether somebody wants events of this kind: those that cost something on the hot path are made only then.

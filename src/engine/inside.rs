@@ -83,8 +83,13 @@ impl Switch {
 
     /// Ends a delivery.
     pub fn settle(&self, token: Token, verdict: Verdict) {
+        self.settle_all(vec![(token, verdict)]);
+    }
+
+    /// Ends deliveries.
+    pub fn settle_all(&self, verdicts: Vec<(Token, Verdict)>) {
         if let Ok(consumer) = self.consumer() {
-            consumer.tell(Command::Settle(vec![(token, verdict)], 0));
+            consumer.tell(Command::Settle(verdicts, 0));
         }
     }
 }
@@ -129,6 +134,10 @@ impl Host for Switch {
 
     fn settled(&self, confirmations: Vec<(u32, Option<Error>)>) {
         self.outside.settled(confirmations);
+    }
+
+    fn posted(&self, letters: Vec<String>) {
+        self.outside.posted(letters);
     }
 
     fn lifecycle(&self, events: Vec<Lifecycle>) {

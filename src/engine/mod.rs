@@ -64,4 +64,6 @@ pub mod services;
 
 pub mod integration;
 
+pub mod orchestration;
+
 pub mod bus;

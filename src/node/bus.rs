@@ -44,8 +44,11 @@ fn build(config: &str, host: &Arc<NodeHost>) -> Result<Engine> {
         let bus = Bus::new(BusConfig::from_resolved(&config["eventBus"])?, None, host.clone(), Env::system())?;
         return Ok(Engine { bus, threads });
     }
-    let OssaConfig { event_bus, service_registry, cross_project, monitoring, .. } = OssaConfig::from_resolved(&config)?;
+    let OssaConfig { event_bus, service_registry, cross_project, orchestration, monitoring } = OssaConfig::from_resolved(&config)?;
     let bus = Bus::new(event_bus, Some(cross_project), host.clone(), Env::system())?;
+    if orchestration.enabled {
+        bus.with_orchestration(orchestration.config);
+    }
     if let Some(handle) = registry.and_then(|handle| handle.as_u64()) {
         let thresholds = &monitoring.alerting;
         let limits = Limits {
@@ -140,6 +143,18 @@ impl NativeBus {
     #[napi]
     pub fn contracts(&self, project_id: String) -> String {
         self.ask(|bus| Ok(Value::Array(bus.projects()?.contracts(&project_id)?)))
+    }
+
+    /// `getAgents`, `getPools` or `getOrchestrationStats`: JSON text of `NativeAnswer`, from what is known, without I/O.
+    #[napi]
+    pub fn orchestration(&self, what: String) -> String {
+        let known = |bus: &Arc<Bus>| bus.orchestration(&what);
+        let asked = self.engine.as_ref().map_err(Clone::clone).and_then(|engine| guarded(|| known(&engine.bus)).and_then(|answer| answer));
+        match asked {
+            // Text that is JSON already.
+            Ok(text) => format!("{{\"ok\":{text}}}"),
+            Err(error) => answer(Err(error)),
+        }
     }
 
     /// Metrics in the text format of Prometheus: JSON text of `NativeAnswer<string>`.

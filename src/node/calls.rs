@@ -154,6 +154,11 @@ struct Records {
 }
 
 #[derive(Deserialize)]
+struct OfTask {
+    id: String,
+}
+
+#[derive(Deserialize)]
 struct OfService {
     name: Option<String>,
 }
@@ -232,6 +237,8 @@ pub async fn call(bus: &Bus, method: &str, args: &str) -> Result<Value> {
             let Explain { event_type, event_id } = read(args)?;
             bus.explain(&event_type, &event_id).await
         }
+        "agents.listen" => Ok(json!({ "inbox": bus.listen_for_agents()? })),
+        "orchestration.task" => bus.task(&read::<OfTask>(args)?.id).await,
         "services.status" => bus.services_status().await,
         "services.discoverContracts" => bus.discover_contracts(read::<OfService>(args)?.name.as_deref()).await,
         _ if method.starts_with("projects.") => projects(bus, method, args).await,

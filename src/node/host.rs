@@ -26,6 +26,7 @@ enum Topic {
     Answer = 4,
     /// Nothing: only to see whether the thread answers.
     Ping = 5,
+    Posted = 6,
 }
 
 /// One call: topic, numbers, texts, text.
@@ -174,6 +175,10 @@ impl Host for NodeHost {
         if !stored.is_empty() || !failed.is_empty() {
             self.tell(Topic::Settled, stored, Vec::new(), failures(failed));
         }
+    }
+
+    fn posted(&self, letters: Vec<String>) {
+        self.tell(Topic::Posted, Vec::new(), Vec::new(), format!("[{}]", letters.join(",")));
     }
 
     fn lifecycle(&self, events: Vec<Lifecycle>) {

@@ -6,6 +6,9 @@ use serde_json::value::RawValue;
 
 use crate::engine::error::{Code, Error};
 
+/// What a letter to an agent begins with: it names the agent, and is no answer.
+pub const LETTER: &str = r#"{"agent":"#;
+
 /// What became of an event, for whoever waits for it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {

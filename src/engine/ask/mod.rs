@@ -75,12 +75,25 @@ impl Asking {
         if !lock(&self.waiting).insert(token, wait) {
             return Err(Error::closed("the bus"));
         }
+        self.begin();
+        self.changed.notify_one();
+        Ok(())
+    }
+
+    /// Reads the inbox from now on, also while nobody waits for an answer. `ERR_CLOSED` once that ended.
+    pub fn listen(self: &Arc<Self>) -> Result<()> {
+        if lock(&self.waiting).is_closed() {
+            return Err(Error::closed("the bus"));
+        }
+        self.begin();
+        Ok(())
+    }
+
+    fn begin(self: &Arc<Self>) {
         let mut task = lock(&self.task);
         if task.is_none() {
             *task = Some(self.env.spawn(self.clone().run()));
         }
-        self.changed.notify_one();
-        Ok(())
     }
 
     /// The event of the call goes there.
@@ -190,7 +203,11 @@ impl Asking {
     }
 
     fn received(&self, messages: &[String]) {
-        let answers: Vec<(String, Answer)> = messages.iter().filter_map(|message| message::read(message)).collect();
+        let (letters, messages): (Vec<&String>, Vec<&String>) = messages.iter().partition(|message| message.starts_with(message::LETTER));
+        if !letters.is_empty() {
+            self.host.posted(letters.into_iter().cloned().collect());
+        }
+        let answers: Vec<(String, Answer)> = messages.into_iter().filter_map(|message| message::read(message)).collect();
         if !answers.is_empty() {
             self.answer(|waiting| answers.into_iter().flat_map(|(event_id, answer)| waiting.decided(&event_id, &answer)).collect());
         }

@@ -74,6 +74,11 @@ impl Waiting {
         self.calls.is_empty()
     }
 
+    /// Nobody is waited for any more.
+    pub fn is_closed(&self) -> bool {
+        self.closed
+    }
+
     /// Adds a call; false once it is closed.
     pub fn insert(&mut self, token: Token, wait: Wait) -> bool {
         if self.closed {

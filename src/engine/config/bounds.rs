@@ -94,6 +94,8 @@ pub const AGENTS_MIN: Range = Range::whole(0, 100_000, " agents");
 pub const SHARE: Range = Range::real(0.0, 1.0, "");
 /// Share of failures that opens a circuit; 0 would open it without any.
 pub const FAILURE_SHARE: Range = Range::real(0.001, 1.0, "");
+/// `minimumCalls`.
+pub const CALLS: Range = Range::whole(1, 1_000, " tasks");
 /// Pauses that may also be none.
 pub const PAUSE: Range = Range::whole(0, DAY_MS, " ms");
 /// `metrics.retentionPeriod`.

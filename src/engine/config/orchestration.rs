@@ -1,12 +1,14 @@
 //! `orchestration`: distribution of tasks to agents.
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::bounds;
 use super::defaults::number;
-use super::found::invalid_marker;
 use super::reader::Section;
 use crate::engine::error::{Error, Result};
+
+/// `newcomerShare` unless given.
+const NEWCOMER_SHARE: f64 = 0.1;
 
 const STRATEGIES: [(&str, Strategy); 5] = [
     ("round-robin", Strategy::RoundRobin),
@@ -40,14 +42,16 @@ pub struct LoadBalancing {
     pub cooldown_period_ms: u64,
     /// Who gets a task.
     pub strategy: Strategy,
-    /// Settings of the strategy, as given.
-    pub strategy_parameters: Map<String, Value>,
+    /// Share of tasks that `performance-weighted` gives to agents whose performance is not known yet, 0 to 1.
+    pub newcomer_share: f64,
     /// Share of failures that opens an agent's circuit, 0 to 1.
     pub failure_threshold: f64,
     /// Time after which an open circuit lets one task through, ms.
     pub reset_timeout_ms: u64,
     /// Time over which failures are counted, ms.
     pub monitoring_period_ms: u64,
+    /// Fewest tasks over that time by which an agent is judged.
+    pub minimum_calls: u32,
     /// Silence after which an agent has failed, ms.
     pub agent_timeout_ms: u64,
 }
@@ -92,10 +96,10 @@ impl Orchestration {
 impl LoadBalancing {
     fn read(section: &Section<'_>) -> Result<Self> {
         let scaling = section.child("autoScaling", &["scaleUpThreshold", "scaleDownThreshold", "cooldownPeriod"])?;
-        let breaker = section.child("circuitBreaker", &["failureThreshold", "resetTimeout", "monitoringPeriod"])?;
+        let breaker = section.child("circuitBreaker", &["failureThreshold", "resetTimeout", "monitoringPeriod", "minimumCalls"])?;
         let (min_agents_per_pool, max_agents_per_pool) = read_pool_size(section)?;
         let (scale_down_threshold, scale_up_threshold) = read_thresholds(&scaling)?;
-        let (strategy, strategy_parameters) = read_strategy(section)?;
+        let (strategy, newcomer_share) = read_strategy(section)?;
         Ok(Self {
             max_agents_per_pool,
             min_agents_per_pool,
@@ -103,12 +107,19 @@ impl LoadBalancing {
             scale_down_threshold,
             cooldown_period_ms: scaling.whole("cooldownPeriod", &bounds::PAUSE, 60_000)?,
             strategy,
-            strategy_parameters,
+            newcomer_share,
             failure_threshold: breaker.number("failureThreshold", &bounds::FAILURE_SHARE, 0.5)?,
             reset_timeout_ms: breaker.whole("resetTimeout", &bounds::PAUSE, 30_000)?,
             monitoring_period_ms: breaker.whole("monitoringPeriod", &bounds::INTERVAL, 10_000)?,
+            minimum_calls: breaker.whole("minimumCalls", &bounds::CALLS, 5)?,
             agent_timeout_ms: section.whole("agentTimeoutMs", &bounds::INTERVAL, 60_000)?,
         })
+    }
+
+    /// Those that are not the default, so that another strategy may be put in the place of this one.
+    fn parameters(&self) -> Value {
+        let is_default = (self.newcomer_share - NEWCOMER_SHARE).abs() < f64::EPSILON;
+        if is_default { json!({}) } else { json!({ "newcomerShare": number(self.newcomer_share) }) }
     }
 
     fn to_json(&self) -> Value {
@@ -120,11 +131,12 @@ impl LoadBalancing {
                 "scaleDownThreshold": number(self.scale_down_threshold),
                 "cooldownPeriod": self.cooldown_period_ms,
             },
-            "distributionStrategy": { "name": self.strategy.as_str(), "parameters": self.strategy_parameters },
+            "distributionStrategy": { "name": self.strategy.as_str(), "parameters": self.parameters() },
             "circuitBreaker": {
                 "failureThreshold": number(self.failure_threshold),
                 "resetTimeout": self.reset_timeout_ms,
                 "monitoringPeriod": self.monitoring_period_ms,
+                "minimumCalls": self.minimum_calls,
             },
             "agentTimeoutMs": self.agent_timeout_ms,
         })
@@ -164,30 +176,14 @@ fn read_thresholds(section: &Section<'_>) -> Result<(f64, f64)> {
     }
 }
 
-fn read_strategy(parent: &Section<'_>) -> Result<(Strategy, Map<String, Value>)> {
+/// The strategy, and the share of newcomers: the one parameter that there is, of `performance-weighted`.
+fn read_strategy(parent: &Section<'_>) -> Result<(Strategy, f64)> {
     let section = parent.child("distributionStrategy", &["name", "parameters"])?;
     let strategy = match section.argument("name") {
         Some(found) => found.one_of(&STRATEGIES)?,
         None => Strategy::PerformanceWeighted,
     };
-    let parameters = match (section.value("parameters"), section.argument("parameters")) {
-        (Some(Value::Object(map)), Some(found)) => {
-            if let Some(marker) = map.values().chain(section.value("parameters")).find_map(deep_marker) {
-                return Err(found.error(format!("holds {marker}, which has no JSON form")));
-            }
-            map.clone()
-        }
-        (_, Some(found)) => return Err(found.wrong("an object")),
-        (_, None) => Map::new(),
-    };
-    Ok((strategy, parameters))
-}
-
-/// The first value without JSON form anywhere in `value`. Recursion is bounded by the parser's, 128 levels.
-fn deep_marker(value: &Value) -> Option<&str> {
-    invalid_marker(value).or_else(|| match value {
-        Value::Array(items) => items.iter().find_map(deep_marker),
-        Value::Object(map) => map.values().find_map(deep_marker),
-        _ => None,
-    })
+    let known: &[&'static str] = if strategy == Strategy::PerformanceWeighted { &["newcomerShare"] } else { &[] };
+    let parameters = section.child("parameters", known)?;
+    Ok((strategy, parameters.number("newcomerShare", &bounds::SHARE, NEWCOMER_SHARE)?))
 }

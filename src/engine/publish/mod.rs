@@ -77,6 +77,19 @@ impl From<&BusConfig> for PublishSettings {
 /// Token of events that the bus itself publishes: their results go nowhere.
 pub const OWN: Token = Token::MAX;
 
+/// From here on up to [`OWN`] are tokens of events that the bus itself publishes and wants to hear of.
+const NOTED: Token = Token::MAX - 0xffff;
+
+/// Where it hears of them: under which number, and what became of it.
+pub type Noted = mpsc::UnboundedSender<(u64, Result<String>)>;
+
+/// Those that are on their way.
+#[derive(Default)]
+struct Own {
+    last: u16,
+    waiting: HashMap<Token, (u64, Noted)>,
+}
+
 /// Longest wait for an answer, where more is asked for: a clock cannot count further.
 const WAIT_MAX: Duration = Duration::from_secs(365 * 24 * 3600);
 
@@ -124,6 +137,7 @@ pub struct Publisher {
     cancel: Arc<Cancels>,
     host: Arc<dyn Host>,
     asking: Arc<Asking>,
+    own: Arc<std::sync::Mutex<Own>>,
 }
 
 impl Drop for Publisher {
@@ -154,8 +168,10 @@ impl Publisher {
         let pending_max = settings.pending_max;
         let asking = Asking::new(env.clone(), store.clone(), host.clone(), pending.clone());
         let spawner = env.clone();
+        let own = Arc::<std::sync::Mutex<Own>>::default();
         let task = Task {
             answers: asking.clone(),
+            own: own.clone(),
             settings,
             store,
             host: host.clone(),
@@ -178,7 +194,7 @@ impl Publisher {
             noting: FuturesUnordered::new(),
         };
         spawner.spawn(task.run(receiver));
-        Self { sender: std::sync::Mutex::new(Some(sender)), pending, pending_max, cancel, host, asking }
+        Self { sender: std::sync::Mutex::new(Some(sender)), pending, pending_max, cancel, host, asking, own }
     }
 
     /// Publishes records `<type>\t<options JSON or nothing>\t<data JSON>\n`; the first has token `first`, the next one
@@ -214,25 +230,51 @@ impl Publisher {
 
     /// Publishes an event of the bus's own; nobody waits for its answer but [`Publisher::close`].
     pub fn say(&self, event_type: &str, data: &serde_json::Value) {
-        self.submit_own(format!("{event_type}\t\t{data}\n"));
+        self.submit_own(OWN, format!("{event_type}\t\t{data}\n"));
     }
 
     /// The same with `PublishOptions`.
     pub fn say_with(&self, event_type: &str, options: &serde_json::Value, data: &serde_json::Value) {
-        self.submit_own(format!("{event_type}\t{options}\t{data}\n"));
+        self.submit_own(OWN, format!("{event_type}\t{options}\t{data}\n"));
     }
 
-    fn submit_own(&self, text: String) {
+    /// The same with data as text; what became of it is told to `noted` under `number`. `ERR_BACKPRESSURE` where too many are on their way,
+    /// `ERR_CLOSED` once nothing is taken any more.
+    pub fn say_noted(&self, event_type: &str, options: &serde_json::Value, data: &str, number: u64, noted: &Noted) {
+        let token = lock(&self.own).enter(number, noted);
+        let refused = match token {
+            None => Some(Error::new(Code::Backpressure, "too many events of the bus itself are on their way")),
+            Some(token) if self.submit_own(token, format!("{event_type}\t{options}\t{data}\n")) => None,
+            Some(token) => {
+                lock(&self.own).waiting.remove(&token);
+                Some(Error::closed("the bus"))
+            }
+        };
+        if let Some(error) = refused {
+            let _ = noted.send((number, Err(error)));
+        }
+    }
+
+    /// Answers whether it was taken.
+    fn submit_own(&self, token: Token, text: String) -> bool {
         self.pending.fetch_add(1, Ordering::AcqRel);
-        let submission = Submission { first: OWN, text, accepted: 1 };
-        if lock(&self.sender).as_ref().is_none_or(|sender| sender.send(Input::Records(submission)).is_err()) {
+        let submission = Submission { first: token, text, accepted: 1 };
+        let is_taken = lock(&self.sender).as_ref().is_some_and(|sender| sender.send(Input::Records(submission)).is_ok());
+        if !is_taken {
             self.pending.fetch_sub(1, Ordering::AcqRel);
         }
+        is_taken
+    }
+
+    /// Reads the inbox of the bus from now on, whoever asks or not: what is posted to it beside answers goes to the program. Its name.
+    pub fn listen(&self) -> Result<String> {
+        self.asking.listen()?;
+        Ok(self.asking.inbox().to_owned())
     }
 
     /// Sends a message between projects in the bus's own name: `address` as in [`Outgoing`].
     pub fn say_to(&self, event_type: &str, address: &serde_json::Value, data: &serde_json::Value) {
-        self.submit_own(format!("{event_type}\t{ADDRESSED}{address}\t{data}\n"));
+        self.submit_own(OWN, format!("{event_type}\t{ADDRESSED}{address}\t{data}\n"));
     }
 
     /// Publishes waiting for their answer.
@@ -256,9 +298,41 @@ fn token(first: Token, index: usize) -> Token {
     first.wrapping_add(index as u32)
 }
 
+impl Own {
+    /// A token for one more; `None`: all are in use.
+    fn enter(&mut self, number: u64, noted: &Noted) -> Option<Token> {
+        if self.waiting.len() >= usize::from(u16::MAX) {
+            return None;
+        }
+        loop {
+            self.last = if self.last == u16::MAX - 1 { 0 } else { self.last + 1 };
+            let token = NOTED + Token::from(self.last);
+            if let std::collections::hash_map::Entry::Vacant(free) = self.waiting.entry(token) {
+                free.insert((number, noted.clone()));
+                return Some(token);
+            }
+        }
+    }
+
+    /// Takes the bus's own out of what is finished.
+    fn sift(&mut self, finished: &mut Finished) {
+        finished.retain_mut(|(token, result)| {
+            if *token < NOTED {
+                return true;
+            }
+            if let Some((number, noted)) = self.waiting.remove(token) {
+                // Whoever wanted to know may be gone.
+                let _ = noted.send((number, std::mem::replace(result, Ok(String::new()))));
+            }
+            false
+        });
+    }
+}
+
 struct Task {
     /// Calls that wait for more than that their event is stored.
     answers: Arc<Asking>,
+    own: Arc<std::sync::Mutex<Own>>,
     settings: PublishSettings,
     store: Arc<dyn Store>,
     host: Arc<dyn Host>,
@@ -359,7 +433,7 @@ impl Task {
         drop(cancels);
         self.answers.sift(&mut finished);
         self.pending.fetch_sub(finished.len(), Ordering::AcqRel);
-        finished.retain(|(token, _)| *token != OWN);
+        lock(&self.own).sift(&mut finished);
         if !finished.is_empty() {
             self.host.published(finished);
         }

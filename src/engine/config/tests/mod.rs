@@ -60,7 +60,7 @@ fn the_defaults_are_those_of_the_contract() {
             "maxAgentsPerPool": 50, "minAgentsPerPool": 2, "agentTimeoutMs": 60000,
             "autoScaling": { "scaleUpThreshold": 0.8, "scaleDownThreshold": 0.3, "cooldownPeriod": 60000 },
             "distributionStrategy": { "name": "performance-weighted", "parameters": {} },
-            "circuitBreaker": { "failureThreshold": 0.5, "resetTimeout": 30000, "monitoringPeriod": 10000 },
+            "circuitBreaker": { "failureThreshold": 0.5, "resetTimeout": 30000, "monitoringPeriod": 10000, "minimumCalls": 5 },
         })
     );
     assert_eq!(
@@ -152,7 +152,7 @@ fn what_is_resolved_can_be_fed_back() {
         "serviceRegistry": { "enabled": false, "autoRegister": false, "discoveryRefreshInterval": 10 },
         "crossProject": { "enabled": false, "trustedKeys": { "user-service": "ab".repeat(32) } },
         "orchestration": { "config": {
-            "maxAgentsPerPool": 1, "distributionStrategy": { "name": "predictive", "parameters": { "a": [1, null] } },
+            "maxAgentsPerPool": 1, "distributionStrategy": { "name": "performance-weighted", "parameters": { "newcomerShare": 0.25 } },
         } },
         "monitoring": {
             "metrics": { "aggregationWindows": [5, 1] },

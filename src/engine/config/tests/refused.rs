@@ -42,6 +42,8 @@ const OSSA_NUMBERS: [(&str, f64, f64, f64); 27] = [
     ("orchestration.config.autoScaling.cooldownPeriod", 0.0, 86_400_000.0, 0.5),
     ("orchestration.config.circuitBreaker.failureThreshold", 0.001, 1.0, 0.0),
     ("orchestration.config.circuitBreaker.resetTimeout", 0.0, 86_400_000.0, 0.5),
+    ("orchestration.config.circuitBreaker.minimumCalls", 1.0, 1_000.0, 1.5),
+    ("orchestration.config.distributionStrategy.parameters.newcomerShare", 0.0, 1.0, 1.01),
     ("orchestration.config.circuitBreaker.monitoringPeriod", 10.0, 86_400_000.0, 10.5),
     ("monitoring.metrics.collectionInterval", 10.0, 86_400_000.0, 10.5),
     ("monitoring.metrics.retentionPeriod", 10_000.0, 31_622_400_000.0, 10_000.5),
@@ -187,7 +189,7 @@ fn flags_texts_and_objects_of_another_type() {
     }
     for (path, values) in [
         ("orchestration.config.distributionStrategy.name", vec![json!("random"), json!(1)]),
-        ("orchestration.config.distributionStrategy.parameters", vec![json!([]), json!({ "a": [{ "$invalid": "NaN" }] })]),
+        ("orchestration.config.distributionStrategy.parameters", vec![json!([]), json!(1)]),
         ("crossProject.trustedKeys", vec![json!([]), json!("x")]),
         ("crossProject.trustedKeys.user-service", vec![json!("x"), json!(1), json!("z".repeat(64))]),
         ("crossProject.trustedKeys.user service", vec![json!("ab".repeat(32))]),
@@ -216,7 +218,7 @@ fn unknown_keys_anywhere() {
             objects(inner, format!("{path}.{key}").trim_start_matches('.'), found);
         }
     }
-    let free = ["eventBus.logger", "orchestration.config.distributionStrategy.parameters", "crossProject.trustedKeys"];
+    let free = ["eventBus.logger", "crossProject.trustedKeys"];
     let mut paths = Vec::new();
     objects(&default_json("ossa").unwrap(), "", &mut paths);
     for path in ["serviceRegistry.http", "eventBus.durability", "eventBus.redis.tls", "eventBus.redis.cluster.options.redisOptions"] {

@@ -1,0 +1,133 @@
+//! Who gets which task, and how it is told.
+
+use serde_json::json;
+
+use super::choosing::choose;
+use super::life::assigned;
+use super::orchestra::{Orchestra, Saying};
+use super::planning::{AHEAD, Advice, Plan};
+use super::task::{Status, Task};
+use crate::engine::config::Strategy;
+
+/// What a task takes of which nothing is known, ms.
+const UNKNOWN_MS: f64 = 1_000.0;
+/// Part of its time that a task takes longer than expected at least, once it takes longer.
+const LATE: f64 = 0.25;
+
+impl Orchestra {
+    /// Gives out what can be given out. `random` gives numbers in `0.0..1.0`.
+    pub fn give_out(&mut self, now_ms: u64, random: &mut dyn FnMut() -> f64) {
+        if self.free == 0 || self.queue.len() == 0 {
+            return;
+        }
+        if self.rules.strategy == Strategy::Predictive {
+            return self.give_by_plan(now_ms);
+        }
+        let mut walk = self.queue.walk();
+        while self.free > 0
+            && let Some((class, id)) = walk.next(&self.queue)
+        {
+            match self.choose(class, &id, random) {
+                Some(slot) => self.give(slot, &id, now_ms),
+                None => walk.skip(class),
+            }
+        }
+    }
+
+    fn choose(&self, class: usize, id: &str, random: &mut dyn FnMut() -> f64) -> Option<usize> {
+        let fitting = &self.queue.class(class).fitting;
+        let seats = fitting.iter().map(|slot| (*slot, self.seats[*slot]));
+        let share = self.rules.newcomer_share;
+        let avoided = self.tasks.get(id).and_then(|task| task.avoid.as_deref()).and_then(|agent| self.by_id.get(agent).copied());
+        let others = seats.clone().filter(|(slot, _)| avoided != Some(*slot));
+        // Whoever failed it last gets it again where there is no other.
+        choose(self.rules.strategy, share, others, random).or_else(|| choose(self.rules.strategy, share, seats, random))
+    }
+
+    fn give_by_plan(&mut self, now_ms: u64) {
+        let (mut walk, mut plan) = (self.queue.walk(), Plan::default());
+        for _ in 0..AHEAD {
+            if self.free == 0 {
+                return;
+            }
+            let Some((class, id)) = walk.next(&self.queue) else { return };
+            let Some(task) = self.tasks.get(&id) else { continue };
+            let base_ms = self.base_ms(task).unwrap_or(UNKNOWN_MS);
+            let avoided = task.avoid.as_deref().and_then(|agent| self.by_id.get(agent).copied());
+            let takes = |slot: usize| {
+                let takes = self.agents[slot].expected_ms(&task.kind, base_ms);
+                if avoided == Some(slot) { takes * 2.0 } else { takes }
+            };
+            match plan.advise(&self.queue.class(class).fitting, |slot| self.places(slot, now_ms), takes) {
+                Advice::Now(slot) => self.give(slot, &id, now_ms),
+                Advice::Wait => {}
+                Advice::Nobody => walk.skip(class),
+            }
+        }
+    }
+
+    /// When the places of an agent are free, ms from now.
+    fn places(&self, slot: usize, now_ms: u64) -> Vec<f64> {
+        let agent = &self.agents[slot];
+        if agent.standing != super::agent::Standing::Active || agent.circuit.state() != super::circuit::State::Closed {
+            // One that is tried gets what it may get now, and nothing is planned for it.
+            return if self.seats[slot].free > 0 { vec![0.0] } else { Vec::new() };
+        }
+        let busy = agent.running.iter().filter_map(|id| self.tasks.get(id)).map(|task| self.left_ms(slot, task, now_ms));
+        let free = usize::try_from(agent.free()).unwrap_or(usize::MAX).min(AHEAD);
+        busy.chain(std::iter::repeat_n(0.0, free)).collect()
+    }
+
+    /// How long a task will run on.
+    #[allow(clippy::cast_precision_loss)] // times of tasks
+    fn left_ms(&self, slot: usize, task: &Task, now_ms: u64) -> f64 {
+        let takes = self.agents[slot].expected_ms(&task.kind, self.base_ms(task).unwrap_or(UNKNOWN_MS));
+        let passed = now_ms.saturating_sub(task.assigned_at.unwrap_or(now_ms)) as f64;
+        (takes - passed).max(takes * LATE)
+    }
+
+    fn give(&mut self, slot: usize, id: &str, now_ms: u64) {
+        self.queue.remove(id);
+        self.assignments += 1;
+        let agent = &mut self.agents[slot];
+        agent.running.insert(id.to_owned());
+        agent.circuit.given(id);
+        agent.given = self.assignments;
+        let agent_id = agent.id.clone();
+        let Some(task) = self.tasks.get_mut(id) else { return };
+        task.status = Status::Assigned;
+        task.given += 1;
+        task.agent_id = Some(agent_id);
+        (task.assigned_at, task.started_at, task.avoid) = (Some(now_ms), None, None);
+        if let Some(timeout_ms) = task.timeout_ms {
+            self.deadlines.insert((now_ms.saturating_add(timeout_ms), id.to_owned()));
+        }
+        self.changed_task(id);
+        self.touch(slot, now_ms);
+        self.tell_agent(slot, id);
+    }
+
+    /// Tells an agent of a task that it has: everybody by the event, and one made by the library where it reads.
+    pub(super) fn tell_agent(&mut self, slot: usize, id: &str) {
+        let Some(task) = self.tasks.get(id) else { return };
+        let saying = Saying {
+            event_type: "task.assigned",
+            // Of this life of the task: one that was given up may be given anew.
+            key: format!("assigned:{id}:{}:{}", task.submitted_at, task.given),
+            data: assigned(task),
+            target: task.agent_id.clone(),
+            correlation_id: task.correlation_id.clone(),
+        };
+        self.say(saying);
+        self.post_task(slot, id);
+    }
+
+    /// Posts a task to where its agent reads, if it does.
+    pub(super) fn post_task(&mut self, slot: usize, id: &str) {
+        let (Some(task), agent) = (self.tasks.get(id), &self.agents[slot]) else { return };
+        if let Some(inbox) = agent.inbox.clone() {
+            let letter = format!("{{\"agent\":{},\"assign\":{}}}", json!(agent.id), assigned(task));
+            self.post(&inbox, letter);
+        }
+    }
+}

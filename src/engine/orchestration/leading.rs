@@ -1,0 +1,397 @@
+//! The way of the [`Orchestra`] to the world, in the process that leads: events in, what was decided to the store, and only then the
+//! answers, announcements and letters out. What came together is decided, written and answered together.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tokio::sync::{Notify, mpsc};
+use tokio::time::Instant;
+
+use super::Shared;
+use super::orchestra::{Found, Orchestra, Outcome, Saying};
+use super::reading::{SOURCE, TYPES, read};
+use crate::engine::ask::message::Answer;
+use crate::engine::ask::post;
+use crate::engine::consume::{Reply, Verdict};
+use crate::engine::error::{Code, Error, Result};
+use crate::engine::event::MetaView;
+use crate::engine::host::{Delivery, Lifecycle, Token};
+use crate::engine::options::{NackOptions, Start, SubscribeOptions};
+use crate::engine::publish::Noted;
+use crate::engine::settle::Failure;
+use crate::engine::store::{BoardWritten, Lead, Table};
+
+/// Consumer group of the orchestration.
+pub const GROUP: &str = "ossa-orchestration";
+/// How long a process leads without saying so again.
+const LIFE: Duration = Duration::from_secs(4);
+/// How often it says so, and how often others try to.
+const RENEW: Duration = Duration::from_secs(1);
+/// How often what changes often is written, and time is looked at.
+const TICK: Duration = Duration::from_millis(100);
+/// Events of one type that are held at once, and those that are seen to together.
+const EVENTS_MAX: usize = 1_000;
+const TOGETHER: usize = 1_000;
+/// Pause after a write that failed, or an announcement.
+const PAUSE: Duration = Duration::from_millis(100);
+/// How long a letter is tried to be posted.
+const POST_PATIENCE: Duration = Duration::from_secs(10);
+/// How long an announcement may not be made twice, ms: a process that takes over says again what may not have been said.
+const KEY_WINDOW_MS: u64 = 600_000;
+/// Announcements that wait to be tried again.
+const UNSAID_MAX: usize = 10_000;
+
+/// What is kept of a time of leading: the store may have been emptied since.
+struct Kept {
+    orchestra: Orchestra,
+    version: u64,
+}
+
+/// Leads whenever nobody else does.
+pub(super) async fn run(shared: Arc<Shared>) {
+    let mut kept = None;
+    while !shared.ends.load(Ordering::Acquire) {
+        let asked = Instant::now();
+        match shared.store.lead(&shared.who, LIFE).await {
+            Ok(Some(lead)) => match lead_on(&shared, lead, asked, kept.take()).await {
+                Ok(again) => kept = Some(again),
+                Err(error) => {
+                    tracing::debug!(%error, "leading the orchestration could not begin");
+                    wait(&shared, RENEW).await;
+                }
+            },
+            Ok(None) => wait(&shared, RENEW).await,
+            Err(error) => {
+                tracing::debug!(%error, "who leads the orchestration is not known");
+                wait(&shared, RENEW).await;
+            }
+        }
+    }
+}
+
+/// Ends early where all is to end.
+async fn wait(shared: &Shared, time: Duration) {
+    let jittered = time.mul_f64(0.75 + shared.env.random() / 2.0);
+    let _ = tokio::time::timeout(jittered, shared.ending.notified()).await;
+    if shared.ends.load(Ordering::Acquire) {
+        shared.ending.notify_one();
+    }
+}
+
+async fn found(shared: &Shared) -> Result<Found> {
+    let (mut agents, mut tasks, mut data) = (Vec::new(), Vec::new(), HashMap::new());
+    for table in Table::ALL {
+        let mut cursor = 0;
+        loop {
+            let (rows, next) = shared.store.page(table, cursor).await?;
+            match table {
+                Table::Agents => agents.extend(rows.into_iter().map(|(_, text)| text)),
+                Table::Tasks => tasks.extend(rows.into_iter().map(|(_, text)| text)),
+                Table::Data => data.extend(rows),
+            }
+            if next == 0 {
+                break;
+            }
+            cursor = next;
+        }
+    }
+    let summary = shared.store.board_news(0).await?.summary;
+    Ok(Found { agents, tasks, data, summary })
+}
+
+/// Leads until another does, or all ends.
+async fn lead_on(shared: &Arc<Shared>, lead: Lead, asked: Instant, kept: Option<Kept>) -> Result<Kept> {
+    let lost = Arc::new(Lost::default());
+    let renewing = shared.env.spawn(renew(shared.clone(), lead.turn, asked, lost.clone()));
+    let _ends = Abort(renewing.abort_handle());
+    let now_ms = shared.store.now_ms();
+    let mut leader = match kept {
+        // It was emptied, or lost what was written last: what is known here is newer.
+        Some(Kept { mut orchestra, version }) if lead.version < version => {
+            orchestra.listens_from(now_ms);
+            Leader::new(shared.clone(), lead, orchestra, lost)
+        }
+        _ => Leader::new(shared.clone(), lead, Orchestra::new(shared.rules.clone(), found(shared).await?, now_ms), lost),
+    };
+    let (deliveries, inbox) = mpsc::unbounded_channel();
+    let mut subscriptions = Vec::new();
+    let mut subscribed = Ok(());
+    for event_type in TYPES {
+        match shared.switch.subscribe(event_type, options(), deliveries.clone()).await {
+            Ok(id) => subscriptions.push(id),
+            Err(error) => {
+                subscribed = Err(error);
+                break;
+            }
+        }
+    }
+    drop(deliveries);
+    if subscribed.is_ok() {
+        leader.run(inbox).await;
+    }
+    for id in subscriptions {
+        if let Err(error) = shared.switch.unsubscribe(id, Duration::ZERO).await {
+            tracing::debug!(%error, "a subscription of the orchestration could not be ended");
+        }
+    }
+    if (subscribed.is_err() || shared.ends.load(Ordering::Acquire))
+        && let Err(error) = shared.store.resign(lead.turn).await
+    {
+        tracing::debug!(%error, "the next process to lead has to wait");
+    }
+    subscribed?;
+    Ok(Kept { orchestra: leader.orchestra, version: leader.lead.version })
+}
+
+struct Abort(tokio::task::AbortHandle);
+
+impl Drop for Abort {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+fn options() -> SubscribeOptions {
+    SubscribeOptions {
+        group: Some(GROUP.to_owned()),
+        start: Start::Beginning,
+        auto_ack: true,
+        max_unacknowledged: Some(EVENTS_MAX),
+        concurrency: Some(EVENTS_MAX),
+        ..SubscribeOptions::default()
+    }
+}
+
+/// Whether this process leads no more.
+#[derive(Default)]
+struct Lost {
+    is: AtomicBool,
+    told: Notify,
+}
+
+impl Lost {
+    fn set(&self) {
+        self.is.store(true, Ordering::Release);
+        self.told.notify_one();
+    }
+
+    fn is(&self) -> bool {
+        self.is.load(Ordering::Acquire)
+    }
+}
+
+/// Says again and again that this process leads, whatever else it does.
+async fn renew(shared: Arc<Shared>, turn: u64, asked: Instant, lost: Arc<Lost>) {
+    let mut holds_until = asked + LIFE;
+    loop {
+        tokio::time::sleep(RENEW).await;
+        let asked = Instant::now();
+        match tokio::time::timeout_at(holds_until, shared.store.lead(&shared.who, LIFE)).await {
+            Ok(Ok(Some(lead))) if lead.turn == turn => holds_until = asked + LIFE,
+            // Another does, or the store forgot that this one did.
+            Ok(Ok(_)) => return lost.set(),
+            Ok(Err(error)) => tracing::debug!(%error, "leading could not be renewed"),
+            Err(_) => {}
+        }
+        if Instant::now() >= holds_until {
+            return lost.set();
+        }
+    }
+}
+
+struct Leader {
+    shared: Arc<Shared>,
+    lead: Lead,
+    orchestra: Orchestra,
+    lost: Arc<Lost>,
+    /// Announcements on their way, and those that are to be made again.
+    on_their_way: HashMap<u64, Saying>,
+    unsaid: Vec<Saying>,
+    numbered: u64,
+    noted: Noted,
+    results: mpsc::UnboundedReceiver<(u64, Result<String>)>,
+    /// A trouble that was told.
+    trouble: Option<Code>,
+}
+
+impl Leader {
+    fn new(shared: Arc<Shared>, lead: Lead, orchestra: Orchestra, lost: Arc<Lost>) -> Self {
+        let (noted, results) = mpsc::unbounded_channel();
+        Self { shared, lead, orchestra, lost, on_their_way: HashMap::new(), unsaid: Vec::new(), numbered: 0, noted, results, trouble: None }
+    }
+
+    async fn run(&mut self, mut inbox: mpsc::UnboundedReceiver<Delivery>) {
+        let shared = self.shared.clone();
+        let mut ticks = tokio::time::interval(TICK);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut arrived = Vec::new();
+        loop {
+            let mut is_tick = false;
+            tokio::select! {
+                biased;
+                () = self.lost.told.notified() => {}
+                () = shared.ending.notified() => {}
+                _ = ticks.tick() => is_tick = true,
+                count = inbox.recv_many(&mut arrived, TOGETHER) => if count == 0 {
+                    return;
+                },
+                Some((number, result)) = self.results.recv() => self.said(number, result),
+            }
+            if self.lost.is() || shared.ends.load(Ordering::Acquire) {
+                shared.ending.notify_one();
+                return;
+            }
+            while let Ok((number, result)) = self.results.try_recv() {
+                self.said(number, result);
+            }
+            if !(is_tick || !arrived.is_empty()) {
+                continue;
+            }
+            let now_ms = shared.store.now_ms();
+            let outcomes: Vec<(Delivery, Result<Outcome>)> = arrived.drain(..).map(|delivery| self.hear(delivery, now_ms)).collect();
+            if is_tick {
+                self.orchestra.tick(now_ms);
+            }
+            self.orchestra.give_out(now_ms, &mut || shared.env.random());
+            if !self.write(is_tick, now_ms).await {
+                return;
+            }
+            let verdicts: Vec<(Token, Verdict)> =
+                outcomes.into_iter().map(|(delivery, outcome)| (delivery.token, self.verdict(&delivery, outcome))).collect();
+            if !verdicts.is_empty() {
+                shared.switch.settle_all(verdicts);
+            }
+            self.speak(is_tick);
+            self.post();
+        }
+    }
+
+    fn hear(&mut self, delivery: Delivery, now_ms: u64) -> (Delivery, Result<Outcome>) {
+        let outcome = read(&delivery).map(|heard| self.orchestra.hear(heard, now_ms));
+        (delivery, outcome)
+    }
+
+    /// Writes what is decided; answers whether this process still leads.
+    async fn write(&mut self, all: bool, now_ms: u64) -> bool {
+        let Some(mut write) = self.orchestra.take_write(all, now_ms) else { return true };
+        loop {
+            match self.shared.store.write_board(self.lead, &write).await {
+                Ok(BoardWritten::Done) => {
+                    self.lead.version += 1;
+                    self.trouble = None;
+                    return true;
+                }
+                // The store lost what was written before: all of it is written anew.
+                Ok(BoardWritten::At(_)) => write = self.orchestra.whole(now_ms),
+                Ok(BoardWritten::Superseded) => return false,
+                Err(error) => {
+                    self.tell(&error);
+                    if self.lost.is() || self.shared.ends.load(Ordering::Acquire) {
+                        return false;
+                    }
+                    tokio::time::sleep(PAUSE).await;
+                }
+            }
+        }
+    }
+
+    /// A trouble that does not go by itself, once.
+    fn tell(&mut self, error: &Error) {
+        if !error.retryable && self.trouble.replace(error.code) != Some(error.code) {
+            self.shared.host.lifecycle(vec![Lifecycle::error(error)]);
+        }
+        tracing::debug!(%error, "what the orchestration decided is not written yet");
+    }
+
+    /// How a delivery ends.
+    fn verdict(&self, delivery: &Delivery, outcome: Result<Outcome>) -> Verdict {
+        let reply = |value: &Value| match reply_to(delivery) {
+            Some((to, event_id)) => Verdict::Replied(Reply { to, event_id, answer: Answer::Reply(value.to_string()) }),
+            None => Verdict::Done,
+        };
+        match outcome {
+            Ok(Outcome::Done) => reply(&Value::Null),
+            Ok(Outcome::Reply(value)) => reply(&value),
+            Ok(Outcome::Given(id)) => reply(&json!({ "ok": self.orchestra.holder(&id) })),
+            Ok(Outcome::Refuse(error)) if delivery.text.asks => reply(&json!({ "err": error.to_json() })),
+            Ok(Outcome::Dead { error, is_permanent: false }) => Verdict::Failed(Failure::Error(error)),
+            Ok(Outcome::Dead { error, .. }) => Verdict::Failed(Failure::Permanent(error)),
+            Ok(Outcome::Later { after_ms, error }) => {
+                Verdict::Failed(Failure::Nack(NackOptions { delay_ms: Some(after_ms), dead_letter: false, reason: Some(error) }))
+            }
+            Ok(Outcome::Refuse(error)) | Err(error) => Verdict::Failed(Failure::Permanent(error.message)),
+        }
+    }
+
+    /// Announces what is new, and now and then what could not be announced.
+    fn speak(&mut self, again: bool) {
+        let mut sayings = self.orchestra.take_sayings();
+        if again {
+            sayings.append(&mut self.unsaid);
+        }
+        let Some(publisher) = self.shared.publisher.upgrade() else { return };
+        for saying in sayings {
+            self.numbered += 1;
+            publisher.say_noted(saying.event_type, &said_with(&saying), &saying.data, self.numbered, &self.noted);
+            self.on_their_way.insert(self.numbered, saying);
+        }
+    }
+
+    fn said(&mut self, number: u64, result: Result<String>) {
+        let Some(saying) = self.on_their_way.remove(&number) else { return };
+        match result {
+            Ok(_) => {}
+            Err(error) if error.retryable && self.unsaid.len() < UNSAID_MAX => self.unsaid.push(saying),
+            Err(error) if error.code == Code::Closed => {}
+            Err(mut error) => {
+                error.message = format!("the orchestration could not announce '{}': {}", saying.event_type, error.message);
+                self.shared.host.lifecycle(vec![Lifecycle::error(&error)]);
+            }
+        }
+    }
+
+    /// Posts letters to agents; those that do not arrive are found missing by what the agents tell of themselves.
+    fn post(&mut self) {
+        let letters = self.orchestra.take_letters();
+        if letters.is_empty() {
+            return;
+        }
+        let store = self.shared.store.clone();
+        self.shared.env.spawn(async move {
+            for (inbox, posted) in post(&store, letters, POST_PATIENCE).await {
+                if let Err(error) = posted {
+                    tracing::debug!(%error, inbox, "letters to agents could not be posted");
+                }
+            }
+        });
+    }
+}
+
+/// Who waits for an answer to the event, and the event's id.
+fn reply_to(delivery: &Delivery) -> Option<(String, String)> {
+    if !delivery.text.asks {
+        return None;
+    }
+    let asked = MetaView::read(delivery.text.meta.as_bytes()).ok()?.asked()?;
+    Some((asked.reply_to?, asked.event_id))
+}
+
+/// Options by which it is published.
+fn said_with(saying: &Saying) -> Value {
+    let mut options = json!({
+        "source": SOURCE, "idempotencyKey": format!("{GROUP}:{}", saying.key), "idempotencyWindowMs": KEY_WINDOW_MS,
+    });
+    for (key, value) in [("target", &saying.target), ("correlationId", &saying.correlation_id)] {
+        if let Some(value) = value {
+            options[key] = value.as_str().into();
+        }
+    }
+    if saying.event_type == "task.failed" {
+        // Read again by whoever leads, it is the dead letter at once.
+        options["retry"] = json!({ "maxAttempts": 0 });
+    }
+    options
+}
