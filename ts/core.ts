@@ -44,7 +44,9 @@ export class BusCore {
   readonly log: Log;
   readonly inbox = new Inbox(this);
   readonly #names: BusNames;
-  readonly #config: Pick<ResolvedEventBus, 'crossProject' | 'orchestration' | 'monitoring' | 'serviceRegistry'> & { eventBus: ResolvedEventBus['config'] };
+  readonly #config: Pick<ResolvedEventBus, 'crossProject' | 'orchestration' | 'monitoring' | 'serviceRegistry'> & {
+    eventBus: ResolvedEventBus['config'];
+  };
   readonly #settlements: Settlements;
   readonly #keepAlive = new KeepAlive(systemClock, this);
   readonly #subscriptions = new Map<EventSubscription, EventHandlerFn | undefined>();

@@ -1,6 +1,6 @@
 /** What is posted to the agents in one bus, and who they are. */
 import type { BusCore } from './core';
-import { internal, invalidArgument, type OSSAError } from './errors';
+import { closed, internal, invalidArgument, type OSSAError } from './errors';
 import type { Post } from './native';
 
 /** An agent, as its inbox sees it. */
@@ -17,6 +17,7 @@ export class Inbox {
   readonly #core: BusCore;
   readonly #residents = new Map<string, Resident>();
   #name: Promise<string> | undefined;
+  #closed = false;
 
   constructor(core: BusCore) {
     this.#core = core;
@@ -33,8 +34,9 @@ export class Inbox {
     ));
   }
 
-  /** @throws OSSAError ERR_INVALID_ARGUMENT when there is one of that id */
+  /** @throws OSSAError ERR_INVALID_ARGUMENT when there is one of that id; ERR_CLOSED */
   add(resident: Resident): void {
+    if (this.#closed) throw closed(`Agent '${resident.id}' was not made: its bus was closed`);
     if (this.#residents.has(resident.id)) {
       throw invalidArgument('agentId', `an agent '${resident.id}' is on this bus already`);
     }
@@ -59,6 +61,7 @@ export class Inbox {
 
   /** The bus is being closed. */
   close(): void {
+    this.#closed = true;
     for (const resident of [...this.#residents.values()]) resident.evict();
     this.#residents.clear();
   }

@@ -85,12 +85,12 @@ export interface Assignment {
   attempt: number;
   taskType: string;
   priority: number;
-  estimatedDuration?: number;
+  estimatedDuration?: number | null;
   dependencies: string[];
   requiredCapabilities: string[];
   data?: unknown;
-  timeoutMs?: number;
-  correlationId?: string;
+  timeoutMs?: number | null;
+  correlationId?: string | null;
 }
 
 /** What an agent is told; one of the keys behind `agent` is there. */
