@@ -88,8 +88,10 @@ export class AgentTasks {
     return [...this.#held.values()].map(({ given: { taskId, attempt } }) => ({ taskId, attempt }));
   }
 
-  /** A task is given to this agent. */
+  /** A task is given to this agent. Throws for something that is none. */
   assign(given: Assignment): void {
+    if (typeof given.taskId !== 'string' || typeof given.attempt !== 'number')
+      throw new TypeError('an assignment without task and attempt');
     if (this.#past.has(keyOf(given))) return;
     const before = this.#held.get(given.taskId);
     if (before !== undefined) {

@@ -123,13 +123,16 @@ const codeOf = async (bus, method, args) => {
   }
 };
 
-test.each([...METHODS, ...PROJECT_METHODS, ...AGENT_METHODS, ...LATER_METHODS])('%s before initialize and after shutdown', async (method, args) => {
-  const bus = new OSSAEventBus();
-  expect(await codeOf(bus, method, args)).toMatch(method === 'publishBatch' ? /NOT_INIT/ : /^ERR_NOT_INITIALIZED$/);
-  await bus.initialize();
-  await bus.shutdown();
-  expect(await codeOf(bus, method, args)).toBe('ERR_CLOSED');
-});
+test.each([...METHODS, ...PROJECT_METHODS, ...AGENT_METHODS, ...LATER_METHODS])(
+  '%s before initialize and after shutdown',
+  async (method, args) => {
+    const bus = new OSSAEventBus();
+    expect(await codeOf(bus, method, args)).toMatch(method === 'publishBatch' ? /NOT_INIT/ : /^ERR_NOT_INITIALIZED$/);
+    await bus.initialize();
+    await bus.shutdown();
+    expect(await codeOf(bus, method, args)).toBe('ERR_CLOSED');
+  },
+);
 
 test.each(LATER_METHODS)('%s says that it is not there yet, and what to do', async (method, args) => {
   const bus = await createOSSAEventBus();

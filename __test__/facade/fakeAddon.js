@@ -115,14 +115,17 @@ class NativeBus extends Native {
     const ids = [];
     const tokens = [];
     const failed = [];
-    records.forEach((record, i) => {
+    for (const [i, record] of records.entries()) {
       const token = firstToken + i;
       const [type, , data] = record.split('\t');
       const verdict = this.refuse(type, JSON.parse(data));
-      if (verdict !== undefined && !Array.isArray(verdict)) return failed.push([token, verdict]);
-      tokens.push(token);
-      ids.push(verdict === undefined ? `id-${token}` : verdict[0]);
-    });
+      if (verdict !== undefined && !Array.isArray(verdict)) {
+        failed.push([token, verdict]);
+      } else {
+        tokens.push(token);
+        ids.push(verdict === undefined ? `id-${token}` : verdict[0]);
+      }
+    }
     this.onPublished(Uint32Array.from(tokens), ids, failed.length === 0 ? '' : JSON.stringify(failed));
   }
 

@@ -30,7 +30,9 @@ describe('distributeTask', () => {
     ['nobody yet', null],
   ])('asks whoever distributes, and resolves with %s', async (_, ok) => {
     const { bus, native } = await answering({ ok });
-    expect(await bus.distributeTask(task({ dependencies: ['t0'], data: { at: new Date(0), none: undefined }, timeoutMs: undefined }))).toBe(ok);
+    expect(await bus.distributeTask(task({ dependencies: ['t0'], data: { at: new Date(0), none: undefined }, timeoutMs: undefined }))).toBe(
+      ok,
+    );
     const [[type, options, data]] = native.records;
     expect([type, options]).toEqual(['ossa.orchestration.distribute', '?30000']);
     expect(JSON.parse(data)).toEqual(task({ dependencies: ['t0'], data: { at: '1970-01-01T00:00:00.000Z' } }));
