@@ -264,7 +264,8 @@ export interface DeadLetters {
 /** What both bus classes can do.
  *  Lifecycle events: 'event:published' 'event:consumed' 'event:failed' 'event:retried' 'event:dead-lettered' 'event:expired'
  *  'subscription:created' 'subscription:cancelled' 'data:loss' 'connection:lost' 'connection:restored' 'metrics:updated'
- *  'health:status:changed' 'error'. 'error' without a listener is logged, it never ends the process. */
+ *  'health:status:changed' 'error', and of an OSSAEventBus 'agent:circuit:changed'. 'error' without a listener is logged, it never ends the
+ *  process. */
 export declare abstract class EventBus<E extends EventMap = AnyEvents> extends EventEmitter implements AsyncDisposable {
   /** Resolves with the event's id once the store has it. `undefined` is stored as null, a Date as its ISO string. */
   publish<K extends keyof E & string>(eventType: K, data: E[K], options?: PublishOptions): Promise<string>;
@@ -385,7 +386,15 @@ export declare class OSSAEventBus<E extends EventMap = AnyEvents> extends EventB
   exportAuditLog(q?: Omit<AuditQuery, 'limit' | 'cursor'>): AsyncIterableIterator<string>;
   verifyAuditLog(): Promise<{ ok: boolean; checked: number; firstBroken?: string }>;
 
-  distributeTask(task: OrchestrationTask): Promise<string | null>;  // agent id, or null when queued
+  /** Gives the task to an agent that can do it: resolves with its id, or null when the task waits for one, or for its dependencies. A task
+   *  is known by its id: one that is there already is not taken twice, so the call may be repeated. ERR_REQUEST_TIMEOUT where no process
+   *  of this bus distributes tasks. With orchestration.enabled false this and all methods below are ERR_DISABLED. */
+  distributeTask(task: OrchestrationTask): Promise<string | null>;
+  /** Its agent is told to stop, nobody else gets it. Resolves with whether there was something to cancel. */
+  cancelTask(id: string, reason?: string): Promise<boolean>;
+  /** null when there is none of that id, or it ended long ago */
+  getTask(id: string): Promise<TaskView | null>;
+  /** these three as this process knows it: without asking Redis */
   getOrchestrationStats(): OrchestrationStats;
   getAgents(): AgentView[];
   getPools(): PoolView[];
@@ -393,8 +402,9 @@ export declare class OSSAEventBus<E extends EventMap = AnyEvents> extends EventB
   getDashboardData(): Promise<DashboardData>;
   exportMetrics(): string;              // Prometheus text format 0.0.4
   /** Never rejects. Components: `eventBus`; with a registry `serviceRegistry`: 'unhealthy' where its Redis cannot be reached, 'degraded'
-   *  where a service is unhealthy or degraded, a circuit is not closed or there is another problem. The status of the whole is the worst
-   *  of them, but 'degraded' where the registry alone is 'unhealthy': the bus still publishes and consumes. */
+   *  where a service is unhealthy or degraded, a circuit is not closed or there is another problem; `orchestration`: 'degraded' where an
+   *  agent has failed or its circuit is not closed. The status of the whole is the worst of them, but 'degraded' where `eventBus` is not
+   *  'unhealthy': without the others the bus still publishes and consumes. */
   healthCheck(): Promise<{ status: 'healthy' | 'degraded' | 'unhealthy'; timestamp: Date;
     components: Record<string, { status: string; details?: any }> }>;
   /** GET /metrics /healthz /readyz /api/… and the dashboard page at /; to mount in Express, Fastify or node:http */
@@ -405,8 +415,16 @@ export declare class OSSAEventBus<E extends EventMap = AnyEvents> extends EventB
   getEventBus(): RedisEventBus<E>;
   getServiceRegistryIntegration(): ServiceRegistryIntegration | undefined;   // undefined without a registry and where serviceRegistry.enabled is false
   getCrossProjectCommunication(): object | undefined;
-  getOrchestrationOptimizer(): object | undefined;
+  getOrchestrationOptimizer(): OrchestrationOptimizer | undefined;           // undefined where orchestration.enabled is false
   getMonitoring(): (EventEmitter & { getMonitoringStats(): MonitoringStats }) | undefined;
+
+  /** the circuit of an agent opened, closed, or lets one task through to see ('half-open') */
+  on(event: 'agent:circuit:changed', listener: (change: AgentCircuitChange) => void): this;
+  on(event: string | symbol, listener: (...args: any[]) => void): this;
+  once(event: 'agent:circuit:changed', listener: (change: AgentCircuitChange) => void): this;
+  once(event: string | symbol, listener: (...args: any[]) => void): this;
+  off(event: 'agent:circuit:changed', listener: (change: AgentCircuitChange) => void): this;
+  off(event: string | symbol, listener: (...args: any[]) => void): this;
 }
 
 /** Makes an OSSAEventBus and initialises it. */
@@ -477,13 +495,24 @@ export interface LoadBalancingConfig {
   maxAgentsPerPool: number /* 50 */; minAgentsPerPool: number /* 2 */;
   autoScaling: { scaleUpThreshold: number /* 0.8 */; scaleDownThreshold: number /* 0.3 */; cooldownPeriod: number /* 60000 ms */ };
   distributionStrategy: { name: 'round-robin' | 'least-loaded' | 'capability-based' | 'performance-weighted' | 'predictive'; parameters: Record<string, any> };
-  circuitBreaker: { failureThreshold: number /* 0.5 */; resetTimeout: number /* 30000 ms */; monitoringPeriod: number /* 10000 ms */ };
+  circuitBreaker: { failureThreshold: number /* 0.5 */; resetTimeout: number /* 30000 ms */; monitoringPeriod: number /* 10000 ms */;
+    minimumCalls?: number /* 5; fewer in monitoringPeriod say nothing of an agent */ };
   agentTimeoutMs?: number;              // silent this long → failed, its tasks are distributed again; default 60000
 }
 /** A task for distributeTask(). */
 export interface OrchestrationTask {
   id: string; type: string; priority: number; requiredCapabilities: string[];
   estimatedDuration?: number /* ms */; dependencies?: string[]; data?: unknown; maxAttempts?: number;
+  timeoutMs?: number;                   // longest that an agent may work on it
+}
+/** A task as the bus knows it. `data` is there until the task ends well, `result` as the agent gave it. */
+export interface TaskView {
+  id: string; type: string; priority: number; requiredCapabilities: string[]; estimatedDuration?: number /* ms */;
+  dependencies: string[]; data?: any; maxAttempts: number; timeoutMs?: number;
+  status: 'waiting' /* for its dependencies */ | 'queued' | 'assigned' | 'running' | 'completed' | 'failed' | 'cancelled';
+  attempts: number; agentId?: string;
+  submittedAt: Date; assignedAt?: Date; startedAt?: Date; endedAt?: Date;
+  error?: string; result?: any; correlationId?: string;
 }
 /** Figures over all agents. */
 export interface OrchestrationStats {
@@ -496,12 +525,87 @@ export interface AgentView {
   circuit: 'closed' | 'open' | 'half-open'; runningTasks: string[]; maxTasks: number;
   performance: { avgCompletionTime: number; successRate: number; tasksCompleted: number; loadFactor: number; throughput: number };
   resources: { cpu: number; memory: number; networkIO: number; diskIO: number }; lastActivity: Date;
+  orchestratorId?: string;              // as it said in agent.spawned
 }
 /** A pool of agents of one type. */
 export interface PoolView {
   id: string; agentType: string; agents: string[]; capacity: number;
   metrics: { utilization: number; avgResponseTime: number; queueDepth: number; throughput: number; errorRate: number };
 }
+/** 'agent:circuit:changed' */
+export interface AgentCircuitChange { agentId: string; from: AgentView['circuit']; to: AgentView['circuit'] }
+/** What an OSSAEventBus offers for agents and their tasks, on its own. */
+export type OrchestrationOptimizer =
+  Pick<OSSAEventBus, 'distributeTask' | 'cancelTask' | 'getTask' | 'getAgents' | 'getPools' | 'getOrchestrationStats'>;
+
+// ───────────────────────────── agents ─────────────────────────────
+
+/** Second argument of createAgent. An unknown key is refused with ERR_INVALID_ARGUMENT. */
+export interface AgentOptions<Data = any, Result = any> {
+  agentId: string;            // 1–128 of A-Z a-z 0-9 _ . : / -; nobody else's
+  agentType: string;          // the same characters; agents of one type are a pool
+  capabilities: string[];     // it is given tasks that require no others; at most 100, of 1–128 of these characters
+  maxTasks?: number;          // tasks at a time, 1 to 10000, default 1; more that come wait in the agent
+  /** Does a task. What it returns is the task's result (JSON; undefined is null); what it throws fails the task, which is then given out
+   *  again up to its maxAttempts. `error.permanent === true` means: do not. */
+  handler(task: AgentTask<Data>, context: AgentContext): Result | Promise<Result>;
+  taskTimeoutMs?: number;     // longest that a task may take; of this and the task's own timeoutMs the shorter holds; default: none
+  reportIntervalMs?: number;  // how often it says that it is well, with performance.metrics, 100 to 3600000; default 5000
+  drainTimeoutMs?: number;    // how long drain() lets tasks go on, 0 to 86400000; default 10000
+  drainOnSigterm?: boolean;   // default true: at SIGTERM all such agents of the process drain, then the process ends, unless it has other listeners for SIGTERM
+  signal?: AbortSignal;       // aborting drains it
+}
+/** A task as an agent is given it. */
+export interface AgentTask<Data = any> {
+  id: string; type: string; priority: number; data: Data; attempt: number /* 1 the first time that anybody is given it */;
+  dependencies: string[]; requiredCapabilities: string[]; estimatedDuration?: number /* ms */; timeoutMs?: number; correlationId?: string;
+}
+/** Second argument of an agent's handler. */
+export interface AgentContext {
+  readonly attempt: number;
+  /** Aborted when the task is cancelled, takes too long, or does not end while the agent drains: what the handler returns is not used any more. */
+  readonly signal: AbortSignal;
+}
+/** Events of an agent and what their listeners are given. 'drained': it has stopped, for whatever reason; the program may end.
+ *  'error': an error that reaches no caller; without a listener it is logged, it never ends the process. */
+export interface AgentEvents {
+  'task:started': { taskId: string; attempt: number };
+  'task:completed': { taskId: string; attempt: number; result: any; duration: number /* ms */ };
+  'task:failed': { taskId: string; attempt: number; error: string };
+  'drained': { reason: string };
+  'error': OSSAError;
+}
+/**
+ * One who does tasks that are distributed on its bus, made by {@link createAgent}. It keeps Node alive until it has stopped. What it says
+ * is retried until Redis takes it or the bus is closed. When the bus is closed it stops at once: drain() it before to let tasks end.
+ */
+export interface Agent extends EventEmitter, AsyncDisposable {
+  readonly id: string;
+  readonly type: string;
+  readonly status: 'running' | 'draining' | 'stopped';
+  readonly running: string[];                                                       // ids of the tasks that are being done
+  readonly stats: { completed: number; failed: number; cancelled: number };         // since it was made
+  /** Takes no more tasks, gives back those not begun, and resolves when the others have ended and that is told. Those that have not after
+   *  timeoutMs (drainTimeoutMs) are aborted, and have failed. Idempotent. Called in a handler of this agent it does not wait for that one. */
+  drain(options?: { reason?: string; timeoutMs?: number }): Promise<void>;
+  /** drain() with a timeout of 0 */
+  stop(): Promise<void>;
+  /** drain() */
+  [Symbol.asyncDispose](): Promise<void>;
+
+  on<K extends keyof AgentEvents>(event: K, listener: (payload: AgentEvents[K]) => void): this;
+  on(event: string | symbol, listener: (...args: any[]) => void): this;
+  once<K extends keyof AgentEvents>(event: K, listener: (payload: AgentEvents[K]) => void): this;
+  once(event: string | symbol, listener: (...args: any[]) => void): this;
+  off<K extends keyof AgentEvents>(event: K, listener: (payload: AgentEvents[K]) => void): this;
+  off(event: string | symbol, listener: (...args: any[]) => void): this;
+}
+/**
+ * Makes an agent on a connected bus of either class, and makes it known: resolves once that is stored. The processes that distribute are
+ * those with an OSSAEventBus; this one need not have any. ERR_INVALID_ARGUMENT with the option's name, also where an agent of that id is
+ * on this bus already.
+ */
+export declare function createAgent<Data = any, Result = any>(bus: EventBus<any>, options: AgentOptions<Data, Result>): Promise<Agent>;
 
 // ───────────────────────────── monitoring ─────────────────────────────
 
@@ -545,12 +649,15 @@ export declare const EVENT_TYPES: {
 /** `agent.spawned` */
 export interface AgentSpawnedEvent {
   agentId: string; agentType: string; capabilities: string[]; orchestratorId?: string;
-  configuration?: { maxTasks?: number; timeout?: number /* ms */; [key: string]: unknown };
+  configuration?: { maxTasks?: number; timeout?: number /* ms */; inbox?: string /* where it is told of tasks */; [key: string]: unknown };
 }
 /** `agent.started` */
 export interface AgentStartedEvent { agentId: string; agentType: string; timestamp: EventTime }
 /** `agent.stopped` */
-export interface AgentStoppedEvent { agentId: string; reason: string; timestamp: EventTime }
+export interface AgentStoppedEvent {
+  agentId: string; reason: string; timestamp: EventTime;
+  draining?: boolean;         // it takes no more tasks, and ends those it has
+}
 /** `agent.failed` */
 export interface AgentFailedEvent { agentId: string; error: string; timestamp: EventTime }
 /** `agent.terminated` */
@@ -559,13 +666,24 @@ export interface AgentTerminatedEvent { agentId: string; reason: string; timesta
 export interface TaskAssignedEvent {
   taskId: string; agentId: string; taskType: string; priority: number; estimatedDuration: number /* ms */;
   dependencies: string[]; data?: any;
+  attempt?: number;           // how often it was given out, this time included
 }
 /** `task.started` */
-export interface TaskStartedEvent { taskId: string; agentId: string; timestamp: EventTime }
+export interface TaskStartedEvent { taskId: string; agentId: string; timestamp: EventTime; attempt?: number }
 /** `task.completed` */
-export interface TaskCompletedEvent { taskId: string; agentId: string; result: any; duration: number /* ms */; timestamp: EventTime }
+export interface TaskCompletedEvent {
+  taskId: string; agentId: string; result: any; duration: number /* ms */; timestamp: EventTime; attempt?: number;
+}
 /** `task.failed` */
-export interface TaskFailedEvent { taskId: string; agentId: string; error: string; timestamp: EventTime }
+export interface TaskFailedEvent {
+  taskId: string; agentId: string; error: string; timestamp: EventTime; attempt?: number;
+  permanent?: boolean;        // another attempt would not help
+  handedBack?: boolean;       // the agent did not begin: it does not count as an attempt
+  final?: boolean;            // the task is given up, after so many `attempts`, for this `reason`
+  attempts?: number;
+  reason?: string;
+  task?: any;                 // with `final`: the task as it was distributed
+}
 /** `task.cancelled` */
 export interface TaskCancelledEvent { taskId: string; agentId: string; reason: string; timestamp: EventTime }
 /** `resource.allocated` */
@@ -579,6 +697,8 @@ export interface PerformanceMetricsEvent {
   source: string;
   metrics: { cpu: number; memory: number; responseTime: number; throughput: number; errorRate: number };
   timestamp: EventTime;
+  inbox?: string;             // where it is told of tasks
+  running?: Array<{ taskId: string; attempt: number }>;   // what it has, also what it has not begun
 }
 /** `performance.threshold` */
 export interface ThresholdBreachedEvent {

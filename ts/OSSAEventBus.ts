@@ -5,16 +5,15 @@ import type * as api from '../index';
 import { resolveOssaConfig } from './config';
 import { BusCore } from './core';
 import { CORE, EventBus } from './EventBus';
-import { describeThrown, fromNative, property } from './errors';
+import { describeThrown, fromNative, OSSAError, property } from './errors';
 import { notYet } from './later';
 import type { NativeAnswer } from './native';
+import { OrchestrationOptimizer, orchestrationComponent } from './orchestration';
 import { CrossProjectCommunication } from './projects';
 import { RedisEventBus, SharedCore } from './RedisEventBus';
 import { accessTo } from './registryAccess';
 import { type HealthComponent, registryComponent, ServiceRegistryIntegration } from './services';
 
-const ORCHESTRATION =
-  "Until then, publish 'task.assigned' with the agent as target, or let agents share a group: each task then goes to one of them.";
 const MONITORING = 'Until then, use getMetrics(), getStatus() and healthCheck().';
 
 /** The event bus with service registry, cross-project messages, orchestration and monitoring around it. */
@@ -22,6 +21,8 @@ export class OSSAEventBus extends EventBus {
   readonly #bus: RedisEventBus;
   readonly #projects: CrossProjectCommunication;
   readonly #hasProjects: boolean;
+  /** undefined: agents are not to be orchestrated. */
+  readonly #optimizer: OrchestrationOptimizer | undefined;
   /** undefined: no registry was given, or it is not to be used. */
   readonly #services: ServiceRegistryIntegration | undefined;
 
@@ -34,6 +35,7 @@ export class OSSAEventBus extends EventBus {
       {
         config: resolved.eventBus,
         crossProject: resolved.crossProject,
+        orchestration: resolved.orchestration,
         monitoring: resolved.monitoring,
         ...(access === undefined ? {} : { serviceRegistry: () => ({ ...resolved.serviceRegistry, handle: access.handle() }) }),
         logger,
@@ -44,6 +46,7 @@ export class OSSAEventBus extends EventBus {
     this.#bus = new RedisEventBus(new SharedCore(core) as object);
     this.#projects = new CrossProjectCommunication(core);
     this.#hasProjects = resolved.crossProject.enabled;
+    this.#optimizer = resolved.orchestration.enabled ? new OrchestrationOptimizer(core) : undefined;
     this.#services = access === undefined ? undefined : new ServiceRegistryIntegration(core);
   }
 
@@ -63,11 +66,17 @@ export class OSSAEventBus extends EventBus {
     // Of a server that is away there are no figures.
     const asked = this.#hasProjects && eventBus.redis.connected ? this.#projects.getCrossProjectStats() : undefined;
     const told = <T>(status: Promise<T> | undefined) => status?.catch(() => undefined);
-    const [serviceRegistry, crossProject] = await Promise.all([told(this.#services?.getStatus()), told(asked)]);
+    const orchestration = async () => this.#optimizer?.getOrchestrationStats();
+    const [serviceRegistry, crossProject, agents] = await Promise.all([
+      told(this.#services?.getStatus()),
+      told(asked),
+      told(orchestration()),
+    ]);
     return {
       eventBus,
       ...(serviceRegistry === undefined ? {} : { serviceRegistry }),
       ...(crossProject === undefined ? {} : { crossProject }),
+      ...(agents === undefined ? {} : { orchestration: agents }),
     };
   }
 
@@ -75,17 +84,25 @@ export class OSSAEventBus extends EventBus {
   async healthCheck(): ReturnType<api.OSSAEventBus['healthCheck']> {
     const timestamp = new Date();
     const services = this.#services;
-    const [eventBus, serviceRegistry] = await Promise.all([
+    const optimizer = this.#optimizer;
+    const [eventBus, serviceRegistry, orchestration] = await Promise.all([
       component(async () => {
         const { status, ...details } = await this.#bus.getStatus();
         return { status, details };
       }),
       services && component(async () => registryComponent(await services.getStatus())),
+      optimizer && component(async () => orchestrationComponent(optimizer)),
     ]);
-    // Without its registry a bus still publishes and consumes.
-    const registry = serviceRegistry?.status === 'unhealthy' ? 'degraded' : serviceRegistry?.status;
-    const status = worst(eventBus.status, registry ?? 'healthy');
-    return { status, timestamp, components: { eventBus, ...(serviceRegistry === undefined ? {} : { serviceRegistry }) } };
+    const status = [serviceRegistry, orchestration].reduce((status, part) => worst(status, beside(part)), eventBus.status);
+    return {
+      status,
+      timestamp,
+      components: {
+        eventBus,
+        ...(serviceRegistry === undefined ? {} : { serviceRegistry }),
+        ...(orchestration === undefined ? {} : { orchestration }),
+      },
+    };
   }
 
   /** Makes the project known to all processes; this one can send as it from now on. */
@@ -164,24 +181,34 @@ export class OSSAEventBus extends EventBus {
     return this.#projects.verifyAuditLog();
   }
 
-  /** Not in this version. */
-  async distributeTask(_task: api.OrchestrationTask): Promise<string | null> {
-    throw this.#later('distributeTask()', ORCHESTRATION);
+  /** Resolves with the id of the agent that gets the task, or null when it waits for one. Idempotent by the task's id. */
+  async distributeTask(task: api.OrchestrationTask): Promise<string | null> {
+    return this.#orchestration('distributeTask()').distributeTask(task);
   }
 
-  /** Not in this version. */
+  /** Resolves with whether the task was there to be cancelled: its agent is told, nobody else gets it. */
+  async cancelTask(id: string, reason?: string): Promise<boolean> {
+    return this.#orchestration('cancelTask()').cancelTask(id, reason);
+  }
+
+  /** What is known of a task; null when there is none of that id. */
+  async getTask(id: string): Promise<api.TaskView | null> {
+    return this.#orchestration('getTask()').getTask(id);
+  }
+
+  /** Figures over all agents, as this process knows them: without asking Redis. */
   getOrchestrationStats(): api.OrchestrationStats {
-    throw this.#later('getOrchestrationStats()', ORCHESTRATION);
+    return this.#orchestration('getOrchestrationStats()').getOrchestrationStats();
   }
 
-  /** Not in this version. */
+  /** Agents, as this process knows them. */
   getAgents(): api.AgentView[] {
-    throw this.#later('getAgents()', ORCHESTRATION);
+    return this.#orchestration('getAgents()').getAgents();
   }
 
-  /** Not in this version. */
+  /** Pools, as this process knows them. */
   getPools(): api.PoolView[] {
-    throw this.#later('getPools()', ORCHESTRATION);
+    return this.#orchestration('getPools()').getPools();
   }
 
   /** Not in this version. */
@@ -221,9 +248,9 @@ export class OSSAEventBus extends EventBus {
     return this.#hasProjects ? this.#projects : undefined;
   }
 
-  /** undefined: not in this version. */
-  getOrchestrationOptimizer(): object | undefined {
-    return undefined;
+  /** What there is for agents and their tasks, on its own; undefined where orchestration.enabled is false. */
+  getOrchestrationOptimizer(): api.OrchestrationOptimizer | undefined {
+    return this.#optimizer;
   }
 
   /** undefined: not in this version. */
@@ -234,6 +261,16 @@ export class OSSAEventBus extends EventBus {
   /** shutdown() */
   [Symbol.asyncDispose](): Promise<void> {
     return this.shutdown();
+  }
+
+  /** Before initialize() and after shutdown() that is what is wrong; else that agents are not to be orchestrated. */
+  #orchestration(what: string): OrchestrationOptimizer {
+    this[CORE].native();
+    if (this.#optimizer !== undefined) return this.#optimizer;
+    throw new OSSAError(`${what} needs orchestration.enabled, which is false in the configuration of this bus`, {
+      code: 'ERR_DISABLED',
+      details: { feature: what, path: 'orchestration.enabled' },
+    });
   }
 
   /** Before initialize() and after shutdown() that is what is wrong; else that the part is missing. */
@@ -256,6 +293,11 @@ const BY_SEVERITY: readonly HealthComponent['status'][] = ['healthy', 'degraded'
 
 function worst(a: HealthComponent['status'], b: HealthComponent['status']): HealthComponent['status'] {
   return BY_SEVERITY.indexOf(a) > BY_SEVERITY.indexOf(b) ? a : b;
+}
+
+/** What a part says of the whole: without its registry or its agents a bus still publishes and consumes. */
+function beside(part: HealthComponent | undefined): HealthComponent['status'] {
+  return part?.status === 'unhealthy' ? 'degraded' : (part?.status ?? 'healthy');
 }
 
 /** Makes an OSSAEventBus and initialises it. */

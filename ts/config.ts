@@ -15,6 +15,8 @@ export interface ResolvedEventBus {
   /** Of an OSSAEventBus. */
   crossProject?: OSSAEventBusConfig['crossProject'];
   /** Of an OSSAEventBus. */
+  orchestration?: OSSAEventBusConfig['orchestration'];
+  /** Of an OSSAEventBus. */
   monitoring?: OSSAEventBusConfig['monitoring'];
   /** Of an OSSAEventBus that works with a registry: asked when the bus is opened; throws ERR_CLOSED for one that was closed. */
   serviceRegistry?: () => OSSAEventBusConfig['serviceRegistry'] & { handle: number };

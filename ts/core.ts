@@ -10,8 +10,9 @@ import { DEFAULT_EVENT_BUS_CONFIG } from './defaults';
 import { closingReason } from './delivery';
 import { Dispatcher } from './dispatcher';
 import { aborted, closed, internal, invalidArgument, OSSAError } from './errors';
+import { Inbox } from './inbox';
 import { Iteration } from './iteration';
-import { KeepAlive } from './keepAlive';
+import { KeepAlive, Reason } from './keepAlive';
 import { Lifecycle } from './lifecycle';
 import { Log } from './logger';
 import type { NativeBus, NativeListener } from './native';
@@ -41,8 +42,11 @@ export class BusCore {
   readonly dispatcher: Dispatcher;
   readonly retryDefaults: EventRetryConfig;
   readonly log: Log;
+  readonly inbox = new Inbox(this);
   readonly #names: BusNames;
-  readonly #config: Pick<ResolvedEventBus, 'crossProject' | 'monitoring' | 'serviceRegistry'> & { eventBus: ResolvedEventBus['config'] };
+  readonly #config: Pick<ResolvedEventBus, 'crossProject' | 'orchestration' | 'monitoring' | 'serviceRegistry'> & {
+    eventBus: ResolvedEventBus['config'];
+  };
   readonly #settlements: Settlements;
   readonly #keepAlive = new KeepAlive(systemClock, this);
   readonly #subscriptions = new Map<EventSubscription, EventHandlerFn | undefined>();
@@ -88,6 +92,11 @@ export class BusCore {
   /** A call to the engine. Rejects ERR_NOT_INITIALIZED before connect, ERR_CLOSED after disconnect. */
   async call<T = unknown>(method: string, args: unknown): Promise<T> {
     return this.#calls.ask<T>(this.native(), method, args);
+  }
+
+  /** A reason for this bus to keep Node alive, not there yet. */
+  reason(): Reason {
+    return new Reason(this.#keepAlive);
   }
 
   /** From the engine's counters. Throws before connect and after disconnect. */
@@ -199,6 +208,7 @@ export class BusCore {
     this.#state = 'closing';
     const native = this.#native;
     try {
+      this.inbox.close();
       this.publisher.flush();
       const reason = closingReason(`The ${this.#names.class}`);
       for (const route of this.dispatcher.routes) this.dispatcher.closing(route, reason);
@@ -250,6 +260,9 @@ export class BusCore {
         return;
       case Message.Answer:
         this.#calls.answer(numbers[0] as number, text);
+        return;
+      case Message.Posted:
+        this.inbox.receive(text);
     }
   }
 

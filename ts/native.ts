@@ -72,6 +72,39 @@ export const enum Message {
   Answer = 4,
   /** Nothing: the engine sees whether this thread answers. */
   Ping = 5,
+  /**
+   * For agents in this bus, from whoever distributes tasks: `text` is a JSON array of {@link Post}. One may come twice.
+   */
+  Posted = 6,
+}
+
+/** A task as it is given to an agent. */
+export interface Assignment {
+  taskId: string;
+  /** 1 the first time that the task is given to somebody; with the id it names this giving. */
+  attempt: number;
+  taskType: string;
+  priority: number;
+  estimatedDuration?: number | null;
+  dependencies: string[];
+  requiredCapabilities: string[];
+  data?: unknown;
+  timeoutMs?: number | null;
+  correlationId?: string | null;
+}
+
+/** What an agent is told; one of the keys behind `agent` is there. */
+export interface Post {
+  /** Its id. */
+  agent: string;
+  /** It has a task to do. */
+  assign?: Assignment;
+  /** A task is not to be done any more. */
+  cancel?: { taskId: string; attempt: number; reason: string };
+  /** It is one too many. */
+  drain?: { reason: string };
+  /** It is not known: it says again that it is there. */
+  respawn?: object;
 }
 
 /** Called on the JavaScript thread, seldom and for many at once. */
@@ -111,6 +144,8 @@ export interface NativeBus {
    *   contract, times as ms. In `subscribe`, `project` makes it a subscription to messages to that project
    * - `services.status {}` → ServiceRegistryIntegrationStatus; `services.discoverContracts { name? }` → as in the public contract.
    *   Where the bus was given no registry: ERR_DISABLED
+   * - `orchestration.task { id }` → a TaskView with times as ms, or null
+   * - `agents.listen {}` → `{ inbox }`: from now on {@link Message.Posted} tells what is posted to that name; idempotent
    * - `deadLetters.count { eventType?, group? }` → number; `deadLetters.redrive`, `deadLetters.purge { ids?, eventType?, group? }` → number
    */
   call(id: number, method: string, args: string): void;
@@ -143,6 +178,11 @@ export interface NativeBus {
   listen(mask: number): void;
   /** getAvailableContracts(): JSON text of `NativeAnswer`, times as ms, from what is known, without I/O. */
   contracts(projectId: string): string;
+  /**
+   * What is known of agents, without I/O: JSON text of `NativeAnswer`. `what`: 'agents' → AgentView[] with times as ms, 'pools' →
+   * PoolView[], 'stats' → OrchestrationStats.
+   */
+  orchestration(what: string): string;
   /** Metrics in the text format of Prometheus: JSON text of `NativeAnswer<string>`. */
   prometheus(): string;
   /** EventBusMetrics as JSON text, from counters, without I/O. */
@@ -177,7 +217,7 @@ export interface NativeRegistry {
 export interface NativeAddon {
   NativeBus: new (
     /**
-     * `{ eventBus, crossProject?, serviceRegistry? }`, as `resolveConfig` answered them; the last one with the `handle` of the registry
+     * `{ eventBus, crossProject?, orchestration?, serviceRegistry? }`, as `resolveConfig` answered them; the last one with the `handle` of the registry
      * that the bus is to work with
      */
     config: string,

@@ -5,6 +5,8 @@
 import type * as api from '../index';
 
 export type {
+  AgentContext,
+  AgentTask,
   AgentView,
   AlertEvent,
   AnyBatchEvent,
@@ -50,6 +52,7 @@ export type {
   StreamConfig,
   Subscription,
   SubscriptionOptions,
+  TaskView,
 } from '../index';
 
 /** What a bus logs to, if it is given one. */

@@ -96,12 +96,17 @@ const PROJECT_METHODS = [
   ['verifyAuditLog', []],
   ['exportMetrics', []],
 ];
-/** Of later versions. */
-const LATER_METHODS = [
+/** Of agents. */
+const AGENT_METHODS = [
   ['distributeTask', [{}]],
+  ['cancelTask', ['t']],
+  ['getTask', ['t']],
   ['getOrchestrationStats', []],
   ['getAgents', []],
   ['getPools', []],
+];
+/** Of later versions. */
+const LATER_METHODS = [
   ['getDashboardData', []],
   ['httpHandler', []],
   ['serve', []],
@@ -118,17 +123,27 @@ const codeOf = async (bus, method, args) => {
   }
 };
 
-test.each([...METHODS, ...PROJECT_METHODS, ...LATER_METHODS])('%s before initialize and after shutdown', async (method, args) => {
-  const bus = new OSSAEventBus();
-  expect(await codeOf(bus, method, args)).toMatch(method === 'publishBatch' ? /NOT_INIT/ : /^ERR_NOT_INITIALIZED$/);
-  await bus.initialize();
-  await bus.shutdown();
-  expect(await codeOf(bus, method, args)).toBe('ERR_CLOSED');
-});
+test.each([...METHODS, ...PROJECT_METHODS, ...AGENT_METHODS, ...LATER_METHODS])(
+  '%s before initialize and after shutdown',
+  async (method, args) => {
+    const bus = new OSSAEventBus();
+    expect(await codeOf(bus, method, args)).toMatch(method === 'publishBatch' ? /NOT_INIT/ : /^ERR_NOT_INITIALIZED$/);
+    await bus.initialize();
+    await bus.shutdown();
+    expect(await codeOf(bus, method, args)).toBe('ERR_CLOSED');
+  },
+);
 
 test.each(LATER_METHODS)('%s says that it is not there yet, and what to do', async (method, args) => {
   const bus = await createOSSAEventBus();
   expect(await codeOf(bus, method, args)).toBe('ERR_DISABLED');
+  await bus.shutdown();
+});
+
+test.each(AGENT_METHODS)('%s names the key by which it is switched off', async (method, args) => {
+  const bus = await createOSSAEventBus(null, { orchestration: { enabled: false } });
+  const disabled = { code: 'ERR_DISABLED', message: expect.stringMatching(/orchestration\.enabled/) };
+  await expect((async () => bus[method](...args))()).rejects.toMatchObject(disabled);
   await bus.shutdown();
 });
 
@@ -225,7 +240,7 @@ describe('OSSAEventBus', () => {
       status: 'degraded',
       components: { eventBus: { status: 'degraded', details: { redis: { connected: true } } } },
     });
-    expect(await bus.getStatus()).toEqual({ eventBus: { status: 'degraded', redis: { connected: true }, lastHealthCheck: new Date(5) } });
+    expect((await bus.getStatus()).eventBus).toEqual({ status: 'degraded', redis: { connected: true }, lastHealthCheck: new Date(5) });
     await bus.shutdown();
     await bus.shutdown();
     expect(await bus.healthCheck()).toMatchObject({ status: 'unhealthy' });
@@ -233,11 +248,7 @@ describe('OSSAEventBus', () => {
 
   test('the views of later parts are undefined', async () => {
     const bus = new OSSAEventBus(null);
-    expect([bus.getServiceRegistryIntegration(), bus.getOrchestrationOptimizer(), bus.getMonitoring()]).toEqual([
-      undefined,
-      undefined,
-      undefined,
-    ]);
+    expect([bus.getServiceRegistryIntegration(), bus.getMonitoring()]).toEqual([undefined, undefined]);
   });
 
   test('a configuration in the place of the registry is refused', () => {

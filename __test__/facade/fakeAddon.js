@@ -18,6 +18,7 @@ const DEFAULTS = {
 };
 
 const CROSS_PROJECT = { enabled: true, securityEnabled: true, rateLimitingEnabled: true };
+const ORCHESTRATION = { enabled: true, config: {} };
 const SERVICE_REGISTRY = { enabled: true, autoRegister: true, healthMonitoring: true };
 
 const buses = [];
@@ -78,6 +79,7 @@ class NativeBus extends Native {
     this.onPublished = (tokens, ids, failed) => listener(0, tokens, ids, failed);
     this.onDeliveries = (text, rows, types) => listener(1, rows, types, text);
     this.onSettled = (confirmations, failed) => listener(2, confirmations, [], failed);
+    this.onPosted = (text) => listener(6, new Uint32Array(), [], text);
     this.answers = {
       subscribe: () => ({ group: 'default', consumer: 'me' }),
       unsubscribe: () => ({}),
@@ -85,6 +87,10 @@ class NativeBus extends Native {
       resume: () => ({}),
       connect: () => ({}),
       disconnect: () => ({}),
+      'agents.listen': { inbox: 'inbox-1' },
+      'orchestration.agents': [],
+      'orchestration.pools': [],
+      'orchestration.stats': { totalAgents: 0, queueDepth: 0 },
     };
     /** every crossing: { firstToken, text } */
     this.published = [];
@@ -94,13 +100,33 @@ class NativeBus extends Native {
     this.masks = [];
     /** whether publishes and confirmations are answered by themselves */
     this.auto = true;
+    /** (type, data) → what a publish fails with, if it does; or [id] for another answer than its id */
+    this.refuse = () => undefined;
     this.nextToken = 1;
     buses.push(this);
   }
 
   publish(firstToken, text) {
     this.published.push({ firstToken, text });
-    if (this.auto) later(() => this.answer(firstToken, text.split('\n').length - 1));
+    if (this.auto) later(() => this.#answerAll(firstToken, text.split('\n').slice(0, -1)));
+  }
+
+  #answerAll(firstToken, records) {
+    const ids = [];
+    const tokens = [];
+    const failed = [];
+    for (const [i, record] of records.entries()) {
+      const token = firstToken + i;
+      const [type, , data] = record.split('\t');
+      const verdict = this.refuse(type, JSON.parse(data));
+      if (verdict !== undefined && !Array.isArray(verdict)) {
+        failed.push([token, verdict]);
+      } else {
+        tokens.push(token);
+        ids.push(verdict === undefined ? `id-${token}` : verdict[0]);
+      }
+    }
+    this.onPublished(Uint32Array.from(tokens), ids, failed.length === 0 ? '' : JSON.stringify(failed));
   }
 
   cancel(token) {
@@ -133,6 +159,10 @@ class NativeBus extends Native {
     );
   }
 
+  orchestration(what) {
+    return this.#told(`orchestration.${what}`);
+  }
+
   metrics() {
     return JSON.stringify({ eventsPublished: 7 });
   }
@@ -147,6 +177,16 @@ class NativeBus extends Native {
         .slice(0, -1)
         .map((line) => line.split('\t')),
     );
+  }
+
+  /** Data of the publishes of a type so far. */
+  of(type) {
+    return this.records.filter(([name]) => name === type).map(([, , data]) => JSON.parse(data));
+  }
+
+  /** Tells agents something: posts as in ts/native.ts. */
+  post(...posts) {
+    this.onPosted(JSON.stringify(posts));
   }
 
   /** All settlements so far, as { done, failed } */
@@ -235,6 +275,7 @@ function resolveConfig(kind, argument, env) {
       ...parsed,
       eventBus: merged(DEFAULTS, parsed.eventBus),
       crossProject: merged(CROSS_PROJECT, parsed.crossProject),
+      orchestration: merged(ORCHESTRATION, parsed.orchestration),
       serviceRegistry: merged(SERVICE_REGISTRY, parsed.serviceRegistry),
     },
   });

@@ -222,7 +222,7 @@ test('crossProject.enabled false: no view, and no statistics in the status', asy
   engine.answers.status = { status: 'healthy', redis: { connected: true }, lastHealthCheck: 5 };
   expect(without.getCrossProjectCommunication()).toBeUndefined();
   expect(await without.getStatus()).not.toHaveProperty('crossProject');
-  expect(engine.calls.map(([method]) => method)).toEqual(['connect', 'status']);
+  expect(engine.calls.map(([method]) => method)).toEqual(['connect', 'status', 'orchestration.stats']);
   await without.shutdown();
 });
 

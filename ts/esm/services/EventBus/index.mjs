@@ -12,5 +12,6 @@ export const {
   RedisEventBus,
   ServiceHealthStatus,
   ServiceRegistry,
+  createAgent,
   createOSSAEventBus,
 } = ossa;
