@@ -238,10 +238,8 @@ impl Bus {
                             projects.look();
                         }
                     }
-                    // The bus keeps no register of its own.
-                    StoreEvent::ServicesChanged => {}
-                    // Orchestration asks for it.
-                    StoreEvent::BoardChanged => {}
+                    // The bus keeps no register of its own; what becomes of agents, orchestration asks for.
+                    StoreEvent::ServicesChanged | StoreEvent::BoardChanged => {}
                     StoreEvent::DataLoss(losses) => host.lifecycle(losses.iter().map(published_loss).collect()),
                     StoreEvent::Transient(event) => {
                         if let Some(consumer) = reading() {
