@@ -147,7 +147,13 @@ pub async fn a_turn_ends_by_itself_and_the_next_is_higher(world: &World) {
         until("nobody leads, or another", async || lead(&users[0], "nobody", Duration::ZERO).await.is_some()).await;
         assert!(begun.elapsed() + A_TICK >= life);
     }
-    let held = leader(&users[0], "held").await;
+    let mut held = None;
+    until("nobody leads", async || {
+        held = lead(&users[0], "held", LONG).await;
+        held.is_some()
+    })
+    .await;
+    let held = held.expect("it was waited for");
     assert_eq!(lead(&users[0], "held", Duration::ZERO).await, Some(held));
     until("it is over", async || lead(&users[1], "next", LONG).await.is_some()).await;
     assert_eq!(lead(&users[0], "held", LONG).await, None);
