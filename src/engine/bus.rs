@@ -269,11 +269,18 @@ impl Bus {
                         consumer.tell(command);
                     }
                 };
+                let look = |anew| {
+                    let running = lock(&running).upgrade();
+                    if let Some(orchestration) = running.as_ref().and_then(|running| running.orchestration.as_ref()) {
+                        orchestration.look(anew);
+                    }
+                };
                 match event {
                     StoreEvent::ConnectionLost(reason) => host.lifecycle(vec![Lifecycle(Kind::ConnectionLost, json!({ "error": reason }))]),
                     StoreEvent::ConnectionRestored => {
                         host.lifecycle(vec![Lifecycle(Kind::ConnectionRestored, json!({}))]);
                         tell(Command::Reconnected);
+                        look(true);
                     }
                     StoreEvent::TopologyChanged => tell(Command::TopologyChanged),
                     StoreEvent::DocumentsChanged => {
@@ -283,12 +290,7 @@ impl Bus {
                     }
                     // The bus keeps no register of its own.
                     StoreEvent::ServicesChanged => {}
-                    StoreEvent::BoardChanged => {
-                        let running = lock(&running).upgrade();
-                        if let Some(orchestration) = running.as_ref().and_then(|running| running.orchestration.as_ref()) {
-                            orchestration.look();
-                        }
-                    }
+                    StoreEvent::BoardChanged => look(false),
                     StoreEvent::DataLoss(losses) => host.lifecycle(losses.iter().map(published_loss).collect()),
                     StoreEvent::Transient(event) => {
                         if let Some(consumer) = reading() {

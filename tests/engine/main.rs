@@ -2,6 +2,7 @@
 //! runs in memory on a clock turned by hand; what is about the server runs against real ones.
 
 mod asking;
+mod board_faults;
 mod commons_faults;
 mod delayed;
 mod ending;

@@ -3,6 +3,7 @@
 
 pub mod appending;
 pub mod asking;
+pub mod board;
 pub mod commons;
 pub mod dead_letters;
 pub mod exclusive;
@@ -250,6 +251,23 @@ macro_rules! every_rule {
                 an_errand_whose_lease_is_over_is_due_again,
                 errands_of_what_is_not_listed_are_dropped,
                 many_dropped_errands_hold_up_none_behind_them;
+            board:
+                of_all_that_want_to_lead_one_does,
+                who_leads_goes_on_under_its_turn,
+                a_turn_ends_by_itself_and_the_next_is_higher,
+                who_resigns_is_followed_at_once,
+                what_an_older_turn_writes_changes_nothing,
+                a_write_behind_another_number_changes_nothing,
+                a_write_that_is_repeated_is_done_once,
+                a_whole_write_replaces_all_whatever_was_the_last,
+                readers_are_told_the_first_lines_of_what_changed,
+                whoever_does_not_know_of_a_removal_reads_all,
+                what_readers_see_is_announced_to_all_and_nothing_else,
+                pages_hold_every_text,
+                a_card_is_one_text_whole,
+                twenty_thousand_texts_are_written_at_once,
+                more_than_one_write_takes_is_refused,
+                ids_and_texts_may_have_any_characters;
             users:
                 an_open_store_is_connected,
                 what_one_user_does_another_sees,

@@ -22,7 +22,7 @@ use crate::engine::host::{Delivery, Lifecycle, Token};
 use crate::engine::options::{NackOptions, Start, SubscribeOptions};
 use crate::engine::publish::Noted;
 use crate::engine::settle::Failure;
-use crate::engine::store::{BoardWritten, Lead, Table};
+use crate::engine::store::{BoardWrite, BoardWritten, Lead, Table};
 
 /// Consumer group of the orchestration.
 pub const GROUP: &str = "ossa-orchestration";
@@ -112,7 +112,7 @@ async fn lead_on(shared: &Arc<Shared>, lead: Lead, asked: Instant, kept: Option<
         // It was emptied, or lost what was written last: what is known here is newer.
         Some(Kept { mut orchestra, version }) if lead.version < version => {
             orchestra.listens_from(now_ms);
-            Leader::new(shared.clone(), lead, orchestra, lost)
+            Leader { rewrites: true, ..Leader::new(shared.clone(), lead, orchestra, lost) }
         }
         _ => Leader::new(shared.clone(), lead, Orchestra::new(shared.rules.clone(), found(shared).await?, now_ms), lost),
     };
@@ -207,6 +207,8 @@ struct Leader {
     lead: Lead,
     orchestra: Orchestra,
     lost: Arc<Lost>,
+    /// The store has to be written to anew, whatever it says.
+    rewrites: bool,
     /// Announcements on their way, and those that are to be made again.
     on_their_way: HashMap<u64, Saying>,
     unsaid: Vec<Saying>,
@@ -220,7 +222,19 @@ struct Leader {
 impl Leader {
     fn new(shared: Arc<Shared>, lead: Lead, orchestra: Orchestra, lost: Arc<Lost>) -> Self {
         let (noted, results) = mpsc::unbounded_channel();
-        Self { shared, lead, orchestra, lost, on_their_way: HashMap::new(), unsaid: Vec::new(), numbered: 0, noted, results, trouble: None }
+        Self {
+            shared,
+            lead,
+            orchestra,
+            lost,
+            rewrites: false,
+            on_their_way: HashMap::new(),
+            unsaid: Vec::new(),
+            numbered: 0,
+            noted,
+            results,
+            trouble: None,
+        }
     }
 
     async fn run(&mut self, mut inbox: mpsc::UnboundedReceiver<Delivery>) {
@@ -276,7 +290,9 @@ impl Leader {
 
     /// Writes what is decided; answers whether this process still leads.
     async fn write(&mut self, all: bool, now_ms: u64) -> bool {
-        let Some(mut write) = self.orchestra.take_write(all, now_ms) else { return true };
+        let taken = if std::mem::take(&mut self.rewrites) { Some(self.anew(0, now_ms)) } else { self.orchestra.take_write(all, now_ms) };
+        let Some(mut write) = taken else { return true };
+        // The same one again and again: the store knows by its number whether it has it.
         loop {
             match self.shared.store.write_board(self.lead, &write).await {
                 Ok(BoardWritten::Done) => {
@@ -285,7 +301,7 @@ impl Leader {
                     return true;
                 }
                 // The store lost what was written before: all of it is written anew.
-                Ok(BoardWritten::At(_)) => write = self.orchestra.whole(now_ms),
+                Ok(BoardWritten::At(found)) => write = self.anew(found, now_ms),
                 Ok(BoardWritten::Superseded) => return false,
                 Err(error) => {
                     self.tell(&error);
@@ -296,6 +312,12 @@ impl Leader {
                 }
             }
         }
+    }
+
+    /// All there is, under a number that no reader has seen.
+    fn anew(&mut self, found: u64, now_ms: u64) -> BoardWrite {
+        self.lead.version = self.lead.version.max(found).max(self.lead.turn);
+        self.orchestra.whole(now_ms)
     }
 
     /// A trouble that does not go by itself, once.

@@ -109,6 +109,8 @@ struct Shared {
     who: String,
     view: Mutex<View>,
     news: Notify,
+    /// Nothing that is known counts.
+    anew: AtomicBool,
     /// It is to end.
     ends: AtomicBool,
     ending: Notify,
@@ -144,6 +146,7 @@ impl Orchestration {
             publisher,
             view: Mutex::default(),
             news: Notify::new(),
+            anew: AtomicBool::new(false),
             ends: AtomicBool::new(false),
             ending: Notify::new(),
         });
@@ -152,8 +155,11 @@ impl Orchestration {
         Self { shared, following, leading: Mutex::new(Some(leading)) }
     }
 
-    /// Something is new.
-    pub fn look(&self) {
+    /// Something is new. `anew`: the store may be another one, or one that lost what was told before, so that all of it is.
+    pub fn look(&self, anew: bool) {
+        if anew {
+            self.shared.anew.store(true, Ordering::Release);
+        }
         self.shared.news.notify_one();
     }
 
@@ -210,7 +216,8 @@ impl Orchestration {
 /// Keeps the view up to date.
 async fn follow(shared: Arc<Shared>) {
     loop {
-        let known = lock(&shared.view).version();
+        let anew = shared.anew.swap(false, Ordering::AcqRel);
+        let known = if anew { 0 } else { lock(&shared.view).version() };
         match shared.store.board_news(known).await {
             Ok(news) => {
                 let turned = lock(&shared.view).take(news);
@@ -221,7 +228,10 @@ async fn follow(shared: Arc<Shared>) {
                     shared.host.lifecycle(turned.into_iter().map(tell).collect());
                 }
             }
-            Err(error) => tracing::debug!(%error, "agents could not be looked at"),
+            Err(error) => {
+                shared.anew.fetch_or(anew, Ordering::AcqRel);
+                tracing::debug!(%error, "agents could not be looked at");
+            }
         }
         tokio::time::sleep(LOOK_PAUSE).await;
         let _ = tokio::time::timeout(LOOK_EVERY, shared.news.notified()).await;

@@ -30,7 +30,7 @@ const BUS_NUMBERS: [(&str, f64, f64, f64); 20] = [
     ("limits.maxPendingPublishes", 1.0, 10_000_000.0, 1.5),
     ("limits.stallTimeoutMs", 1_000.0, 86_400_000.0, 1_000.5),
 ];
-const OSSA_NUMBERS: [(&str, f64, f64, f64); 27] = [
+const OSSA_NUMBERS: [(&str, f64, f64, f64); 29] = [
     ("serviceRegistry.discoveryRefreshInterval", 10.0, 86_400_000.0, 10.5),
     ("serviceRegistry.http.timeoutMs", 1.0, 3_600_000.0, 1.5),
     ("serviceRegistry.http.maxResponseBytes", 1_024.0, 67_108_864.0, 1_024.5),
