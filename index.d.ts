@@ -594,12 +594,14 @@ export interface Agent extends EventEmitter, AsyncDisposable {
   [Symbol.asyncDispose](): Promise<void>;
 
   on<K extends keyof AgentEvents>(event: K, listener: (payload: AgentEvents[K]) => void): this;
-  on(event: string | symbol, listener: (...args: any[]) => void): this;
+  on<N extends string | symbol>(event: N & OtherAgentEvent<N>, listener: (...args: any[]) => void): this;
   once<K extends keyof AgentEvents>(event: K, listener: (payload: AgentEvents[K]) => void): this;
-  once(event: string | symbol, listener: (...args: any[]) => void): this;
+  once<N extends string | symbol>(event: N & OtherAgentEvent<N>, listener: (...args: any[]) => void): this;
   off<K extends keyof AgentEvents>(event: K, listener: (payload: AgentEvents[K]) => void): this;
-  off(event: string | symbol, listener: (...args: any[]) => void): this;
+  off<N extends string | symbol>(event: N & OtherAgentEvent<N>, listener: (...args: any[]) => void): this;
 }
+/** Refuses the names of {@link AgentEvents}, whose listeners are typed. */
+export type OtherAgentEvent<N> = N extends keyof AgentEvents ? never : unknown;
 /**
  * Makes an agent on a connected bus of either class, and makes it known: resolves once that is stored. The processes that distribute are
  * those with an OSSAEventBus; this one need not have any. ERR_INVALID_ARGUMENT with the option's name, also where an agent of that id is
