@@ -566,7 +566,7 @@ export interface AgentContext {
   /** Aborted when the task is cancelled, takes too long, or does not end while the agent drains: what the handler returns is not used any more. */
   readonly signal: AbortSignal;
 }
-/** Events of an agent and what their listeners are given. 'drained': it has stopped, for whatever reason; the program may end.
+/** Events of an agent and what their listeners are given. A task is told to have ended, and counted, once that is stored. 'drained': it has stopped, for whatever reason; the program may end.
  *  'error': an error that reaches no caller; without a listener it is logged, it never ends the process. */
 export interface AgentEvents {
   'task:started': { taskId: string; attempt: number };
