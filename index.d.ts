@@ -566,7 +566,7 @@ export interface AgentContext {
   /** Aborted when the task is cancelled, takes too long, or does not end while the agent drains: what the handler returns is not used any more. */
   readonly signal: AbortSignal;
 }
-/** Events of an agent and what their listeners are given. 'drained': it has stopped, for whatever reason; the program may end.
+/** Events of an agent and what their listeners are given. A task is told to have ended, and counted, once that is stored. 'drained': it has stopped, for whatever reason; the program may end.
  *  'error': an error that reaches no caller; without a listener it is logged, it never ends the process. */
 export interface AgentEvents {
   'task:started': { taskId: string; attempt: number };
@@ -594,12 +594,14 @@ export interface Agent extends EventEmitter, AsyncDisposable {
   [Symbol.asyncDispose](): Promise<void>;
 
   on<K extends keyof AgentEvents>(event: K, listener: (payload: AgentEvents[K]) => void): this;
-  on(event: string | symbol, listener: (...args: any[]) => void): this;
+  on<N extends string | symbol>(event: N & OtherAgentEvent<N>, listener: (...args: any[]) => void): this;
   once<K extends keyof AgentEvents>(event: K, listener: (payload: AgentEvents[K]) => void): this;
-  once(event: string | symbol, listener: (...args: any[]) => void): this;
+  once<N extends string | symbol>(event: N & OtherAgentEvent<N>, listener: (...args: any[]) => void): this;
   off<K extends keyof AgentEvents>(event: K, listener: (payload: AgentEvents[K]) => void): this;
-  off(event: string | symbol, listener: (...args: any[]) => void): this;
+  off<N extends string | symbol>(event: N & OtherAgentEvent<N>, listener: (...args: any[]) => void): this;
 }
+/** Refuses the names of {@link AgentEvents}, whose listeners are typed. */
+export type OtherAgentEvent<N> = N extends keyof AgentEvents ? never : unknown;
 /**
  * Makes an agent on a connected bus of either class, and makes it known: resolves once that is stored. The processes that distribute are
  * those with an OSSAEventBus; this one need not have any. ERR_INVALID_ARGUMENT with the option's name, also where an agent of that id is

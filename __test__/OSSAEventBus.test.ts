@@ -68,7 +68,16 @@ describe.each(stores)('on %s', (kind) => {
     }
   });
 
-  /** Of messages between projects. */
+  /** Of agents and their tasks. */
+  const orchestration: Array<[string, (bus: OSSAEventBus) => unknown]> = [
+    ['distributeTask', (bus) => bus.distributeTask({} as any)],
+    ['cancelTask', (bus) => bus.cancelTask('t')],
+    ['getTask', (bus) => bus.getTask('t')],
+    ['getOrchestrationStats', (bus) => bus.getOrchestrationStats()],
+    ['getAgents', (bus) => bus.getAgents()],
+    ['getPools', (bus) => bus.getPools()],
+  ];
+  /** Of messages between projects, and those above. */
   const parts: Array<[string, (bus: OSSAEventBus) => unknown]> = [
     ['registerProject', (bus) => bus.registerProject({} as any)],
     ['unregisterProject', (bus) => bus.unregisterProject('p')],
@@ -83,7 +92,14 @@ describe.each(stores)('on %s', (kind) => {
     ['exportAuditLog', (bus) => bus.exportAuditLog().next()],
     ['verifyAuditLog', (bus) => bus.verifyAuditLog()],
     ['exportMetrics', (bus) => bus.exportMetrics()],
+    ...orchestration,
   ];
+
+  test.each(orchestration)('%s: ERR_DISABLED where agents are not to be orchestrated', async (_, call) => {
+    const bus = await createOSSAEventBus(null, { ...config(), orchestration: { enabled: false } });
+    open.add(bus);
+    expect((await refusal('ERR_DISABLED', () => call(bus))).message).toMatch(/orchestration\.enabled/);
+  });
 
   test.each(parts)('%s: ERR_NOT_INITIALIZED before initialize, ERR_CLOSED after shutdown', async (_, call) => {
     const bus = new OSSAEventBus(null, config());
@@ -96,10 +112,6 @@ describe.each(stores)('on %s', (kind) => {
 
   /** Of later versions. */
   const calls: Array<[string, (bus: OSSAEventBus) => unknown]> = [
-    ['distributeTask', (bus) => bus.distributeTask({} as any)],
-    ['getOrchestrationStats', (bus) => bus.getOrchestrationStats()],
-    ['getAgents', (bus) => bus.getAgents()],
-    ['getPools', (bus) => bus.getPools()],
     ['getDashboardData', (bus) => bus.getDashboardData()],
     ['httpHandler', (bus) => bus.httpHandler()],
     ['serve', (bus) => bus.serve()],
@@ -158,11 +170,7 @@ describe.each(stores)('on %s', (kind) => {
 
   test('the parts of later versions are not there', async () => {
     const bus = await create();
-    expect([bus.getServiceRegistryIntegration(), bus.getOrchestrationOptimizer(), bus.getMonitoring()]).toEqual([
-      undefined,
-      undefined,
-      undefined,
-    ]);
+    expect([bus.getServiceRegistryIntegration(), bus.getMonitoring()]).toEqual([undefined, undefined]);
   });
 
   test('a service registry that it was given is a part of it, and outlives it', async () => {

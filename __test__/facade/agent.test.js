@@ -178,6 +178,19 @@ describe('createAgent', () => {
     }
   });
 
+  test('a bus that is being closed takes none, though its handlers may still publish', async () => {
+    const { bus, native } = await connected();
+    let answer;
+    native.answers.disconnect = () => new Promise((resolve) => (answer = resolve));
+    await bus.subscribe('x', () => new Promise(() => {}));
+    native.deliver(1, { type: 'x' });
+    const closing = bus.disconnect();
+    await expect(createAgent(bus, options())).rejects.toMatchObject({ code: 'ERR_CLOSED', message: expect.stringMatching(/^Agent 'a'/) });
+    expect(native.of('agent.spawned')).toEqual([]);
+    answer({});
+    await closing;
+  });
+
   test('with a signal that is aborted it is not made; aborting it later drains it', async () => {
     const { bus, native } = await bussed();
     await expect(createAgent(bus, options({ signal: AbortSignal.abort('why') }))).rejects.toMatchObject({
@@ -400,6 +413,14 @@ describe('tasks', () => {
     expect(said(native)).toEqual([begun('t1', 2)]);
   });
 
+  test('those that are long past are forgotten', async () => {
+    const { handler, began } = manual();
+    const { native } = await made({ handler });
+    native.post(...Array.from({ length: 10_001 }, (_, i) => cancel(`t${i}`)));
+    native.post(assign('t1'), assign('t0'));
+    expect(began).toEqual(['t0']);
+  });
+
   test('for others, and what makes no sense, is let be', async () => {
     const { handler, began } = manual();
     const { bus, native } = await made({ handler });
@@ -463,9 +484,13 @@ describe('while Redis is away', () => {
     const reported = () => native.of('performance.metrics').at(-1)?.running;
     await until(() => reported()?.length === 1);
     expect([reported(), agent.running]).toEqual([[{ taskId: 't1', attempt: 1 }], []]);
+    const attempts = native.of('task.completed').length;
+    await until(() => native.of('task.completed').length > attempts);
+    // Refused: it waits for its next attempt.
+    await turns();
+    const before = native.of('task.completed').length;
     native.post(cancel('t1'));
     native.refuse = () => undefined;
-    const before = native.of('task.completed').length;
     await until(() => reported().length === 0);
     await agent.drain();
     expect(native.of('task.completed')).toHaveLength(before);

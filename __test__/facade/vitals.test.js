@@ -30,13 +30,13 @@ describe('the process', () => {
     );
     try {
       const meter = new ProcessMeter(clock);
-      const after = (ms, user, system) => {
+      const cpuAfter = (ms, user, system) => {
         clock.ms += ms;
         used.user += user * 1000;
         used.system += system * 1000;
         return meter.read().cpu;
       };
-      expect([after(1000, 200, 50), after(2000, 0, 0), after(1000, 3000, 0)]).toEqual([25, 0, 100]);
+      expect([cpuAfter(1000, 200, 50), cpuAfter(2000, 0, 0), cpuAfter(1000, 3000, 0)]).toEqual([25, 0, 100]);
       expect(new ProcessMeter(clock).read().cpu).toBe(0);
     } finally {
       usage.mockRestore();

@@ -1,7 +1,9 @@
 /** What users write: must compile, and, under `@ts-expect-error`, must not. */
 
 import type {
+  Agent,
   AgentSpawnedEvent,
+  AgentTask,
   AuditRecord,
   ConfigurationChangedEvent,
   CrossProjectEventContract,
@@ -18,8 +20,10 @@ import type {
   ServiceHealthChange,
   ServiceRegistryIntegrationStatus,
   Subscription,
+  TaskView,
 } from '../../index.js';
 import {
+  createAgent,
   createOSSAEventBus,
   EVENT_TYPES,
   EventPriority,
@@ -339,4 +343,49 @@ export async function services(client: object): Promise<void> {
   await bus.subscribe('system.health_check', ({ data }: EventPayload<HealthCheckEvent>) => data.responseTime?.toFixed());
   await bus.publish('system.health_check', { of: 'my own' });
   console.log(at, tags, updated?.version, gone, totalServices, status?.registeredAs, circuits, reasons);
+}
+
+export async function agents(bus: OSSAEventBus, shop: RedisEventBus<Shop>): Promise<void> {
+  const agent: Agent = await createAgent(bus, {
+    agentId: 'resizer-1',
+    agentType: 'resizer',
+    capabilities: ['images'],
+    handler: async (task, { signal, attempt }) => ({ id: task.id, width: task.data.width, late: signal.aborted, attempt }),
+  });
+  await using other = await createAgent(shop, {
+    agentId: 'b',
+    agentType: 't',
+    capabilities: [],
+    maxTasks: 3,
+    drainOnSigterm: false,
+    signal: AbortSignal.timeout(1),
+    handler: (task: AgentTask<{ url: string }>) => task.data.url.length,
+  });
+  agent.on('task:completed', ({ taskId, duration }) => taskId + duration.toFixed());
+  agent.once('drained', ({ reason }) => reason.length);
+  agent.on('my own', (anything) => anything);
+  // @ts-expect-error no such field
+  agent.on('task:failed', ({ result }) => result);
+  // @ts-expect-error no such option
+  await createAgent(bus, { agentId: 'c', agentType: 't', capabilities: [], handler: () => 1, retries: 3 });
+  // @ts-expect-error a handler is needed
+  await createAgent(bus, { agentId: 'c', agentType: 't', capabilities: [] });
+  await agent.drain({ reason: 'deploy', timeoutMs: 1000 });
+  const status: 'running' | 'draining' | 'stopped' = other.status;
+
+  const given: string | null = await bus.distributeTask({
+    id: 't',
+    type: 'x',
+    priority: 1,
+    requiredCapabilities: ['images'],
+    timeoutMs: 500,
+  });
+  const view: TaskView | null = await bus.getTask('t');
+  const ended: Date | undefined = view?.endedAt;
+  const cancelled: boolean | undefined = await bus.getOrchestrationOptimizer()?.cancelTask('t', 'not needed');
+  bus.on('agent:circuit:changed', ({ agentId, to }) => `${agentId} ${to}`);
+  bus.on('event:consumed', ({ eventId }) => eventId);
+  await bus.subscribe('task.failed', ({ data }) => [data.final, data.attempts, data.handedBack, data.permanent, data.task]);
+  await createOSSAEventBus(null, { orchestration: { config: { circuitBreaker: { minimumCalls: 10 } } } });
+  console.log(given, ended, cancelled, status, bus.getAgents()[0]?.orchestratorId, agent.stats.completed + agent.running.length);
 }
