@@ -67,8 +67,8 @@ mod tests {
         let takes = |agent: usize| if agent == 0 { 100.0 } else { 1_000.0 };
         let mut plan = Plan::default();
         let advice: Vec<Advice> = (0..11).map(|_| plan.advise(&[0, 1], places, takes)).collect();
-        // Nine of them are done by the fast one before the slow one would have done its first.
-        assert_eq!(advice.iter().position(|advice| *advice == Advice::Now(1)), Some(9));
+        // Eight of them are done by the fast one before the slow one would have done its first; the ninth not much earlier.
+        assert_eq!(advice.iter().position(|advice| *advice == Advice::Now(1)), Some(8));
         assert_eq!(advice.iter().filter(|advice| **advice == Advice::Wait).count(), 10);
     }
 
