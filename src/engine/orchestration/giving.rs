@@ -9,6 +9,8 @@ use super::planning::{AHEAD, Advice, Plan};
 use super::task::{Status, Task};
 use crate::engine::config::Strategy;
 
+/// How long the event that an agent got a task is kept, seconds, where the agent hears of it otherwise: it is for onlookers alone.
+const ASSIGNED_TTL_S: u32 = 300;
 /// What a task takes of which nothing is known, ms.
 const UNKNOWN_MS: f64 = 1_000.0;
 /// Part of its time that a task takes longer than expected at least, once it takes longer.
@@ -116,6 +118,7 @@ impl Orchestra {
             key: format!("assigned:{id}:{}:{}", task.submitted_at, task.given),
             data: assigned(task),
             target: task.agent_id.clone(),
+            ttl_s: self.agents[slot].inbox.as_ref().map(|_| ASSIGNED_TTL_S),
             correlation_id: task.correlation_id.clone(),
         };
         self.say(saying);

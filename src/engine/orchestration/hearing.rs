@@ -77,8 +77,8 @@ impl Orchestra {
             self.unseat(slot);
         }
         let slot = self.seat_agent(agent, now_ms);
-        if self.is_silent(slot, now_ms) {
-            // It spawned long ago, and nobody heard it: it may be there still, or not.
+        if now_ms.saturating_sub(at_ms) > self.rules.agent_timeout_ms {
+            // It spawned long ago, and nobody heard it: it may be there still, or not. What it says next tells.
             let agent = &mut self.agents[slot];
             (agent.standing, agent.silent, agent.ended_ms) = (Standing::Failed, true, now_ms);
         } else {

@@ -14,7 +14,7 @@ use super::Shared;
 use super::orchestra::{Found, Orchestra, Outcome, Saying};
 use super::reading::{SOURCE, TYPES, read};
 use crate::engine::ask::message::Answer;
-use crate::engine::ask::post;
+use crate::engine::ask::{Letters, post};
 use crate::engine::consume::{Reply, Verdict};
 use crate::engine::error::{Code, Error, Result};
 use crate::engine::event::MetaView;
@@ -214,6 +214,7 @@ struct Leader {
     unsaid: Vec<Saying>,
     numbered: u64,
     noted: Noted,
+    letters: mpsc::UnboundedSender<Letters>,
     results: mpsc::UnboundedReceiver<(u64, Result<String>)>,
     /// A trouble that was told.
     trouble: Option<Code>,
@@ -222,6 +223,8 @@ struct Leader {
 impl Leader {
     fn new(shared: Arc<Shared>, lead: Lead, orchestra: Orchestra, lost: Arc<Lost>) -> Self {
         let (noted, results) = mpsc::unbounded_channel();
+        let (letters, written) = mpsc::unbounded_channel();
+        shared.env.spawn(post_letters(shared.clone(), written));
         Self {
             shared,
             lead,
@@ -232,6 +235,7 @@ impl Leader {
             unsaid: Vec::new(),
             numbered: 0,
             noted,
+            letters,
             results,
             trouble: None,
         }
@@ -375,20 +379,29 @@ impl Leader {
         }
     }
 
-    /// Posts letters to agents; those that do not arrive are found missing by what the agents tell of themselves.
     fn post(&mut self) {
         let letters = self.orchestra.take_letters();
-        if letters.is_empty() {
-            return;
+        if !letters.is_empty() {
+            // Gone with this process only.
+            let _ = self.letters.send(letters);
         }
-        let store = self.shared.store.clone();
-        self.shared.env.spawn(async move {
-            for (inbox, posted) in post(&store, letters, POST_PATIENCE).await {
-                if let Err(error) = posted {
-                    tracing::debug!(%error, inbox, "letters to agents could not be posted");
-                }
+    }
+}
+
+/// Posts letters to agents, in their order; what gathered meanwhile goes together. Those that do not arrive are found missing by what the
+/// agents tell of themselves.
+async fn post_letters(shared: Arc<Shared>, mut written: mpsc::UnboundedReceiver<Letters>) {
+    while let Some(mut letters) = written.recv().await {
+        while let Ok(more) = written.try_recv() {
+            for (inbox, mut texts) in more {
+                letters.entry(inbox).or_default().append(&mut texts);
             }
-        });
+        }
+        for (inbox, posted) in post(&shared.store, letters, POST_PATIENCE).await {
+            if let Err(error) = posted {
+                tracing::debug!(%error, inbox, "letters to agents could not be posted");
+            }
+        }
     }
 }
 
@@ -410,6 +423,9 @@ fn said_with(saying: &Saying) -> Value {
         if let Some(value) = value {
             options[key] = value.as_str().into();
         }
+    }
+    if let Some(ttl_s) = saying.ttl_s {
+        options["ttl"] = ttl_s.into();
     }
     if saying.event_type == "task.failed" {
         // Read again by whoever leads, it is the dead letter at once.

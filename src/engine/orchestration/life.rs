@@ -194,9 +194,7 @@ impl Orchestra {
         }
         self.totals.completed += 1;
         self.totals.lately.completed(response_ms, now_ms);
-        if task.attempts < task.given {
-            task.attempts += 1;
-        }
+        task.attempts += 1;
         task.result = result;
         self.end(task, Status::Completed, now_ms);
         Outcome::Done
@@ -293,7 +291,14 @@ impl Orchestra {
                 "timestamp": moment::write(now_ms),
             });
             let key = format!("circuit:{}:{now_ms}", agent.id);
-            self.say(Saying { event_type: "performance.threshold", key, data: data.to_string(), target: None, correlation_id: None });
+            self.say(Saying {
+                event_type: "performance.threshold",
+                key,
+                data: data.to_string(),
+                target: None,
+                ttl_s: None,
+                correlation_id: None,
+            });
         }
         self.change(slot, now_ms);
     }
@@ -322,6 +327,7 @@ impl Orchestra {
             key: format!("cancelled:{id}:{}", task.submitted_at),
             data: data.to_string(),
             target: task.agent_id.clone(),
+            ttl_s: None,
             correlation_id: task.correlation_id.clone(),
         });
         self.end(task, Status::Cancelled, now_ms);
@@ -359,6 +365,7 @@ impl Orchestra {
             key: format!("failed:{}:{}", task.id, task.ended_at.unwrap_or_default()),
             data: data.to_string(),
             target: None,
+            ttl_s: None,
             correlation_id: task.correlation_id.clone(),
         });
     }

@@ -67,6 +67,8 @@ pub struct Saying {
     pub data: String,
     /// Whom it concerns.
     pub target: Option<String>,
+    /// How long it is of use, seconds; `None`: as long as any event.
+    pub ttl_s: Option<u32>,
     /// Of the event that led to it.
     pub correlation_id: Option<String>,
 }
@@ -383,6 +385,11 @@ impl Orchestra {
     /// To be posted then.
     pub(super) fn post(&mut self, inbox: &str, letter: String) {
         self.letters.entry(inbox.to_owned()).or_default().push(letter);
+    }
+
+    /// The summary is to be written, whether readers see a difference or not.
+    pub(super) fn renew_summary(&mut self) {
+        self.summary.clear();
     }
 
     /// It was not heard what agents said before.

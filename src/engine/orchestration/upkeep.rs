@@ -77,7 +77,14 @@ impl Orchestra {
                 let error = format!("silent for longer than agentTimeoutMs ({} ms)", self.rules.agent_timeout_ms);
                 let data = json!({ "agentId": agent.id, "error": error, "timestamp": moment::write(now_ms) });
                 let key = format!("silent:{}:{}", agent.id, agent.active_ms);
-                self.say(Saying { event_type: "agent.failed", key, data: data.to_string(), target: None, correlation_id: None });
+                self.say(Saying {
+                    event_type: "agent.failed",
+                    key,
+                    data: data.to_string(),
+                    target: None,
+                    ttl_s: None,
+                    correlation_id: None,
+                });
                 self.end_agent(slot, Standing::Failed, true, &format!("was {error}"), now_ms);
             }
         }
@@ -219,7 +226,8 @@ impl Orchestra {
         let Some(known) = self.pools.get_mut(pool) else { return };
         known.scaled_ms = now_ms;
         known.scalings += 1;
-        let number = known.scalings;
+        let number = format!("{}:{}", known.created_ms, known.scalings);
+        self.renew_summary();
         if going.is_none() && facts.utilization >= rules.up {
             let data = json!({
                 "metric": "utilization", "threshold": percent(rules.up), "currentValue": percent(facts.utilization), "severity": "warning",
@@ -238,7 +246,7 @@ impl Orchestra {
     }
 
     fn say_plain(&mut self, event_type: &'static str, key: String, data: &Value) {
-        self.say(Saying { event_type, key, data: data.to_string(), target: None, correlation_id: None });
+        self.say(Saying { event_type, key, data: data.to_string(), target: None, ttl_s: None, correlation_id: None });
     }
 
     /// The idle agents of a pool that are worth least get no more tasks. Answers who.
