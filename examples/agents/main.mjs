@@ -2,6 +2,7 @@
 // REDIS_URL names a Redis, and the workers are processes of their own; without it all is in this one, on the embedded bus.
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 import { createOSSAEventBus } from '@bluefly/ossa';
 import { tableOf, tasksOf, WORKERS } from './plan.mjs';
@@ -23,10 +24,19 @@ export async function run(url, { album = `album-${Date.now()}`, photos = 6, work
     // In any order, and before there is an agent: tasks wait for what they depend on, and for who can do them.
     for (const task of tasks) await bus.distributeTask(task);
     await ended;
-    return await Promise.all(ids.map((id) => bus.getTask(id)));
+    return await Promise.all(ids.map((id) => settled(bus, id)));
   } finally {
     await Promise.all(processes.map(end));
     await bus.shutdown();
+  }
+}
+
+/** The task once it is noted that it ended: what an agent says of it is heard here as early as by those who note it. */
+async function settled(bus, id) {
+  for (;;) {
+    const task = await bus.getTask(id);
+    if (task.endedAt !== undefined) return task;
+    await sleep(20);
   }
 }
 
