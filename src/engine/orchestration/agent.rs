@@ -88,7 +88,7 @@ pub struct Agent {
     pub inbox: Option<String>,
     /// Whose it says it is.
     pub orchestrator: Option<String>,
-    /// Of the event that it spawned with: what is older is of its life before.
+    /// Where the event stands with which it spawned: what is older is of its life before.
     pub spawned_by: String,
     /// Whether it is there.
     pub standing: Standing,
@@ -119,7 +119,7 @@ pub struct Agent {
 
 impl Agent {
     /// One that just spawned.
-    pub fn new(spawned: Spawned, event_id: &str, now_ms: u64) -> Self {
+    pub fn new(spawned: Spawned, place: &str, now_ms: u64) -> Self {
         let Spawned { agent, kind, capabilities, orchestrator, max_tasks, inbox } = spawned;
         Self {
             id: agent,
@@ -128,7 +128,7 @@ impl Agent {
             max_tasks,
             inbox,
             orchestrator,
-            spawned_by: event_id.to_owned(),
+            spawned_by: place.to_owned(),
             active_ms: now_ms,
             ..Self::default()
         }

@@ -21,21 +21,23 @@ const LOST_MS: u64 = 5_000;
 impl Orchestra {
     /// Sees to one event.
     pub fn hear(&mut self, heard: Heard, now_ms: u64) -> Outcome {
-        let Heard { id, at_ms, is_own, redelivered, what } = heard;
+        let Heard { place, at_ms, said_ms, is_own, redelivered, what } = heard;
         match what {
-            What::TaskGivenUp { task, error, is_permanent } => self.given_up_heard(*task, error, is_permanent, redelivered, at_ms, now_ms),
+            What::TaskGivenUp { task, error, is_permanent } => {
+                self.given_up_heard(*task, error, is_permanent, redelivered, said_ms, now_ms)
+            }
             // It knows what it said.
             _ if is_own => Outcome::Done,
-            What::Spawned(spawned) => self.spawned(spawned, &id, at_ms, now_ms),
-            What::Started { agent } => self.started(&agent, &id, at_ms, now_ms),
-            What::Stopped { agent, draining: true, .. } => self.drains(&agent, &id, now_ms),
+            What::Spawned(spawned) => self.spawned(spawned, &place, at_ms, now_ms),
+            What::Started { agent } => self.started(&agent, &place, at_ms, now_ms),
+            What::Stopped { agent, draining: true, .. } => self.drains(&agent, &place, now_ms),
             What::Stopped { agent, reason, .. } => {
-                self.ended_agent(&agent, &id, Standing::Terminated, &format!("stopped: {reason}"), now_ms)
+                self.ended_agent(&agent, &place, Standing::Terminated, &format!("stopped: {reason}"), now_ms)
             }
             What::Terminated { agent, reason } => {
-                self.ended_agent(&agent, &id, Standing::Terminated, &format!("terminated: {reason}"), now_ms)
+                self.ended_agent(&agent, &place, Standing::Terminated, &format!("terminated: {reason}"), now_ms)
             }
-            What::Failed { agent, error } => self.ended_agent(&agent, &id, Standing::Failed, &format!("failed: {error}"), now_ms),
+            What::Failed { agent, error } => self.ended_agent(&agent, &place, Standing::Failed, &format!("failed: {error}"), now_ms),
             What::Metrics(metrics) => self.measured(metrics, at_ms, now_ms),
             What::Strained { who, reason } => self.strained(&who, &reason, now_ms),
             What::TaskStarted(of) => self.task_started(&of, at_ms, now_ms),
@@ -56,15 +58,15 @@ impl Orchestra {
         }
     }
 
-    fn spawned(&mut self, spawned: Spawned, event_id: &str, at_ms: u64, now_ms: u64) -> Outcome {
+    fn spawned(&mut self, spawned: Spawned, place: &str, at_ms: u64, now_ms: u64) -> Outcome {
         let known = self.by_id.get(&spawned.agent).copied();
-        if known.is_some_and(|slot| self.agents[slot].spawned_by.as_str() >= event_id) {
+        if known.is_some_and(|slot| self.agents[slot].spawned_by.as_str() >= place) {
             return Outcome::Done;
         }
         if known.is_none() && self.by_id.len() >= AGENTS_MAX {
             return Outcome::Dead { error: format!("there are {AGENTS_MAX} agents, more are not looked after"), is_permanent: true };
         }
-        let mut agent = Agent::new(spawned, event_id, at_ms);
+        let mut agent = Agent::new(spawned, place, at_ms);
         if let Some(slot) = known {
             // Another life: what the one before had is done by others, what it was able to stays.
             self.take_tasks_away(slot, "its agent spawned anew", now_ms);
@@ -138,16 +140,16 @@ impl Orchestra {
     }
 
     /// The agent that an event speaks of, unless what it says is of a life before the present one.
-    fn agent_in(&self, agent: &str, event_id: &str) -> Option<usize> {
-        self.by_id.get(agent).copied().filter(|slot| self.agents[*slot].spawned_by.as_str() < event_id)
+    fn agent_in(&self, agent: &str, place: &str) -> Option<usize> {
+        self.by_id.get(agent).copied().filter(|slot| self.agents[*slot].spawned_by.as_str() < place)
     }
 
-    fn started(&mut self, agent: &str, event_id: &str, at_ms: u64, now_ms: u64) -> Outcome {
+    fn started(&mut self, agent: &str, place: &str, at_ms: u64, now_ms: u64) -> Outcome {
         if !self.by_id.contains_key(agent) {
             let error = format!("the agent '{agent}' is not known: publish 'agent.spawned' with its id, type and capabilities first");
             return Outcome::Later { after_ms: LATER_MS, error };
         }
-        if let Some(slot) = self.agent_in(agent, event_id) {
+        if let Some(slot) = self.agent_in(agent, place) {
             let is_back = at_ms >= self.agents[slot].ended_ms;
             self.sign_of_life(slot, at_ms, is_back, now_ms);
         }
@@ -167,8 +169,8 @@ impl Orchestra {
         }
     }
 
-    fn drains(&mut self, agent: &str, event_id: &str, now_ms: u64) -> Outcome {
-        if let Some(slot) = self.agent_in(agent, event_id)
+    fn drains(&mut self, agent: &str, place: &str, now_ms: u64) -> Outcome {
+        if let Some(slot) = self.agent_in(agent, place)
             && self.agents[slot].standing == Standing::Active
         {
             self.agents[slot].standing = Standing::Draining;
@@ -177,8 +179,8 @@ impl Orchestra {
         Outcome::Done
     }
 
-    fn ended_agent(&mut self, agent: &str, event_id: &str, standing: Standing, why: &str, now_ms: u64) -> Outcome {
-        if let Some(slot) = self.agent_in(agent, event_id)
+    fn ended_agent(&mut self, agent: &str, place: &str, standing: Standing, why: &str, now_ms: u64) -> Outcome {
+        if let Some(slot) = self.agent_in(agent, place)
             && self.agents[slot].standing != Standing::Terminated
         {
             self.end_agent(slot, standing, false, why, now_ms);

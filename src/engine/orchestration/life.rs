@@ -393,7 +393,7 @@ impl Orchestra {
         error: String,
         is_permanent: bool,
         redelivered: bool,
-        at_ms: u64,
+        said_ms: u64,
         now_ms: u64,
     ) -> Outcome {
         if self.tasks.contains_key(&task.id) {
@@ -403,7 +403,7 @@ impl Orchestra {
             Some(ended) if ended.status == Status::Failed => std::mem::replace(&mut ended.lettered, true) && !redelivered,
             // It was done or taken back since.
             Some(_) => return Outcome::Done,
-            None => !redelivered && now_ms.saturating_sub(at_ms) > LETTER_MS,
+            None => !redelivered && now_ms.saturating_sub(said_ms) > LETTER_MS,
         };
         if !is_redriven {
             self.write_ended(&Task { status: Status::Failed, lettered: true, ..task });

@@ -11,6 +11,7 @@ use super::task::{Task, nothing};
 use crate::engine::error::{Error, Result};
 use crate::engine::event::MetaView;
 use crate::engine::host::Delivery;
+use crate::engine::store::EntryId;
 
 /// Who says what the orchestration says; what it says itself it does not take for news.
 pub const SOURCE: &str = "ossa-orchestration";
@@ -55,10 +56,12 @@ pub fn is_id(text: &str) -> bool {
 /// An event about agents or tasks.
 #[derive(Debug)]
 pub struct Heard {
-    /// Its id: those of later events are greater.
-    pub id: String,
-    /// When it was published, ms since 1970.
+    /// Where it stands: those of later events are greater, by the store's clock, as those of publishers differ.
+    pub place: String,
+    /// When it was stored, ms since 1970.
     pub at_ms: u64,
+    /// When it was said first, ms since 1970: before it was stored where it is a dead letter that was redriven.
+    pub said_ms: u64,
     /// The orchestration said it.
     pub is_own: bool,
     /// It was delivered before.
@@ -238,11 +241,17 @@ pub fn read(delivery: &Delivery) -> Result<Heard> {
     let beside: Beside = serde_json::from_str(&delivery.text.meta).unwrap_or(Beside { correlation_id: None });
     let fields = Fields::open(&delivery.text.data);
     let what = match &*delivery.partition.event_type {
-        DISTRIBUTE => What::Distribute(fields.and_then(|fields| task(fields, beside.correlation_id, meta.timestamp)).map(Box::new)),
+        DISTRIBUTE => What::Distribute(fields.and_then(|fields| task(fields, beside.correlation_id, delivery.id.ms)).map(Box::new)),
         CANCEL => What::Cancel(fields.and_then(|fields| Ok((fields.id("taskId")?, fields.reason())))),
         event_type => of_type(event_type, &fields?, is_own)?,
     };
-    Ok(Heard { id: meta.id.to_string(), at_ms: meta.timestamp, is_own, redelivered: delivery.redelivered, what })
+    let (place, at_ms) = (place(delivery.id), delivery.id.ms);
+    Ok(Heard { place, at_ms, said_ms: meta.timestamp, is_own, redelivered: delivery.redelivered, what })
+}
+
+/// Text in the order of the places.
+fn place(id: EntryId) -> String {
+    format!("{:020}-{:020}", id.ms, id.seq)
 }
 
 /// A task as it is given: its data stay as they are.
@@ -376,7 +385,7 @@ mod tests {
     use super::*;
     use crate::engine::error::Code;
     use crate::engine::host::EventText;
-    use crate::engine::store::{EntryId, Partition};
+    use crate::engine::store::Partition;
 
     fn event(event_type: &str, source: &str, data: &str) -> Delivery {
         let meta = format!(
@@ -388,7 +397,7 @@ mod tests {
             attempt: 1,
             redelivered: false,
             partition: Partition::new(event_type, 0),
-            id: EntryId::default(),
+            id: EntryId { ms: 99, seq: 3 },
             joined: false,
             text: Arc::new(EventText { meta, data: data.to_owned(), asks: true }),
         }
@@ -421,7 +430,8 @@ mod tests {
     fn a_task_comes_with_its_data_untouched_and_a_wrong_one_is_an_answer() {
         let text = r#"{"id":"t","type":"k","priority":1,"requiredCapabilities":[],"estimatedDuration":null,"data":{"n": 1e2}}"#;
         let heard = read(&event(DISTRIBUTE, "x", text)).unwrap();
-        assert_eq!(heard.at_ms, 77);
+        assert_eq!((heard.at_ms, heard.said_ms), (99, 77));
+        assert!(heard.place < place(EntryId { ms: 1_000, seq: 0 }));
         let What::Distribute(Ok(task)) = heard.what else { panic!() };
         assert_eq!((task.data.get(), task.correlation_id.as_deref()), (r#"{"n": 1e2}"#, Some("c")));
         let What::Distribute(Err(error)) = read(&event(DISTRIBUTE, "x", "7")).unwrap().what else { panic!() };
