@@ -41,6 +41,8 @@ pub struct EventText {
     pub data: String,
     /// Somebody waits for what the handler answers: its verdict is [`super::consume::Verdict::Replied`].
     pub asks: bool,
+    /// It was a dead letter of the group, and is delivered anew.
+    pub redriven: bool,
 }
 
 /// Lifecycle events, as their listeners name them.

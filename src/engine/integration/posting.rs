@@ -166,7 +166,7 @@ mod tests {
             partition: Partition::new("order.placed", 0),
             id: EntryId { ms: 1, seq: 0 },
             joined: false,
-            text: Arc::new(EventText { meta: meta.to_owned(), data: data.to_owned(), asks }),
+            text: Arc::new(EventText { meta: meta.to_owned(), data: data.to_owned(), asks, redriven: false }),
         }
     }
 

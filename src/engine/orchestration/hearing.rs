@@ -17,34 +17,40 @@ const STRAINED_MS: u64 = 30_000;
 const LATER_MS: u64 = 1_000;
 /// A task that its agent does not have so long after it was told, ms, is told again.
 const LOST_MS: u64 = 5_000;
+/// A task that its agent does not have for so long, ms, is given to another.
+const GONE_MS: u64 = 10_000;
 
 impl Orchestra {
     /// Sees to one event.
     pub fn hear(&mut self, heard: Heard, now_ms: u64) -> Outcome {
-        let Heard { place, at_ms, said_ms, is_own, redelivered, what } = heard;
+        let Heard { place, at_ms, is_own, redriven, what } = heard;
         match what {
-            What::TaskGivenUp { task, error, is_permanent } => {
-                self.given_up_heard(*task, error, is_permanent, redelivered, said_ms, now_ms)
-            }
+            What::TaskGivenUp { task, error, is_permanent } => self.given_up_heard(*task, error, is_permanent, redriven, now_ms),
             // It knows what it said.
             _ if is_own => Outcome::Done,
             What::Spawned(spawned) => self.spawned(spawned, &place, at_ms, now_ms),
             What::Started { agent } => self.started(&agent, &place, at_ms, now_ms),
+            // Of another life of the agent.
+            What::Stopped { ref agent, inbox: Some(ref inbox), .. } | What::Terminated { ref agent, inbox: Some(ref inbox), .. }
+                if self.by_id.get(agent).is_some_and(|slot| self.agents[*slot].inbox.as_ref() != Some(inbox)) =>
+            {
+                Outcome::Done
+            }
             What::Stopped { agent, draining: true, .. } => self.drains(&agent, &place, now_ms),
             What::Stopped { agent, reason, .. } => {
-                self.ended_agent(&agent, &place, Standing::Terminated, &format!("stopped: {reason}"), now_ms)
+                self.ended_agent(&agent, &place, Standing::Terminated, &format!("stopped: {reason}"), at_ms, now_ms)
             }
-            What::Terminated { agent, reason } => {
-                self.ended_agent(&agent, &place, Standing::Terminated, &format!("terminated: {reason}"), now_ms)
+            What::Terminated { agent, reason, .. } => {
+                self.ended_agent(&agent, &place, Standing::Terminated, &format!("terminated: {reason}"), at_ms, now_ms)
             }
-            What::Failed { agent, error } => self.ended_agent(&agent, &place, Standing::Failed, &format!("failed: {error}"), now_ms),
+            What::Failed { agent, error } => self.ended_agent(&agent, &place, Standing::Failed, &format!("failed: {error}"), at_ms, now_ms),
             What::Metrics(metrics) => self.measured(metrics, at_ms, now_ms),
-            What::Strained { who, reason } => self.strained(&who, &reason, now_ms),
+            What::Strained { who, reason } => self.strained(&who, &reason, at_ms, now_ms),
             What::TaskStarted(of) => self.task_started(&of, at_ms, now_ms),
             What::TaskCompleted { of, result, duration_ms } => self.task_completed(&of, result, duration_ms, at_ms, now_ms),
-            What::TaskFailed { of, error, permanent, handed_back } => self.task_failed(&of, &error, permanent, handed_back, now_ms),
+            What::TaskFailed { of, error, permanent, handed_back } => self.task_failed(&of, &error, permanent, handed_back, at_ms, now_ms),
             What::TaskCancelled { task, reason } => {
-                self.cancel(&task, &reason, now_ms);
+                self.cancel(&task, &reason, false, now_ms);
                 Outcome::Done
             }
             What::Distribute(task) => match task.and_then(|task| self.submit(*task, now_ms)) {
@@ -52,7 +58,7 @@ impl Orchestra {
                 Err(error) => Outcome::Refuse(error),
             },
             What::Cancel(task) => match task {
-                Ok((task, reason)) => Outcome::Reply(json!({ "ok": self.cancel(&task, &reason, now_ms) })),
+                Ok((task, reason)) => Outcome::Reply(json!({ "ok": self.cancel(&task, &reason, true, now_ms) })),
                 Err(error) => Outcome::Refuse(error),
             },
         }
@@ -108,6 +114,9 @@ impl Orchestra {
         if pools.is_empty() {
             pools.push(self.pools.add(&kind, now_ms));
         }
+        // Pools that are left over from a time of more agents are to become empty.
+        let members = self.living().filter(|(_, agent)| agent.kind == kind).count();
+        pools.truncate(members.div_ceil(most).max(1));
         let mut figures = vec![(0_usize, 0.0_f64); pools.len()];
         for (other, agent) in self.living() {
             if let Some(at) = pools.iter().position(|pool| other != slot && *pool == agent.pool) {
@@ -119,7 +128,9 @@ impl Orchestra {
         match with_room.min_by(|a, b| figures[*a].1.total_cmp(&figures[*b].1)) {
             Some(at) => self.agents[slot].pool.clone_from(&pools[at]),
             None => {
-                self.pools.add(&kind, now_ms);
+                if self.pools.of(&kind).len() == pools.len() {
+                    self.pools.add(&kind, now_ms);
+                }
                 self.deal_pools(&kind, now_ms);
             }
         }
@@ -127,10 +138,11 @@ impl Orchestra {
 
     /// Deals the agents of a type out to its pools.
     pub(super) fn deal_pools(&mut self, kind: &str, now_ms: u64) {
-        let pools = self.pools.of(kind);
+        let mut pools = self.pools.of(kind);
         let members: Vec<Member> =
             self.living().filter(|(_, agent)| agent.kind == kind).map(|(slot, agent)| Member { slot, worth: worth(agent) }).collect();
         let most = usize::try_from(self.rules.scaling.max).unwrap_or(usize::MAX);
+        pools.truncate(members.len().div_ceil(most).max(1));
         for (slot, at) in deal(&members, pools.len(), most) {
             if self.agents[slot].pool != pools[at] {
                 self.agents[slot].pool.clone_from(&pools[at]);
@@ -179,11 +191,13 @@ impl Orchestra {
         Outcome::Done
     }
 
-    fn ended_agent(&mut self, agent: &str, place: &str, standing: Standing, why: &str, now_ms: u64) -> Outcome {
+    fn ended_agent(&mut self, agent: &str, place: &str, standing: Standing, why: &str, at_ms: u64, now_ms: u64) -> Outcome {
         if let Some(slot) = self.agent_in(agent, place)
             && self.agents[slot].standing != Standing::Terminated
         {
             self.end_agent(slot, standing, false, why, now_ms);
+            // By the clock of what it says next.
+            self.agents[slot].ended_ms = at_ms.min(now_ms);
         }
         Outcome::Done
     }
@@ -205,6 +219,23 @@ impl Orchestra {
             }
             return Outcome::Done;
         };
+        let agent = &self.agents[slot];
+        let is_other_life = metrics.inbox.is_some() && metrics.inbox != agent.inbox;
+        match (&metrics.inbox, agent.standing) {
+            _ if is_other_life => return Outcome::Done,
+            // It works on, and was taken for gone.
+            (Some(inbox), Standing::Terminated) => {
+                let (inbox, letter) = (inbox.clone(), json!({ "agent": agent.id, "respawn": {} }).to_string());
+                self.post(&inbox, letter);
+                return Outcome::Done;
+            }
+            // It may not have heard that it is to go.
+            (Some(inbox), Standing::Draining) => {
+                let (inbox, letter) = (inbox.clone(), json!({ "agent": agent.id, "drain": { "reason": "scale-down" } }).to_string());
+                self.post(&inbox, letter);
+            }
+            _ => {}
+        }
         let resources = &mut self.agents[slot].resources;
         for (value, to) in [
             (metrics.cpu, &mut resources.cpu),
@@ -218,29 +249,44 @@ impl Orchestra {
         }
         self.sign_of_life(slot, at_ms, false, now_ms);
         if let Some(running) = metrics.running {
-            self.tell_lost(slot, &running, at_ms);
+            self.tell_lost(slot, &running, at_ms, now_ms);
         }
         Outcome::Done
     }
 
-    /// Tells an agent again of tasks that it should have heard of and does not have.
-    fn tell_lost(&mut self, slot: usize, running: &[(String, u32)], at_ms: u64) {
-        let is_lost = |id: &&String| {
-            self.tasks.get(*id).is_some_and(|task| {
-                task.status == Status::Assigned
-                    && task.assigned_at.is_some_and(|told_ms| told_ms + LOST_MS <= at_ms)
-                    && !running.iter().any(|(known, attempt)| known == *id && *attempt == task.given)
-            })
-        };
-        let lost: Vec<String> = self.agents[slot].running.iter().filter(is_lost).cloned().collect();
+    /// Tells an agent again of tasks that it should have heard of and does not have. What it does not have for long is given to others: what
+    /// it said of it may have been lost.
+    fn tell_lost(&mut self, slot: usize, running: &[(String, u32)], at_ms: u64, now_ms: u64) {
+        let (mut lost, mut gone) = (Vec::new(), Vec::new());
+        for id in &self.agents[slot].running {
+            let Some(task) = self.tasks.get_mut(id) else { continue };
+            let has = running.iter().any(|(known, attempt)| known == id && *attempt == task.given);
+            let is_early = task.assigned_at.is_none_or(|told_ms| told_ms + LOST_MS > at_ms);
+            if has || is_early {
+                task.missing_since_ms = None;
+                continue;
+            }
+            let since_ms = *task.missing_since_ms.get_or_insert(at_ms);
+            if at_ms.saturating_sub(since_ms) >= GONE_MS {
+                gone.push(id.clone());
+            } else if task.status == Status::Assigned {
+                lost.push(id.clone());
+            }
+        }
         for id in lost {
             self.post_task(slot, &id);
         }
+        for id in gone {
+            self.take_away(&id, "its agent does not have it", true, now_ms);
+        }
     }
 
-    fn strained(&mut self, who: &str, reason: &str, now_ms: u64) -> Outcome {
+    fn strained(&mut self, who: &str, reason: &str, at_ms: u64, now_ms: u64) -> Outcome {
+        if now_ms.saturating_sub(at_ms) >= STRAINED_MS {
+            return Outcome::Done;
+        }
         if let Some(slot) = self.by_id.get(who).copied() {
-            self.agents[slot].strained_until_ms = now_ms + STRAINED_MS;
+            self.agents[slot].strained_until_ms = at_ms + STRAINED_MS;
             self.touch(slot, now_ms);
         }
         for pool in self.pools.iter_mut().filter(|pool| pool.id == who || pool.kind == who) {

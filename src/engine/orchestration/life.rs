@@ -16,8 +16,8 @@ const TASKS_MAX: usize = 100_000;
 const BYTES_MAX: usize = 256 << 20;
 /// Values that make the usual time of a type of task.
 const KIND_WINDOW: u32 = 100;
-/// A dead letter of a task of which nothing is known is redriven if it was written so long ago, ms: else it is about to be written.
-const LETTER_MS: u64 = 600_000;
+/// The store's clock as it is known here may be so much ahead of what it stamps, ms.
+const CLOCKS_MS: u64 = 100;
 
 impl Orchestra {
     /// Takes a task in, once: one that is known is answered as it is. Answers its id.
@@ -83,31 +83,46 @@ impl Orchestra {
     /// Notes what a task waits for.
     pub(super) fn wait_for_dependencies(&mut self, id: &str) {
         let Some(task) = self.tasks.get_mut(id) else { return };
-        let open: Vec<&String> = task
-            .dependencies
-            .iter()
-            .filter(|dependency| self.ended.get(*dependency).is_none_or(|ended| ended.status != Status::Completed))
-            .collect();
-        task.open_dependencies = open.len();
+        task.waiting_for = task.dependencies.clone();
         task.status = Status::Waiting;
-        for dependency in open {
-            self.dependents.entry(dependency.clone()).or_default().push(id.to_owned());
+        self.note_waiting(id);
+    }
+
+    /// Notes for whom a task waits, and what of it is over.
+    pub(super) fn note_waiting(&mut self, id: &str) {
+        let Some(task) = self.tasks.get_mut(id) else { return };
+        let ended = &self.ended;
+        task.waiting_for.retain(|dependency| ended.get(dependency).is_none_or(|ended| ended.status != Status::Completed));
+        for dependency in &task.waiting_for {
+            self.dependents.entry(dependency.clone()).or_default().insert(id.to_owned());
+        }
+    }
+
+    /// It is over though not all that it waits for is. It may be given again.
+    fn wait_no_more(&mut self, task: &Task) {
+        for dependency in &task.waiting_for {
+            if let Some(dependents) = self.dependents.get_mut(dependency) {
+                dependents.remove(&task.id);
+                if dependents.is_empty() {
+                    self.dependents.remove(dependency);
+                }
+            }
         }
     }
 
     /// What a task waits for may be over: then it is its turn, or it never will be.
     pub(super) fn look_at_dependencies(&mut self, id: &str, now_ms: u64) {
         let Some(task) = self.tasks.get(id).filter(|task| task.status == Status::Waiting) else { return };
-        let over = task.dependencies.iter().find_map(|dependency| match self.ended.get(dependency) {
+        let over = task.waiting_for.iter().find_map(|dependency| match self.ended.get(dependency) {
             Some(ended) if ended.status != Status::Completed => Some((dependency.clone(), ended.status)),
             _ => None,
         });
         match over {
             Some((dependency, Status::Cancelled)) => {
-                self.cancel(id, &format!("'{dependency}', on which it depends, was cancelled"), now_ms);
+                self.cancel(id, &format!("'{dependency}', on which it depends, was cancelled"), true, now_ms);
             }
             Some((dependency, _)) => self.give_up(id, &format!("'{dependency}', on which it depends, failed"), true, now_ms),
-            None if task.open_dependencies == 0 => {
+            None if task.waiting_for.is_empty() => {
                 if let Some(task) = self.tasks.get_mut(id) {
                     task.status = Status::Queued;
                 }
@@ -130,11 +145,14 @@ impl Orchestra {
     }
 
     /// Whether what an agent says is of a task that it has. If not, the task was given to somebody else, or is over.
-    fn is_theirs(&mut self, of: &Named) -> bool {
+    fn is_theirs(&mut self, of: &Named, at_ms: u64) -> bool {
         let is_theirs = self.tasks.get(&of.task).is_some_and(|task| {
-            task.status.is_with_agent()
-                && task.agent_id.as_deref() == Some(&of.agent)
-                && of.attempt.is_none_or(|attempt| attempt == task.given)
+            let is_this_time = match of.attempt {
+                Some(attempt) => attempt == task.given,
+                // Said before it was given: of the time before.
+                None => task.assigned_at.is_none_or(|told_ms| at_ms + CLOCKS_MS >= told_ms),
+            };
+            task.status.is_with_agent() && task.agent_id.as_deref() == Some(&of.agent) && is_this_time
         });
         if !is_theirs && (self.tasks.contains_key(&of.task) || self.ended.contains_key(&of.task)) {
             self.totals.stale += 1;
@@ -156,7 +174,7 @@ impl Orchestra {
             self.agents[slot].tells_starts = true;
             self.change(slot, now_ms);
         }
-        if self.is_theirs(of)
+        if self.is_theirs(of, at_ms)
             && let Some(task) = self.tasks.get_mut(&of.task)
         {
             task.status = Status::Running;
@@ -175,7 +193,7 @@ impl Orchestra {
         now_ms: u64,
     ) -> Outcome {
         self.heard_of(of, at_ms, now_ms);
-        if !self.is_theirs(of) {
+        if !self.is_theirs(of, at_ms) {
             return Outcome::Done;
         }
         let Some(mut task) = self.tasks.remove(&of.task) else { return Outcome::Done };
@@ -205,9 +223,9 @@ impl Orchestra {
         task.estimated_duration.or_else(|| self.kinds.get(&task.kind)?.mean())
     }
 
-    pub(super) fn task_failed(&mut self, of: &Named, error: &str, permanent: bool, handed_back: bool, now_ms: u64) -> Outcome {
-        self.heard_of(of, now_ms, now_ms);
-        if !self.is_theirs(of) {
+    pub(super) fn task_failed(&mut self, of: &Named, error: &str, permanent: bool, handed_back: bool, at_ms: u64, now_ms: u64) -> Outcome {
+        self.heard_of(of, at_ms, now_ms);
+        if !self.is_theirs(of, at_ms) {
             return Outcome::Done;
         }
         if handed_back {
@@ -304,7 +322,7 @@ impl Orchestra {
     }
 
     /// Nobody is to do it any more. Answers whether it was not over.
-    pub(super) fn cancel(&mut self, id: &str, reason: &str, now_ms: u64) -> bool {
+    pub(super) fn cancel(&mut self, id: &str, reason: &str, says_so: bool, now_ms: u64) -> bool {
         let Some(mut task) = self.tasks.remove(id) else { return false };
         self.queue.remove(id);
         if task.status.is_with_agent()
@@ -321,17 +339,23 @@ impl Orchestra {
         }
         self.totals.cancelled += 1;
         task.error = Some(reason.to_owned());
-        let data = json!({ "taskId": id, "agentId": task.agent_id, "reason": reason, "timestamp": moment::write(now_ms) });
+        if says_so {
+            self.say_cancelled(&task, reason, now_ms);
+        }
+        self.end(task, Status::Cancelled, now_ms);
+        true
+    }
+
+    fn say_cancelled(&mut self, task: &Task, reason: &str, now_ms: u64) {
+        let data = json!({ "taskId": task.id, "agentId": task.agent_id, "reason": reason, "timestamp": moment::write(now_ms) });
         self.say(Saying {
             event_type: "task.cancelled",
-            key: format!("cancelled:{id}:{}", task.submitted_at),
+            key: format!("cancelled:{}:{}", task.id, task.submitted_at),
             data: data.to_string(),
             target: task.agent_id.clone(),
             ttl_s: None,
             correlation_id: task.correlation_id.clone(),
         });
-        self.end(task, Status::Cancelled, now_ms);
-        true
     }
 
     /// It cannot be done.
@@ -345,14 +369,14 @@ impl Orchestra {
             self.touch(slot, now_ms);
         }
         self.totals.given_up += 1;
-        task.error = Some(error.to_owned());
-        task.ended_at = Some(now_ms);
-        self.say_given_up(&task, is_permanent);
+        (task.error, task.ended_at, task.permanent) = (Some(error.to_owned()), Some(now_ms), is_permanent);
+        self.say_given_up(&task);
         self.end(task, Status::Failed, now_ms);
     }
 
     /// Announces that a task failed, with all of it: read again by whoever leads, it becomes the dead letter.
-    pub(super) fn say_given_up(&mut self, task: &Task, is_permanent: bool) {
+    pub(super) fn say_given_up(&mut self, task: &Task) {
+        let is_permanent = task.permanent;
         let error = task.error.as_deref().unwrap_or("no error is given");
         let reason = if is_permanent { "permanent" } else { "max-attempts" };
         let data = json!({
@@ -371,6 +395,9 @@ impl Orchestra {
     }
 
     fn end(&mut self, mut task: Task, status: Status, now_ms: u64) {
+        if task.status == Status::Waiting {
+            self.wait_no_more(&task);
+        }
         task.status = status;
         task.ended_at = Some(now_ms);
         self.ended_task(&task, now_ms);
@@ -378,41 +405,43 @@ impl Orchestra {
         self.to_look_at.extend(self.dependents.remove(&task.id).unwrap_or_default());
         // Those that end by it are looked at here, too: a long chain must not be a deep one.
         while is_outermost && let Some(dependent) = self.to_look_at.front().cloned() {
-            if let Some(waiting) = self.tasks.get_mut(&dependent) {
-                waiting.open_dependencies = waiting.open_dependencies.saturating_sub(1);
-            }
+            self.note_waiting_less(&dependent);
             self.look_at_dependencies(&dependent, now_ms);
             self.to_look_at.pop_front();
         }
     }
 
-    /// What it said of a task that it gave up. The first time it becomes the dead letter; when that is redriven, the task begins anew.
-    pub(super) fn given_up_heard(
-        &mut self,
-        task: Task,
-        error: String,
-        is_permanent: bool,
-        redelivered: bool,
-        said_ms: u64,
-        now_ms: u64,
-    ) -> Outcome {
-        if self.tasks.contains_key(&task.id) {
+    /// What it waited for may be done.
+    fn note_waiting_less(&mut self, id: &str) {
+        let Some(task) = self.tasks.get_mut(id) else { return };
+        let (before, ended) = (task.waiting_for.len(), &self.ended);
+        task.waiting_for.retain(|dependency| ended.get(dependency).is_none_or(|ended| ended.status != Status::Completed));
+        if task.waiting_for.len() < before {
+            self.changed_task(id);
+        }
+    }
+
+    /// What it said of a task that it gave up becomes the dead letter; when that is redriven, the task begins anew.
+    pub(super) fn given_up_heard(&mut self, task: Task, error: String, is_permanent: bool, redriven: bool, now_ms: u64) -> Outcome {
+        let is_failed = self.ended.get(&task.id).is_none_or(|ended| ended.status == Status::Failed);
+        // Else it began anew since, or came to another end.
+        if self.tasks.contains_key(&task.id) || !is_failed {
             return Outcome::Done;
         }
-        let is_redriven = match self.ended.get_mut(&task.id) {
-            Some(ended) if ended.status == Status::Failed => std::mem::replace(&mut ended.lettered, true) && !redelivered,
-            // It was done or taken back since.
-            Some(_) => return Outcome::Done,
-            None => !redelivered && now_ms.saturating_sub(said_ms) > LETTER_MS,
-        };
-        if !is_redriven {
-            self.write_ended(&Task { status: Status::Failed, lettered: true, ..task });
+        if !redriven {
+            if let Some(ended) = self.ended.get_mut(&task.id) {
+                ended.lettered = true;
+                self.write_ended(&Task { status: Status::Failed, lettered: true, ..task });
+            }
             return Outcome::Dead { error, is_permanent };
         }
-        self.ended.remove(&task.id);
+        let (id, before) = (task.id.clone(), self.ended.remove(&task.id));
         match self.submit(task.anew(now_ms), now_ms) {
             Ok(_) => Outcome::Done,
-            Err(refused) => Outcome::Dead { error: refused.message, is_permanent: true },
+            Err(refused) => {
+                self.ended.extend(before.map(|ended| (id, ended)));
+                Outcome::Dead { error: refused.message, is_permanent: true }
+            }
         }
     }
 }
@@ -423,7 +452,7 @@ pub(super) fn assigned(task: &Task) -> String {
         "taskId": task.id, "agentId": task.agent_id, "taskType": task.kind, "priority": task.priority,
         "estimatedDuration": task.estimated_duration, "dependencies": task.dependencies,
         "requiredCapabilities": task.required_capabilities, "attempt": task.given, "timeoutMs": task.timeout_ms,
-        "correlationId": task.correlation_id,
+        "correlationId": task.correlation_id, "submittedAt": task.submitted_at,
     });
     if let Some(map) = told.as_object_mut() {
         map.retain(|_, value| !value.is_null());

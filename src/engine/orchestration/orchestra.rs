@@ -108,6 +108,9 @@ struct Saved {
 /// Types of tasks whose usual time is known.
 pub(super) const KINDS_MAX: usize = 1_000;
 
+/// What was decided so long ago, ms, was said by whoever led then; within it it may not have been, and what is said again is known by its key.
+const SAID_AGAIN_MS: u64 = 300_000;
+
 /// The machine.
 pub struct Orchestra {
     pub(super) rules: Rules,
@@ -127,7 +130,7 @@ pub struct Orchestra {
     /// Tasks to be looked at because one that they wait for ended.
     pub(super) to_look_at: VecDeque<String>,
     /// By the task they wait for.
-    pub(super) dependents: HashMap<String, Vec<String>>,
+    pub(super) dependents: HashMap<String, BTreeSet<String>>,
     pub(super) queue: Queue,
     /// When tasks that have a time are taken from their agents.
     pub(super) deadlines: BTreeSet<(u64, String)>,
@@ -235,7 +238,7 @@ impl Orchestra {
                 if let Some(data) = found.data.get(&task.id) {
                     task.data = RawValue::from_string(data.clone()).unwrap_or_else(|_| nothing());
                 }
-                self.say_given_up(&task, false);
+                self.say_given_up(&task);
             }
             self.note_ended(&task, task.ended_at.unwrap_or(now_ms));
         }
@@ -243,6 +246,12 @@ impl Orchestra {
         going.sort_by(|a, b| a.submitted_at.cmp(&b.submitted_at).then_with(|| a.id.cmp(&b.id)));
         for task in going {
             self.take_up_one(task, now_ms);
+        }
+        for slot in 0..self.agents.len() {
+            let agent = &mut self.agents[slot];
+            let running = &agent.running;
+            agent.circuit.found(|task| running.contains(task));
+            self.touch(slot, now_ms);
         }
         // Now that all are there: what those wait for that is over.
         let waiting: Vec<String> = self.tasks.values().filter(|task| task.status == Status::Waiting).map(|task| task.id.clone()).collect();
@@ -262,7 +271,9 @@ impl Orchestra {
                 }
                 let is_begun = task.status == Status::Running;
                 self.tasks.insert(id.clone(), task);
-                if !is_begun {
+                // Longer ago it was said, or the key by which it is said once is forgotten.
+                let is_recent = self.tasks.get(&id).and_then(|task| task.assigned_at).is_some_and(|at_ms| at_ms + SAID_AGAIN_MS > now_ms);
+                if !is_begun && is_recent {
                     self.tell_agent(slot, &id);
                 }
                 self.touch(slot, now_ms);
@@ -278,7 +289,7 @@ impl Orchestra {
                 if queued {
                     self.enqueue(&id);
                 } else {
-                    self.wait_for_dependencies(&id);
+                    self.note_waiting(&id);
                 }
             }
         }
@@ -295,6 +306,7 @@ impl Orchestra {
             }
         };
         self.by_id.insert(agent.id.clone(), slot);
+        self.write.removed.retain(|(table, id)| *table != Table::Agents || *id != agent.id);
         self.queue.joined(slot, |required| agent.can(required));
         self.agents[slot] = agent;
         self.touch(slot, now_ms);

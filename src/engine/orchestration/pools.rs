@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::average::Smooth;
 
-/// A pool that nobody is in is forgotten after so long, unless it is the first of its type.
+/// A pool that nobody is in is forgotten after so long.
 const EMPTY_KEPT_MS: u64 = 600_000;
 /// Part by which the strongest pool of a type may be stronger than the weakest one.
 const UNEVEN: f64 = 1.25;
@@ -92,10 +92,7 @@ impl Pools {
                 _ => pool.empty_since_ms = 0,
             }
         }
-        self.all.retain(|pool| {
-            let is_over = pool.empty_since_ms > 0 && now_ms.saturating_sub(pool.empty_since_ms) >= EMPTY_KEPT_MS;
-            !is_over || pool.id == pool.kind
-        });
+        self.all.retain(|pool| pool.empty_since_ms == 0 || now_ms.saturating_sub(pool.empty_since_ms) < EMPTY_KEPT_MS);
     }
 }
 
@@ -130,7 +127,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pools_of_a_type_are_numbered_and_empty_ones_forgotten_but_the_first() {
+    fn pools_of_a_type_are_numbered_and_empty_ones_forgotten() {
         let mut pools = Pools::default();
         assert_eq!([pools.add("worker", 0), pools.add("worker", 0), pools.add("coder", 0)], ["worker", "worker-2", "coder"]);
         assert_eq!(pools.of("worker"), ["worker", "worker-2"]);
@@ -138,8 +135,8 @@ mod tests {
         pools.forget_empty(1_000 + EMPTY_KEPT_MS - 1, |_| 0);
         assert_eq!(pools.iter().count(), 3);
         pools.forget_empty(1_000 + EMPTY_KEPT_MS, |id| usize::from(id == "coder"));
-        assert_eq!(pools.of("worker"), ["worker"]);
-        assert_eq!(pools.add("worker", 0), "worker-2");
+        assert_eq!((pools.of("worker"), pools.of("coder")), (Vec::new(), vec!["coder".to_owned()]));
+        assert_eq!(pools.add("worker", 0), "worker");
     }
 
     #[test]

@@ -45,6 +45,8 @@ pub const ID_RULE: &str = "a string of 1 to 256 bytes";
 const ERROR_BYTES_MAX: usize = 2_000;
 /// Most capabilities of an agent.
 const CAPABILITIES_MAX: usize = 1_000;
+/// Largest number that is believed.
+const NUMBER_MAX: f64 = 1e12;
 /// Most tasks at once.
 const PLACES_MAX: u64 = 100_000;
 
@@ -60,12 +62,10 @@ pub struct Heard {
     pub place: String,
     /// When it was stored, ms since 1970.
     pub at_ms: u64,
-    /// When it was said first, ms since 1970: before it was stored where it is a dead letter that was redriven.
-    pub said_ms: u64,
     /// The orchestration said it.
     pub is_own: bool,
-    /// It was delivered before.
-    pub redelivered: bool,
+    /// It was a dead letter, and is told anew.
+    pub redriven: bool,
     /// What it says.
     pub what: What,
 }
@@ -78,11 +78,11 @@ pub enum What {
     /// It works.
     Started { agent: String },
     /// It stops: at once, or when it is done with what it has.
-    Stopped { agent: String, reason: String, draining: bool },
+    Stopped { agent: String, reason: String, draining: bool, inbox: Option<String> },
     /// It failed.
     Failed { agent: String, error: String },
     /// It is gone.
-    Terminated { agent: String, reason: String },
+    Terminated { agent: String, reason: String, inbox: Option<String> },
     /// How somebody is, perhaps an agent.
     Metrics(Metrics),
     /// An agent began.
@@ -182,7 +182,7 @@ impl<'a> Fields<'a> {
     }
 
     fn number(&self, key: &str) -> Option<f64> {
-        self.value(key)?.as_f64().filter(|number| number.is_finite() && *number >= 0.0)
+        self.value(key)?.as_f64().filter(|number| (0.0..=NUMBER_MAX).contains(number))
     }
 
     fn count(&self, key: &str) -> Option<u32> {
@@ -246,7 +246,7 @@ pub fn read(delivery: &Delivery) -> Result<Heard> {
         event_type => of_type(event_type, &fields?, is_own)?,
     };
     let (place, at_ms) = (place(delivery.id), delivery.id.ms);
-    Ok(Heard { place, at_ms, said_ms: meta.timestamp, is_own, redelivered: delivery.redelivered, what })
+    Ok(Heard { place, at_ms, is_own, redriven: delivery.text.redriven, what })
 }
 
 /// Text in the order of the places.
@@ -279,9 +279,11 @@ fn of_type(event_type: &str, fields: &Fields<'_>, is_own: bool) -> Result<What> 
     Ok(match event_type {
         "agent.spawned" => What::Spawned(spawned(fields)?),
         "agent.started" => What::Started { agent: agent()? },
-        "agent.stopped" => What::Stopped { agent: agent()?, reason: fields.reason(), draining: fields.flag("draining") },
+        "agent.stopped" => {
+            What::Stopped { agent: agent()?, reason: fields.reason(), draining: fields.flag("draining"), inbox: fields.text("inbox") }
+        }
         "agent.failed" => What::Failed { agent: agent()?, error: fields.error() },
-        "agent.terminated" => What::Terminated { agent: agent()?, reason: fields.reason() },
+        "agent.terminated" => What::Terminated { agent: agent()?, reason: fields.reason(), inbox: fields.text("inbox") },
         "performance.metrics" => What::Metrics(metrics(fields)?),
         "task.started" => What::TaskStarted(fields.named()?),
         "task.completed" => What::TaskCompleted {
@@ -399,7 +401,7 @@ mod tests {
             partition: Partition::new(event_type, 0),
             id: EntryId { ms: 99, seq: 3 },
             joined: false,
-            text: Arc::new(EventText { meta, data: data.to_owned(), asks: true }),
+            text: Arc::new(EventText { meta, data: data.to_owned(), asks: true, redriven: false }),
         }
     }
 
@@ -430,7 +432,7 @@ mod tests {
     fn a_task_comes_with_its_data_untouched_and_a_wrong_one_is_an_answer() {
         let text = r#"{"id":"t","type":"k","priority":1,"requiredCapabilities":[],"estimatedDuration":null,"data":{"n": 1e2}}"#;
         let heard = read(&event(DISTRIBUTE, "x", text)).unwrap();
-        assert_eq!((heard.at_ms, heard.said_ms), (99, 77));
+        assert_eq!(heard.at_ms, 99);
         assert!(heard.place < place(EntryId { ms: 1_000, seq: 0 }));
         let What::Distribute(Ok(task)) = heard.what else { panic!() };
         assert_eq!((task.data.get(), task.correlation_id.as_deref()), (r#"{"n": 1e2}"#, Some("c")));

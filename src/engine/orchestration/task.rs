@@ -22,7 +22,7 @@ pub const ENVELOPE_BYTES: usize = 8 << 10;
 const KEYS: [&str; 9] =
     ["id", "type", "priority", "requiredCapabilities", "estimatedDuration", "dependencies", "data", "maxAttempts", "timeoutMs"];
 /// Keys of its text that are no business of a reader.
-const INNER: [&str; 3] = ["given", "avoid", "lettered"];
+const INNER: [&str; 4] = ["given", "avoid", "lettered", "permanent"];
 
 /// Where a task is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -129,8 +129,14 @@ pub struct Task {
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub lettered: bool,
     /// Of the tasks that it depends on, those that are not done.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub waiting_for: Vec<String>,
+    /// Since when its agent does not have it, as it tells, ms since 1970.
     #[serde(skip)]
-    pub open_dependencies: usize,
+    pub missing_since_ms: Option<u64>,
+    /// It failed for good.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub permanent: bool,
     /// What it carries along; kept apart.
     #[serde(skip, default = "nothing")]
     pub data: Box<RawValue>,
@@ -186,7 +192,9 @@ impl Task {
             given: 0,
             avoid: None,
             lettered: false,
-            open_dependencies: 0,
+            waiting_for: Vec::new(),
+            missing_since_ms: None,
+            permanent: false,
             data,
         };
         form.end(&KEYS)?;
@@ -214,6 +222,7 @@ impl Task {
             error: None,
             avoid: None,
             lettered: false,
+            permanent: false,
             ..self
         }
     }

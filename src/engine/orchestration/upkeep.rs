@@ -217,6 +217,7 @@ impl Orchestra {
                     return;
                 }
                 known.exhausted_ms = now_ms;
+                self.renew_summary();
                 let data = json!({ "resourceType": format!("agents:{pool}"), "threshold": rules.max, "current": facts.current, "timestamp": timestamp });
                 return self.say_plain("resource.exhausted", format!("exhausted:{pool}:{now_ms}"), &data);
             }
@@ -281,8 +282,17 @@ impl Orchestra {
                 *sum += worth(agent);
             }
         }
-        let uneven = worths.into_iter().filter(|(_, pools)| is_uneven(&pools.values().copied().collect::<Vec<_>>()));
-        let kinds: Vec<String> = uneven.map(|(kind, _)| kind.to_owned()).collect();
+        let most = usize::try_from(self.rules.scaling.max).unwrap_or(usize::MAX);
+        let mut members: HashMap<&str, usize> = HashMap::new();
+        self.living().for_each(|(_, agent)| *members.entry(agent.kind.as_str()).or_default() += 1);
+        let is_to_be_dealt = |kind: &str, pools: &HashMap<&str, f64>| {
+            // Those behind the ones that are needed are to become empty.
+            let needed = self.pools.of(kind).into_iter().take(members.get(kind).copied().unwrap_or(0).div_ceil(most).max(1));
+            let of_needed: Vec<f64> = needed.map(|id| pools.get(id.as_str()).copied().unwrap_or(0.0)).collect();
+            is_uneven(&of_needed) || of_needed.iter().sum::<f64>() + 1e-9 < pools.values().sum::<f64>()
+        };
+        let kinds: Vec<String> =
+            worths.iter().filter(|(kind, pools)| is_to_be_dealt(kind, pools)).map(|(kind, _)| (*kind).to_owned()).collect();
         for kind in kinds {
             self.deal_pools(&kind, now_ms);
         }
@@ -327,7 +337,7 @@ impl Orchestra {
                 continue;
             }
             let since_ms = *class.lonely_since_ms.get_or_insert(now_ms);
-            if now_ms - since_ms >= LONELY_MS && now_ms.saturating_sub(class.lonely_told_ms) >= TOLD_MS {
+            if now_ms.saturating_sub(since_ms) >= LONELY_MS && now_ms.saturating_sub(class.lonely_told_ms) >= TOLD_MS {
                 class.lonely_told_ms = now_ms;
                 told.push((class.required.clone(), class.waiting()));
             }
@@ -340,7 +350,8 @@ impl Orchestra {
                 "recommendations": [format!("start an agent with the capabilities {needed}")],
                 "timestamp": moment::write(now_ms),
             });
-            self.say_plain("performance.bottleneck", format!("lonely:{needed}:{}", now_ms / TOLD_MS), &data);
+            let head: String = needed.chars().take(100).collect();
+            self.say_plain("performance.bottleneck", format!("lonely:{head}:{}:{now_ms}", required.len()), &data);
         }
     }
 }

@@ -106,6 +106,7 @@ impl Actor {
             return self.refuse(group_name, consumer, entry, *refusal);
         }
         let held = Held { partition: entry.partition, id: entry.id, deliveries: entry.deliveries };
+        let redriven = matches!(entry.body, Body::Event { only_group: Some(_), .. });
         let (meta, data) = match entry.body {
             Body::Event { only_group: Some(group), .. } if *group != ***group_name => {
                 let note = Note { quiet: true, ..Note::default() };
@@ -131,8 +132,11 @@ impl Actor {
         let event_id = view.id.to_string();
         let asked = view.asked().map(Box::new);
         let is_addressed = name::is_addressed(&held.partition.event_type);
-        let about =
-            || is_addressed.then(|| Box::new(Message::new(Arc::new(EventText { meta: meta.clone(), data: data.clone(), asks: false }))));
+        let about = || {
+            is_addressed.then(|| {
+                Box::new(Message::new(Arc::new(EventText { meta: meta.clone(), data: data.clone(), asks: false, redriven: false })))
+            })
+        };
         if held.deliveries <= 1 && view.ttl_ms().is_some_and(|ttl| held.id.ms.saturating_add(ttl) <= now_ms) {
             let note = Note { event_id, asked, expired: true, message: about(), ..Note::default() };
             if view.ttl_given() {
@@ -185,7 +189,7 @@ impl Actor {
             group: group_name.clone(),
             consumer: consumer.clone(),
             event_id,
-            text: Arc::new(EventText { meta, data, asks: asked.as_ref().is_some_and(|asked| asked.reply_to.is_some()) }),
+            text: Arc::new(EventText { meta, data, asks: asked.as_ref().is_some_and(|asked| asked.reply_to.is_some()), redriven }),
             retry,
             crashes: entry.crashes,
             subscriptions,
@@ -213,7 +217,7 @@ impl Actor {
         };
         let error = format!("{}: {}", refusal.code.as_str(), refusal.message);
         let reason = refusal.reason;
-        let text = Arc::new(EventText { meta, data, asks: false });
+        let text = Arc::new(EventText { meta, data, asks: false, redriven: false });
         let message = Some(Box::new(Message { text, refusal: Some(refusal), recorded: false }));
         self.bury_untouched(group_name, consumer, held, reason, error, Note { event_id, message, ..Note::default() });
     }

@@ -71,7 +71,7 @@ impl Actor {
         let mut arrived = None;
         for sub in self.groups.values().flat_map(|group| &group.subs).filter(|sub| takes(sub, &event.event_type, &view, &event.meta)) {
             let arrived: &Arc<Arrived> = arrived.get_or_insert_with(|| {
-                let text = EventText { meta: event.meta.clone(), data: event.data.clone(), asks: false };
+                let text = EventText { meta: event.meta.clone(), data: event.data.clone(), asks: false, redriven: false };
                 Arc::new(Arrived { event_id: view.id.to_string(), event_type: event.event_type.clone(), text: Arc::new(text) })
             });
             let queue = self.transients.queues.entry(sub.id).or_default();
