@@ -14,6 +14,8 @@ use super::reading::Spawned;
 const TASKS: u32 = 20;
 /// Tasks that make `successRate`.
 const OUTCOMES: u32 = 50;
+/// Shortest time that tells fast agents from slow ones, ms.
+const SHORT_MS: f64 = 0.5;
 /// Types of tasks whose pace is known apart.
 const KINDS_MAX: usize = 64;
 /// Tasks by which an agent's performance is known; before, it is a newcomer.
@@ -179,6 +181,7 @@ impl Agent {
             given: self.given,
             weight: self.weight(),
             capabilities: u32::try_from(self.capabilities.len()).unwrap_or(u32::MAX),
+            strained: now_ms < self.strained_until_ms,
         }
     }
 
@@ -187,7 +190,8 @@ impl Agent {
         let performance = &mut self.performance;
         performance.duration.add(duration_ms, TASKS);
         performance.success.add(1.0, OUTCOMES);
-        let pace = duration_ms.max(0.01) / base_ms.max(0.01);
+        // Times that are too short to be measured say little.
+        let pace = (duration_ms.max(SHORT_MS) / base_ms.max(SHORT_MS)).clamp(1e-6, 1e6);
         performance.pace.add(pace, TASKS);
         if performance.pace_by_kind.len() < KINDS_MAX || performance.pace_by_kind.contains_key(kind) {
             performance.pace_by_kind.entry(kind.to_owned()).or_default().add(pace, TASKS);

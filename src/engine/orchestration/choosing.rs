@@ -17,6 +17,8 @@ pub struct Seat {
     pub weight: Option<f64>,
     /// How much it can do.
     pub capabilities: u32,
+    /// It is said to be overloaded: it gets tasks last.
+    pub strained: bool,
 }
 
 /// Chooses among those that have a place free. `random` gives numbers in `0.0..1.0`.
@@ -26,7 +28,8 @@ pub fn choose(
     seats: impl Iterator<Item = (usize, Seat)> + Clone,
     random: &mut dyn FnMut() -> f64,
 ) -> Option<usize> {
-    let free = seats.filter(|(_, seat)| seat.free > 0);
+    let is_relief = seats.clone().any(|(_, seat)| seat.free > 0 && !seat.strained);
+    let free = seats.filter(move |(_, seat)| seat.free > 0 && !(is_relief && seat.strained));
     let least = |key: fn(&Seat) -> (f64, f64)| {
         let order = |a: &(usize, Seat), b: &(usize, Seat)| {
             let (x, y) = (key(&a.1), key(&b.1));
@@ -102,6 +105,18 @@ mod tests {
             assert_eq!(choose_of(strategy, &[]), None);
             assert_eq!(choose_of(strategy, &[Seat { free: 0, ..seat() }]), None);
             assert_eq!(choose_of(strategy, &[Seat { free: 0, weight: None, ..seat() }, seat()]), Some(1));
+        }
+    }
+
+    #[test]
+    fn who_is_strained_gets_tasks_last() {
+        for strategy in
+            [Strategy::RoundRobin, Strategy::LeastLoaded, Strategy::CapabilityBased, Strategy::PerformanceWeighted, Strategy::Predictive]
+        {
+            let strained = Seat { strained: true, ..seat() };
+            let busy = Seat { load: 0.9, given: 9, weight: Some(0.1), capabilities: 9, ..seat() };
+            assert_eq!(choose_of(strategy, &[strained, busy]), Some(1));
+            assert_eq!(choose_of(strategy, &[strained, Seat { free: 0, ..busy }]), Some(0));
         }
     }
 

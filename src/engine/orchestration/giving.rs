@@ -34,7 +34,7 @@ impl Orchestra {
         {
             match self.choose(class, &id, random) {
                 Some(slot) => self.give(slot, &id, now_ms),
-                None => walk.skip(class),
+                None => walk.skip(),
             }
         }
     }
@@ -56,21 +56,32 @@ impl Orchestra {
             && let Some((class, id)) = walk.next(&self.queue)
         {
             let Some(task) = self.tasks.get(&id) else { continue };
+            let fitting = &self.queue.class(class).fitting;
+            let is_free = |slot: &&usize| self.seats[**slot].free > 0;
+            if !fitting.iter().any(|slot| self.seats[*slot].free > 0) {
+                walk.skip();
+                continue;
+            }
             let avoided = task.avoid.as_deref().and_then(|agent| self.by_id.get(agent).copied());
-            let takes = |slot: usize| {
-                let takes = self.expected_ms(slot, task, usual);
-                if avoided == Some(slot) { takes * 2.0 } else { takes }
-            };
-            match plan.advise(&self.queue.class(class).fitting, |slot| self.places(slot, usual, now_ms), takes) {
+            // Whoever failed it last, and whoever is strained, where there is another.
+            let is_last = |slot: &usize| avoided == Some(*slot) || self.seats[*slot].strained;
+            let others: Vec<usize> =
+                if fitting.iter().any(|slot| is_last(slot)) && fitting.iter().filter(is_free).any(|slot| !is_last(slot)) {
+                    fitting.iter().copied().filter(|slot| !is_last(slot)).collect()
+                } else {
+                    Vec::new()
+                };
+            let candidates = if others.is_empty() { fitting } else { &others };
+            match plan.advise(candidates, |slot| self.places(slot, usual, now_ms), |slot| self.expected_ms(slot, task, usual)) {
                 Advice::Now(slot) => self.give(slot, &id, now_ms),
                 Advice::Wait => {
                     let waits: &mut usize = waits.entry(class).or_default();
                     (*waits, waits_all) = (*waits + 1, waits_all + 1);
                     if *waits >= AHEAD || waits_all >= AHEAD_ALL {
-                        walk.skip(class);
+                        walk.skip();
                     }
                 }
-                Advice::Nobody => walk.skip(class),
+                Advice::Nobody => walk.skip(),
             }
         }
     }
@@ -104,7 +115,8 @@ impl Orchestra {
     fn left_ms(&self, slot: usize, task: &Task, usual_pace: f64, now_ms: u64) -> f64 {
         let takes = self.expected_ms(slot, task, usual_pace);
         let passed = now_ms.saturating_sub(task.assigned_at.unwrap_or(now_ms)) as f64;
-        (takes - passed).max(takes * LATE)
+        // One that is late will probably be later still.
+        (takes - passed).max(takes * LATE).max(passed - takes)
     }
 
     fn give(&mut self, slot: usize, id: &str, now_ms: u64) {

@@ -1,9 +1,9 @@
 //! The way of the [`Orchestra`] to the world, in the process that leads: events in, what was decided to the store, and only then the
 //! answers, announcements and letters out. What came together is decided, written and answered together.
 
-use std::collections::HashMap;
-use std::sync::Arc;
+use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -16,6 +16,7 @@ use super::reading::{SOURCE, TYPES, read};
 use crate::engine::ask::message::Answer;
 use crate::engine::ask::{Letters, post};
 use crate::engine::consume::{Reply, Verdict};
+use crate::engine::env::lock;
 use crate::engine::error::{Code, Error, Result};
 use crate::engine::event::MetaView;
 use crate::engine::host::{Delivery, Lifecycle, Token};
@@ -41,8 +42,8 @@ const PAUSE: Duration = Duration::from_millis(100);
 const POST_PATIENCE: Duration = Duration::from_secs(10);
 /// How long an announcement may not be made twice, ms: a process that takes over says again what may not have been said.
 const KEY_WINDOW_MS: u64 = 600_000;
-/// Announcements that wait to be tried again.
-const UNSAID_MAX: usize = 10_000;
+/// Announcements on their way at once.
+const SAYINGS_MAX: usize = 10_000;
 
 /// What is kept of a time of leading: the store may have been emptied since.
 struct Kept {
@@ -52,24 +53,44 @@ struct Kept {
 
 /// Leads whenever nobody else does.
 pub(super) async fn run(shared: Arc<Shared>) {
-    let mut kept = None;
+    let mut kept: Option<Kept> = None;
+    // Since when the store is found empty though it was not.
+    let mut emptied: Option<Instant> = None;
     while !shared.ends.load(Ordering::Acquire) {
+        // Of what others wrote since, nothing is known here.
+        let highest = shared.highest.load(Ordering::Acquire);
+        kept.take_if(|kept| kept.version < highest);
         let asked = Instant::now();
         match shared.store.lead(&shared.who, LIFE).await {
-            Ok(Some(lead)) => match lead_on(&shared, lead, asked, kept.take()).await {
-                Ok(again) => kept = Some(again),
-                Err(error) => {
+            Ok(Some(lead)) if lead.version == 0 && highest > 0 && kept.is_none() && !has_waited(&mut emptied) => {
+                // It was emptied. Whoever led knows what was in it, and comes first if it lives.
+                let _ = shared.store.resign(lead.turn).await;
+                wait(&shared, RENEW).await;
+            }
+            Ok(Some(lead)) => {
+                emptied = None;
+                let (again, begun) = lead_on(&shared, lead, asked, kept.take()).await;
+                kept = again;
+                if let Err(error) = begun {
                     tracing::debug!(%error, "leading the orchestration could not begin");
                     wait(&shared, RENEW).await;
                 }
-            },
-            Ok(None) => wait(&shared, RENEW).await,
+            }
+            Ok(None) => {
+                emptied = None;
+                wait(&shared, RENEW).await;
+            }
             Err(error) => {
                 tracing::debug!(%error, "who leads the orchestration is not known");
                 wait(&shared, RENEW).await;
             }
         }
     }
+}
+
+/// Whether it was waited long enough for whoever led before the store was emptied.
+fn has_waited(emptied: &mut Option<Instant>) -> bool {
+    emptied.get_or_insert_with(Instant::now).elapsed() >= LIFE * 2
 }
 
 /// Ends early where all is to end.
@@ -102,34 +123,37 @@ async fn found(shared: &Shared) -> Result<Found> {
     Ok(Found { agents, tasks, data, summary })
 }
 
-/// Leads until another does, or all ends.
-async fn lead_on(shared: &Arc<Shared>, lead: Lead, asked: Instant, kept: Option<Kept>) -> Result<Kept> {
-    let lost = Arc::new(Lost::default());
-    let renewing = shared.env.spawn(renew(shared.clone(), lead.turn, asked, lost.clone()));
-    let _ends = Abort(renewing.abort_handle());
+/// Leads until another does, or all ends. Answers what is known, and whether it could begin.
+async fn lead_on(shared: &Arc<Shared>, lead: Lead, asked: Instant, kept: Option<Kept>) -> (Option<Kept>, Result<()>) {
+    let lost = Arc::new(Lost::from(asked + LIFE));
+    let renewing = Abort(shared.env.spawn(renew(shared.clone(), lead.turn, lost.clone())).abort_handle());
     let now_ms = shared.store.now_ms();
+    let version_kept = kept.as_ref().map_or(0, |kept| kept.version);
     let mut leader = match kept {
         // It was emptied, or lost what was written last: what is known here is newer.
         Some(Kept { mut orchestra, version }) if lead.version < version => {
             orchestra.listens_from(now_ms);
             Leader { rewrites: true, ..Leader::new(shared.clone(), lead, orchestra, lost) }
         }
-        _ => Leader::new(shared.clone(), lead, Orchestra::new(shared.rules.clone(), found(shared).await?, now_ms), lost),
+        _ => match found(shared).await {
+            Ok(found) => Leader::new(shared.clone(), lead, Orchestra::new(shared.rules.clone(), found, now_ms), lost),
+            Err(error) => return (None, Err(error)),
+        },
     };
     let (deliveries, inbox) = mpsc::unbounded_channel();
     let mut subscriptions = Vec::new();
-    let mut subscribed = Ok(());
+    let mut begun = Ok(());
     for event_type in TYPES {
         match shared.switch.subscribe(event_type, options(), deliveries.clone()).await {
             Ok(id) => subscriptions.push(id),
             Err(error) => {
-                subscribed = Err(error);
+                begun = Err(error);
                 break;
             }
         }
     }
     drop(deliveries);
-    if subscribed.is_ok() {
+    if begun.is_ok() {
         leader.run(inbox).await;
     }
     for id in subscriptions {
@@ -137,13 +161,14 @@ async fn lead_on(shared: &Arc<Shared>, lead: Lead, asked: Instant, kept: Option<
             tracing::debug!(%error, "a subscription of the orchestration could not be ended");
         }
     }
-    if (subscribed.is_err() || shared.ends.load(Ordering::Acquire))
+    drop(renewing);
+    if (begun.is_err() || shared.ends.load(Ordering::Acquire))
         && let Err(error) = shared.store.resign(lead.turn).await
     {
         tracing::debug!(%error, "the next process to lead has to wait");
     }
-    subscribed?;
-    Ok(Kept { orchestra: leader.orchestra, version: leader.lead.version })
+    let version = if leader.rewrites { version_kept } else { leader.lead.version };
+    (Some(Kept { orchestra: leader.orchestra, version }), begun)
 }
 
 struct Abort(tokio::task::AbortHandle);
@@ -166,10 +191,17 @@ fn options() -> SubscribeOptions {
 }
 
 /// Whether this process leads no more.
-#[derive(Default)]
 struct Lost {
     is: AtomicBool,
     told: Notify,
+    /// Until then nobody else can.
+    holds_until: Mutex<Instant>,
+}
+
+impl From<Instant> for Lost {
+    fn from(holds_until: Instant) -> Self {
+        Self { is: AtomicBool::new(false), told: Notify::new(), holds_until: Mutex::new(holds_until) }
+    }
 }
 
 impl Lost {
@@ -178,25 +210,25 @@ impl Lost {
         self.told.notify_one();
     }
 
+    /// Also where this process stood still, and nobody has noticed yet.
     fn is(&self) -> bool {
-        self.is.load(Ordering::Acquire)
+        self.is.load(Ordering::Acquire) || Instant::now() >= *lock(&self.holds_until)
     }
 }
 
 /// Says again and again that this process leads, whatever else it does.
-async fn renew(shared: Arc<Shared>, turn: u64, asked: Instant, lost: Arc<Lost>) {
-    let mut holds_until = asked + LIFE;
+async fn renew(shared: Arc<Shared>, turn: u64, lost: Arc<Lost>) {
     loop {
         tokio::time::sleep(RENEW).await;
-        let asked = Instant::now();
-        match tokio::time::timeout_at(holds_until, shared.store.lead(&shared.who, LIFE)).await {
-            Ok(Ok(Some(lead))) if lead.turn == turn => holds_until = asked + LIFE,
+        let (asked, until) = (Instant::now(), *lock(&lost.holds_until));
+        match tokio::time::timeout_at(until, shared.store.lead(&shared.who, LIFE)).await {
+            Ok(Ok(Some(lead))) if lead.turn == turn => *lock(&lost.holds_until) = asked + LIFE,
             // Another does, or the store forgot that this one did.
             Ok(Ok(_)) => return lost.set(),
             Ok(Err(error)) => tracing::debug!(%error, "leading could not be renewed"),
             Err(_) => {}
         }
-        if Instant::now() >= holds_until {
+        if lost.is() {
             return lost.set();
         }
     }
@@ -209,9 +241,10 @@ struct Leader {
     lost: Arc<Lost>,
     /// The store has to be written to anew, whatever it says.
     rewrites: bool,
-    /// Announcements on their way, and those that are to be made again.
+    /// Announcements on their way, those that wait, and those that are to be made again. As many as tasks and agents can cause.
     on_their_way: HashMap<u64, Saying>,
-    unsaid: Vec<Saying>,
+    unsaid: VecDeque<Saying>,
+    failed: Vec<Saying>,
     numbered: u64,
     noted: Noted,
     letters: mpsc::UnboundedSender<Letters>,
@@ -232,7 +265,8 @@ impl Leader {
             lost,
             rewrites: false,
             on_their_way: HashMap::new(),
-            unsaid: Vec::new(),
+            unsaid: VecDeque::new(),
+            failed: Vec::new(),
             numbered: 0,
             noted,
             letters,
@@ -274,7 +308,8 @@ impl Leader {
                 self.orchestra.tick(now_ms);
             }
             self.orchestra.give_out(now_ms, &mut || shared.env.random());
-            if !self.write(is_tick, now_ms).await {
+            // What was decided while another may lead is nothing; what it is about comes to that one.
+            if !self.write(is_tick, now_ms).await || self.lost.is() {
                 return;
             }
             let verdicts: Vec<(Token, Verdict)> =
@@ -301,6 +336,7 @@ impl Leader {
             match self.shared.store.write_board(self.lead, &write).await {
                 Ok(BoardWritten::Done) => {
                     self.lead.version += 1;
+                    self.shared.highest.fetch_max(self.lead.version, Ordering::AcqRel);
                     self.trouble = None;
                     return true;
                 }
@@ -352,14 +388,16 @@ impl Leader {
         }
     }
 
-    /// Announces what is new, and now and then what could not be announced.
+    /// Announces what is new, as many at a time as can be on their way, and now and then what could not be announced.
     fn speak(&mut self, again: bool) {
-        let mut sayings = self.orchestra.take_sayings();
+        self.unsaid.extend(self.orchestra.take_sayings());
         if again {
-            sayings.append(&mut self.unsaid);
+            self.unsaid.extend(std::mem::take(&mut self.failed));
         }
         let Some(publisher) = self.shared.publisher.upgrade() else { return };
-        for saying in sayings {
+        while self.on_their_way.len() < SAYINGS_MAX
+            && let Some(saying) = self.unsaid.pop_front()
+        {
             self.numbered += 1;
             publisher.say_noted(saying.event_type, &said_with(&saying), &saying.data, self.numbered, &self.noted);
             self.on_their_way.insert(self.numbered, saying);
@@ -369,8 +407,8 @@ impl Leader {
     fn said(&mut self, number: u64, result: Result<String>) {
         let Some(saying) = self.on_their_way.remove(&number) else { return };
         match result {
-            Ok(_) => {}
-            Err(error) if error.retryable && self.unsaid.len() < UNSAID_MAX => self.unsaid.push(saying),
+            Ok(_) => self.orchestra.was_said(&saying),
+            Err(error) if error.retryable => self.failed.push(saying),
             Err(error) if error.code == Code::Closed => {}
             Err(mut error) => {
                 error.message = format!("the orchestration could not announce '{}': {}", saying.event_type, error.message);
@@ -379,6 +417,7 @@ impl Leader {
         }
     }
 
+    /// Posts what is for agents.
     fn post(&mut self) {
         let letters = self.orchestra.take_letters();
         if !letters.is_empty() {

@@ -436,9 +436,11 @@ impl Orchestra {
             return Outcome::Dead { error, is_permanent };
         }
         let (id, before) = (task.id.clone(), self.ended.remove(&task.id));
+        self.ended_bytes = self.ended_bytes.saturating_sub(before.as_ref().map_or(0, |ended| ended.bytes));
         match self.submit(task.anew(now_ms), now_ms) {
             Ok(_) => Outcome::Done,
             Err(refused) => {
+                self.ended_bytes += before.as_ref().map_or(0, |ended| ended.bytes);
                 self.ended.extend(before.map(|ended| (id, ended)));
                 Outcome::Dead { error: refused.message, is_permanent: true }
             }

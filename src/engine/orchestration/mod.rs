@@ -25,7 +25,7 @@ mod task;
 mod upkeep;
 mod view;
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
@@ -111,6 +111,8 @@ struct Shared {
     news: Notify,
     /// Nothing that is known counts.
     anew: AtomicBool,
+    /// Number of the highest write that was seen.
+    highest: AtomicU64,
     /// It is to end.
     ends: AtomicBool,
     ending: Notify,
@@ -147,6 +149,7 @@ impl Orchestration {
             view: Mutex::default(),
             news: Notify::new(),
             anew: AtomicBool::new(false),
+            highest: AtomicU64::new(0),
             ends: AtomicBool::new(false),
             ending: Notify::new(),
         });
@@ -220,6 +223,7 @@ async fn follow(shared: Arc<Shared>) {
         let known = if anew { 0 } else { lock(&shared.view).version() };
         match shared.store.board_news(known).await {
             Ok(news) => {
+                shared.highest.fetch_max(news.version, Ordering::AcqRel);
                 let turned = lock(&shared.view).take(news);
                 let tell = |view::Turned { agent, from, to }| {
                     Lifecycle(Kind::AgentCircuitChanged, json!({ "agentId": agent, "from": from, "to": to }))

@@ -81,6 +81,8 @@ pub(super) struct Ended {
     pub at_ms: u64,
     pub given: u32,
     pub lettered: bool,
+    /// What is kept of it, bytes.
+    pub bytes: usize,
 }
 
 /// Counted over all agents, and kept.
@@ -108,6 +110,8 @@ struct Saved {
 /// Types of tasks whose usual time is known.
 pub(super) const KINDS_MAX: usize = 1_000;
 
+/// What is kept of a task that is over beside its result and data, about, bytes.
+const ENDED_BYTES: usize = 400;
 /// What was decided so long ago, ms, was said by whoever led then; within it it may not have been, and what is said again is known by its key.
 const SAID_AGAIN_MS: u64 = 300_000;
 
@@ -125,6 +129,8 @@ pub struct Orchestra {
     /// Those that are not over.
     pub(super) tasks: HashMap<String, Task>,
     pub(super) ended: HashMap<String, Ended>,
+    /// Bytes that are kept of them.
+    pub(super) ended_bytes: usize,
     /// The oldest first.
     pub(super) ended_order: VecDeque<(u64, String)>,
     /// Tasks to be looked at because one that they wait for ended.
@@ -186,6 +192,7 @@ impl Orchestra {
             free: 0,
             tasks: HashMap::new(),
             ended: HashMap::new(),
+            ended_bytes: 0,
             ended_order: VecDeque::new(),
             to_look_at: VecDeque::new(),
             dependents: HashMap::new(),
@@ -214,6 +221,7 @@ impl Orchestra {
             }
         }
         orchestra.take_up(&found, now_ms);
+        orchestra.say_scaling_again();
         orchestra
     }
 
@@ -377,14 +385,18 @@ impl Orchestra {
     }
 
     pub(super) fn note_ended(&mut self, task: &Task, at_ms: u64) {
-        let ended = Ended { status: task.status, agent: task.agent_id.clone(), at_ms, given: task.given, lettered: task.lettered };
+        let bytes = task.result.as_ref().map_or(0, |result| result.get().len()) + task.data.get().len() + ENDED_BYTES;
+        let ended = Ended { status: task.status, agent: task.agent_id.clone(), at_ms, given: task.given, lettered: task.lettered, bytes };
+        self.ended_bytes += bytes;
         self.ended.insert(task.id.clone(), ended);
         self.ended_order.push_back((at_ms, task.id.clone()));
     }
 
     /// Nothing is known of a task any more.
     pub(super) fn forget_task(&mut self, id: &str) {
-        self.ended.remove(id);
+        if let Some(ended) = self.ended.remove(id) {
+            self.ended_bytes = self.ended_bytes.saturating_sub(ended.bytes);
+        }
         self.write.put.retain(|(_, known, _)| known != id);
         self.write.removed.extend([(Table::Tasks, id.to_owned()), (Table::Data, id.to_owned())]);
     }

@@ -30,6 +30,20 @@ pub struct Pool {
     pub strained: Option<String>,
     /// When it was said that it may have no more agents.
     pub exhausted_ms: u64,
+    /// An announcement that may not have been made yet.
+    #[serde(default)]
+    pub saying: Option<Announcement>,
+}
+
+/// That a pool is to have more agents, or fewer.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Announcement {
+    /// Fewer.
+    pub is_down: bool,
+    /// By which it is made once.
+    pub key: String,
+    /// JSON text.
+    pub data: String,
 }
 
 /// All of them, by type and number.

@@ -2,6 +2,7 @@
 //! question for all.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ops::Bound;
 
 /// Classes that are kept though nothing of them waits.
 const CLASSES_KEPT: usize = 1_000;
@@ -52,6 +53,8 @@ pub struct Queue {
     unused: Vec<usize>,
     by_required: HashMap<Vec<String>, usize>,
     places: HashMap<String, (usize, Rank)>,
+    /// Classes of which nothing waits.
+    empty: usize,
     number: u64,
 }
 
@@ -67,6 +70,7 @@ impl Queue {
             Some(class) => *class,
             None => self.open(required, fitting()),
         };
+        self.empty -= usize::from(self.classes[class].waiting.is_empty());
         self.number += 1;
         let rank = Rank::new(priority, submitted_ms, self.number);
         self.classes[class].waiting.insert(rank, id.to_owned());
@@ -74,9 +78,10 @@ impl Queue {
     }
 
     fn open(&mut self, required: &[String], fitting: Vec<usize>) -> usize {
-        if self.by_required.len() >= CLASSES_KEPT {
+        if self.empty >= CLASSES_KEPT {
             self.forget_empty();
         }
+        self.empty += 1;
         let class = Class { required: required.to_vec(), fitting, ..Class::default() };
         let at = match self.unused.pop() {
             Some(at) => {
@@ -102,12 +107,14 @@ impl Queue {
             }
             keeps
         });
+        self.empty = 0;
     }
 
     /// Takes a task out; answers whether it was there.
     pub fn remove(&mut self, id: &str) -> bool {
         let Some((class, rank)) = self.places.remove(id) else { return false };
         self.classes[class].waiting.remove(&rank);
+        self.empty += usize::from(self.classes[class].waiting.is_empty());
         true
     }
 
@@ -146,7 +153,7 @@ impl Queue {
     /// The first of each class, to be walked in order.
     pub fn walk(&self) -> Walk {
         let first = |(at, class): (usize, &Class)| class.waiting.keys().next().map(|rank| (*rank, at));
-        Walk { heads: self.classes.iter().enumerate().filter_map(first).collect() }
+        Walk { heads: self.classes.iter().enumerate().filter_map(first).collect(), last: None }
     }
 }
 
@@ -154,23 +161,26 @@ impl Queue {
 #[derive(Debug)]
 pub struct Walk {
     heads: BTreeSet<(Rank, usize)>,
+    /// The one that was told last: what is behind it in its class comes next.
+    last: Option<(Rank, usize)>,
 }
 
 impl Walk {
     /// The next task, and its class.
     pub fn next(&mut self, queue: &Queue) -> Option<(usize, String)> {
-        let (rank, class) = self.heads.pop_first()?;
-        let waiting = &queue.classes[class].waiting;
-        let id = waiting.get(&rank)?.clone();
-        if let Some((next, _)) = waiting.range((std::ops::Bound::Excluded(rank), std::ops::Bound::Unbounded)).next() {
+        if let Some((rank, class)) = self.last.take()
+            && let Some((next, _)) = queue.classes[class].waiting.range((Bound::Excluded(rank), Bound::Unbounded)).next()
+        {
             self.heads.insert((*next, class));
         }
-        Some((class, id))
+        let (rank, class) = self.heads.pop_first()?;
+        self.last = Some((rank, class));
+        Some((class, queue.classes[class].waiting.get(&rank)?.clone()))
     }
 
-    /// None of that class is looked at any more.
-    pub fn skip(&mut self, class: usize) {
-        self.heads.retain(|(_, at)| *at != class);
+    /// None of the class of the last one is looked at any more.
+    pub fn skip(&mut self) {
+        self.last = None;
     }
 }
 
@@ -212,7 +222,7 @@ mod tests {
         let mut walk = queue.walk();
         let (class, id) = walk.next(&queue).unwrap();
         assert_eq!((id.as_str(), queue.class(class).waiting()), ("a0", 3));
-        walk.skip(class);
+        walk.skip();
         assert_eq!(std::iter::from_fn(|| walk.next(&queue)).map(|(_, id)| id).collect::<Vec<_>>(), ["b0", "b1", "b2"]);
     }
 

@@ -8,7 +8,7 @@ use super::agent::Standing;
 use super::circuit::State;
 use super::hearing::worth;
 use super::orchestra::{Orchestra, Saying};
-use super::pools::is_uneven;
+use super::pools::{Announcement, is_uneven};
 use super::scaling::{Decision, Facts, decide};
 use crate::engine::moment;
 
@@ -16,6 +16,8 @@ use crate::engine::moment;
 const GONE_KEPT: (u64, usize) = (300_000, 1_000);
 /// What is known of tasks that are over is kept for so long, ms, and for so many of them.
 const ENDED_KEPT: (u64, usize) = (3_600_000, 100_000);
+/// Most bytes that are kept of them.
+const ENDED_BYTES_MAX: usize = 256 << 20;
 /// Tasks that are forgotten in one step.
 const FORGOTTEN_A_STEP: usize = 1_000;
 /// An agent is given so much longer than a task's timeout, ms, so that it can say itself that it took too long.
@@ -30,6 +32,9 @@ const LONELY_MS: u64 = 5_000;
 const SLOW: f64 = 3.0;
 /// Agents with a known pace by which others are judged.
 const JUDGES: usize = 3;
+
+const SCALE_UP: &str = "orchestration.scale_up";
+const SCALE_DOWN: &str = "orchestration.scale_down";
 
 /// When something was looked at last, ms since 1970.
 #[derive(Debug, Default)]
@@ -131,10 +136,8 @@ impl Orchestra {
             }
         }
         for _ in 0..FORGOTTEN_A_STEP {
-            let is_over = self
-                .ended_order
-                .front()
-                .is_some_and(|(at_ms, _)| self.ended_order.len() > ENDED_KEPT.1 || now_ms.saturating_sub(*at_ms) >= ENDED_KEPT.0);
+            let is_much = self.ended_order.len() > ENDED_KEPT.1 || self.ended_bytes > ENDED_BYTES_MAX;
+            let is_over = self.ended_order.front().is_some_and(|(at_ms, _)| is_much || now_ms.saturating_sub(*at_ms) >= ENDED_KEPT.0);
             if !is_over {
                 break;
             }
@@ -239,11 +242,35 @@ impl Orchestra {
         let mut data = json!({ "poolId": pool, "agentType": kind, "current": facts.current, "desired": desired, "reason": reason });
         let event_type = if let Some(agents) = going {
             data["agentIds"] = agents.into();
-            "orchestration.scale_down"
+            SCALE_DOWN
         } else {
-            "orchestration.scale_up"
+            SCALE_UP
         };
-        self.say_plain(event_type, format!("scale:{pool}:{number}"), &data);
+        let key = format!("scale:{pool}:{number}");
+        if let Some(known) = self.pools.get_mut(pool) {
+            known.saying = Some(Announcement { is_down: event_type == SCALE_DOWN, key: key.clone(), data: data.to_string() });
+        }
+        self.say_plain(event_type, key, &data);
+    }
+
+    /// Announcements of scaling of which it is not known whether they were made.
+    pub(super) fn say_scaling_again(&mut self) {
+        let unsaid: Vec<Announcement> = self.pools.iter().filter_map(|pool| pool.saying.clone()).collect();
+        for Announcement { is_down, key, data } in unsaid {
+            let event_type = if is_down { SCALE_DOWN } else { SCALE_UP };
+            self.say(Saying { event_type, key, data, target: None, ttl_s: None, correlation_id: None });
+        }
+    }
+
+    /// Something was said.
+    pub fn was_said(&mut self, saying: &Saying) {
+        if !matches!(saying.event_type, SCALE_UP | SCALE_DOWN) {
+            return;
+        }
+        for pool in self.pools.iter_mut() {
+            pool.saying.take_if(|announced| announced.key == saying.key);
+        }
+        self.renew_summary();
     }
 
     fn say_plain(&mut self, event_type: &'static str, key: String, data: &Value) {
