@@ -203,10 +203,10 @@ impl Agent {
         self.performance.lately.failed(now_ms);
     }
 
-    /// How long it will take for what takes an agent like others `base_ms`.
-    pub fn expected_ms(&self, kind: &str, base_ms: f64) -> f64 {
+    /// How long it will take for what takes an agent like others `base_ms`; one of whom nothing is known is as fast as is usual.
+    pub fn expected_ms(&self, kind: &str, base_ms: f64, usual_pace: f64) -> f64 {
         let Performance { pace, pace_by_kind, .. } = &self.performance;
-        base_ms * pace_by_kind.get(kind).and_then(Recent::mean).or(pace.mean()).unwrap_or(1.0)
+        base_ms * pace_by_kind.get(kind).and_then(Recent::mean).or(pace.mean()).unwrap_or(usual_pace)
     }
 
     /// As in the public contract.
@@ -299,11 +299,11 @@ mod tests {
     #[test]
     fn pace_is_known_by_type_first() {
         let mut agent = agent(1);
-        assert!((agent.expected_ms("k", 80.0) - 80.0).abs() < 1e-9);
+        assert!((agent.expected_ms("k", 80.0, 0.5) - 40.0).abs() < 1e-9);
         agent.succeeded("k", 200.0, 100.0, 210.0, 5);
         agent.succeeded("other", 50.0, 100.0, 60.0, 5);
-        assert!((agent.expected_ms("k", 80.0) - 160.0).abs() < 1e-9);
-        assert!((agent.expected_ms("never seen", 80.0) - 100.0).abs() < 1e-9);
+        assert!((agent.expected_ms("k", 80.0, 0.5) - 160.0).abs() < 1e-9);
+        assert!((agent.expected_ms("never seen", 80.0, 0.5) - 100.0).abs() < 1e-9);
     }
 
     #[test]

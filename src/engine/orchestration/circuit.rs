@@ -110,6 +110,11 @@ impl Circuit {
         }
     }
 
+    /// As it was found in the store. What tried it is perhaps not with it any more.
+    pub fn found(&mut self, has: impl Fn(&str) -> bool) {
+        self.trial.take_if(|task| !has(task));
+    }
+
     /// Time passed.
     pub fn look(&mut self, now_ms: u64) {
         if self.state == State::Open && now_ms >= self.until_ms {

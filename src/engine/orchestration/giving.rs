@@ -1,11 +1,14 @@
 //! Who gets which task, and how it is told.
 
+use std::collections::HashMap;
+
 use serde_json::json;
 
 use super::choosing::choose;
+use super::circuit::State;
 use super::life::assigned;
 use super::orchestra::{Orchestra, Saying};
-use super::planning::{AHEAD, Advice, Plan};
+use super::planning::{AHEAD, AHEAD_ALL, Advice, Plan};
 use super::task::{Status, Task};
 use crate::engine::config::Strategy;
 
@@ -45,43 +48,73 @@ impl Orchestra {
     }
 
     fn give_by_plan(&mut self, now_ms: u64) {
-        let (mut walk, mut plan) = (self.queue.walk(), Plan::default());
-        for _ in 0..AHEAD {
+        let (mut plan, usual) = (Plan::default(), self.usual_pace());
+        for (class, id) in self.in_order_of_planning(now_ms) {
             if self.free == 0 {
                 return;
             }
-            let Some((class, id)) = walk.next(&self.queue) else { return };
             let Some(task) = self.tasks.get(&id) else { continue };
-            let base_ms = self.base_ms(task).unwrap_or(UNKNOWN_MS);
             let avoided = task.avoid.as_deref().and_then(|agent| self.by_id.get(agent).copied());
             let takes = |slot: usize| {
-                let takes = self.agents[slot].expected_ms(&task.kind, base_ms);
+                let takes = self.expected_ms(slot, task, usual);
                 if avoided == Some(slot) { takes * 2.0 } else { takes }
             };
-            match plan.advise(&self.queue.class(class).fitting, |slot| self.places(slot, now_ms), takes) {
+            match plan.advise(&self.queue.class(class).fitting, |slot| self.places(slot, usual, now_ms), takes) {
                 Advice::Now(slot) => self.give(slot, &id, now_ms),
-                Advice::Wait => {}
-                Advice::Nobody => walk.skip(class),
+                Advice::Wait | Advice::Nobody => {}
             }
         }
     }
 
+    /// The first tasks of each class: by priority, then those that take long, as the short ones fill what is left between them. One that
+    /// has waited longer than another by as much as it is shorter goes before it.
+    #[allow(clippy::cast_precision_loss)] // times of tasks
+    fn in_order_of_planning(&self, now_ms: u64) -> Vec<(usize, String)> {
+        let free = usize::try_from(self.free).unwrap_or(usize::MAX).min(self.queue.len());
+        let (mut walk, mut counts, mut tasks) = (self.queue.walk(), HashMap::new(), Vec::new());
+        while let Some((class, id)) = walk.next(&self.queue) {
+            let count: &mut usize = counts.entry(class).or_default();
+            *count += 1;
+            if *count >= AHEAD + free || tasks.len() >= AHEAD_ALL + free {
+                walk.skip(class);
+            }
+            if let Some(task) = self.tasks.get(&id) {
+                let waited_ms = now_ms.saturating_sub(task.submitted_at) as f64;
+                tasks.push((task.priority + 0.0, self.base_ms(task).unwrap_or(UNKNOWN_MS) + waited_ms, class, id));
+            }
+        }
+        tasks.sort_by(|a, b| b.0.total_cmp(&a.0).then(b.1.total_cmp(&a.1)));
+        tasks.into_iter().map(|(_, _, class, id)| (class, id)).collect()
+    }
+
+    /// Pace of those of whom it is known, as it is expected of one who just came.
+    fn usual_pace(&self) -> f64 {
+        let paces = self.living().filter_map(|(_, agent)| agent.performance.pace.mean());
+        let (sum, count) = paces.fold((0.0, 0.0), |(sum, count), pace| (sum + pace, count + 1.0));
+        if count > 0.0 { sum / count } else { 1.0 }
+    }
+
+    /// How long a task takes an agent.
+    fn expected_ms(&self, slot: usize, task: &Task, usual_pace: f64) -> f64 {
+        self.agents[slot].expected_ms(&task.kind, self.base_ms(task).unwrap_or(UNKNOWN_MS), usual_pace)
+    }
+
     /// When the places of an agent are free, ms from now.
-    fn places(&self, slot: usize, now_ms: u64) -> Vec<f64> {
+    fn places(&self, slot: usize, usual_pace: f64, now_ms: u64) -> Vec<f64> {
         let agent = &self.agents[slot];
-        if agent.standing != super::agent::Standing::Active || agent.circuit.state() != super::circuit::State::Closed {
+        if agent.standing != super::agent::Standing::Active || agent.circuit.state() != State::Closed {
             // One that is tried gets what it may get now, and nothing is planned for it.
             return if self.seats[slot].free > 0 { vec![0.0] } else { Vec::new() };
         }
-        let busy = agent.running.iter().filter_map(|id| self.tasks.get(id)).map(|task| self.left_ms(slot, task, now_ms));
+        let busy = agent.running.iter().filter_map(|id| self.tasks.get(id)).map(|task| self.left_ms(slot, task, usual_pace, now_ms));
         let free = usize::try_from(agent.free()).unwrap_or(usize::MAX).min(AHEAD);
         busy.chain(std::iter::repeat_n(0.0, free)).collect()
     }
 
     /// How long a task will run on.
     #[allow(clippy::cast_precision_loss)] // times of tasks
-    fn left_ms(&self, slot: usize, task: &Task, now_ms: u64) -> f64 {
-        let takes = self.agents[slot].expected_ms(&task.kind, self.base_ms(task).unwrap_or(UNKNOWN_MS));
+    fn left_ms(&self, slot: usize, task: &Task, usual_pace: f64, now_ms: u64) -> f64 {
+        let takes = self.expected_ms(slot, task, usual_pace);
         let passed = now_ms.saturating_sub(task.assigned_at.unwrap_or(now_ms)) as f64;
         (takes - passed).max(takes * LATE)
     }
@@ -93,7 +126,7 @@ impl Orchestra {
         agent.running.insert(id.to_owned());
         agent.circuit.given(id);
         agent.given = self.assignments;
-        let agent_id = agent.id.clone();
+        let (agent_id, is_tried) = (agent.id.clone(), agent.circuit.state() == State::HalfOpen);
         let Some(task) = self.tasks.get_mut(id) else { return };
         task.status = Status::Assigned;
         task.given += 1;
@@ -103,7 +136,12 @@ impl Orchestra {
             self.deadlines.insert((now_ms.saturating_add(timeout_ms), id.to_owned()));
         }
         self.changed_task(id);
-        self.touch(slot, now_ms);
+        if is_tried {
+            // Whoever leads next must not try it with one more.
+            self.change(slot, now_ms);
+        } else {
+            self.touch(slot, now_ms);
+        }
         self.tell_agent(slot, id);
     }
 

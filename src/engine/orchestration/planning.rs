@@ -3,8 +3,10 @@
 
 use std::collections::HashMap;
 
-/// Tasks that are looked at ahead, at most: beyond it no place is free any more, or all of them are for tasks that nobody else can do.
+/// Tasks that need the same and are looked at beside those for which there are places, at most: the others wait in any case.
 pub const AHEAD: usize = 64;
+/// The same over all; beyond it the first one of each kind is looked at.
+pub const AHEAD_ALL: usize = 1_024;
 /// A place that is free now is taken though another promises more, if that is no more than this part of the time.
 const WORTH_WAITING: f64 = 1.1;
 
