@@ -91,7 +91,19 @@ impl Orchestra {
         task.open_dependencies = open.len();
         task.status = Status::Waiting;
         for dependency in open {
-            self.dependents.entry(dependency.clone()).or_default().push(id.to_owned());
+            self.dependents.entry(dependency.clone()).or_default().insert(id.to_owned());
+        }
+    }
+
+    /// It is over though not all that it waits for is. It may be given again.
+    fn wait_no_more(&mut self, task: &Task) {
+        for dependency in &task.dependencies {
+            if let Some(dependents) = self.dependents.get_mut(dependency) {
+                dependents.remove(&task.id);
+                if dependents.is_empty() {
+                    self.dependents.remove(dependency);
+                }
+            }
         }
     }
 
@@ -364,6 +376,9 @@ impl Orchestra {
     }
 
     fn end(&mut self, mut task: Task, status: Status, now_ms: u64) {
+        if task.status == Status::Waiting {
+            self.wait_no_more(&task);
+        }
         task.status = status;
         task.ended_at = Some(now_ms);
         self.ended_task(&task, now_ms);
@@ -402,10 +417,13 @@ impl Orchestra {
             self.write_ended(&Task { status: Status::Failed, lettered: true, ..task });
             return Outcome::Dead { error, is_permanent };
         }
-        self.ended.remove(&task.id);
+        let (id, before) = (task.id.clone(), self.ended.remove(&task.id));
         match self.submit(task.anew(now_ms), now_ms) {
             Ok(_) => Outcome::Done,
-            Err(refused) => Outcome::Dead { error: refused.message, is_permanent: true },
+            Err(refused) => {
+                self.ended.extend(before.map(|ended| (id, ended)));
+                Outcome::Dead { error: refused.message, is_permanent: true }
+            }
         }
     }
 }

@@ -125,7 +125,7 @@ pub struct Orchestra {
     /// Tasks to be looked at because one that they wait for ended.
     pub(super) to_look_at: VecDeque<String>,
     /// By the task they wait for.
-    pub(super) dependents: HashMap<String, Vec<String>>,
+    pub(super) dependents: HashMap<String, BTreeSet<String>>,
     pub(super) queue: Queue,
     /// When tasks that have a time are taken from their agents.
     pub(super) deadlines: BTreeSet<(u64, String)>,
@@ -233,7 +233,7 @@ impl Orchestra {
                 if let Some(data) = found.data.get(&task.id) {
                     task.data = RawValue::from_string(data.clone()).unwrap_or_else(|_| nothing());
                 }
-                self.say_given_up(&task, false);
+                self.say_given_up(&task, task.attempts < task.max_attempts);
             }
             self.note_ended(&task, task.ended_at.unwrap_or(now_ms));
         }
@@ -241,6 +241,12 @@ impl Orchestra {
         going.sort_by(|a, b| a.submitted_at.cmp(&b.submitted_at).then_with(|| a.id.cmp(&b.id)));
         for task in going {
             self.take_up_one(task, now_ms);
+        }
+        for slot in 0..self.agents.len() {
+            let agent = &mut self.agents[slot];
+            let running = &agent.running;
+            agent.circuit.found(|task| running.contains(task));
+            self.touch(slot, now_ms);
         }
         // Now that all are there: what those wait for that is over.
         let waiting: Vec<String> = self.tasks.values().filter(|task| task.status == Status::Waiting).map(|task| task.id.clone()).collect();
@@ -373,6 +379,11 @@ impl Orchestra {
         self.ended.remove(id);
         self.write.put.retain(|(_, known, _)| known != id);
         self.write.removed.extend([(Table::Tasks, id.to_owned()), (Table::Data, id.to_owned())]);
+    }
+
+    /// What is kept behind the view changed: the summary is written in the next round, whether readers see a difference or not.
+    pub(super) fn change_summary(&mut self) {
+        self.summary.clear();
     }
 
     /// To be published once what is decided is written.

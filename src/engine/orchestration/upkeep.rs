@@ -210,6 +210,7 @@ impl Orchestra {
                     return;
                 }
                 known.exhausted_ms = now_ms;
+                self.change_summary();
                 let data = json!({ "resourceType": format!("agents:{pool}"), "threshold": rules.max, "current": facts.current, "timestamp": timestamp });
                 return self.say_plain("resource.exhausted", format!("exhausted:{pool}:{now_ms}"), &data);
             }
@@ -220,6 +221,8 @@ impl Orchestra {
         known.scaled_ms = now_ms;
         known.scalings += 1;
         let number = known.scalings;
+        // When that was and how often: whoever leads next must know it.
+        self.change_summary();
         if going.is_none() && facts.utilization >= rules.up {
             let data = json!({
                 "metric": "utilization", "threshold": percent(rules.up), "currentValue": percent(facts.utilization), "severity": "warning",
