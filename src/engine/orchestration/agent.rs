@@ -98,6 +98,11 @@ pub struct Agent {
     pub silent: bool,
     /// When it heard of last, ms since 1970.
     pub active_ms: u64,
+    /// When it was told of that, ms since 1970: later, where much waits to be heard.
+    #[serde(skip)]
+    pub heard_ms: u64,
+    /// When its text was written last, ms since 1970.
+    pub written_ms: u64,
     /// When it was given up, or is gone, ms since 1970.
     pub ended_ms: u64,
     /// Its pool.

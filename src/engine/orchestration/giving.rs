@@ -50,40 +50,53 @@ impl Orchestra {
     }
 
     fn give_by_plan(&mut self, now_ms: u64) {
-        let (mut walk, mut plan, usual) = (self.queue.walk(), Plan::default(), self.usual_pace());
-        let (mut waits, mut waits_all) = (HashMap::new(), 0);
-        while self.free > 0
-            && let Some((class, id)) = walk.next(&self.queue)
-        {
+        let (mut plan, usual) = (Plan::default(), self.usual_pace());
+        for (class, id) in self.in_order_of_planning(now_ms) {
+            if self.free == 0 {
+                return;
+            }
             let Some(task) = self.tasks.get(&id) else { continue };
             let fitting = &self.queue.class(class).fitting;
-            let is_free = |slot: &&usize| self.seats[**slot].free > 0;
-            if !fitting.iter().any(|slot| self.seats[*slot].free > 0) {
-                walk.skip();
-                continue;
-            }
             let avoided = task.avoid.as_deref().and_then(|agent| self.by_id.get(agent).copied());
             // Whoever failed it last, and whoever is strained, where there is another.
             let is_last = |slot: &usize| avoided == Some(*slot) || self.seats[*slot].strained;
-            let others: Vec<usize> =
-                if fitting.iter().any(|slot| is_last(slot)) && fitting.iter().filter(is_free).any(|slot| !is_last(slot)) {
-                    fitting.iter().copied().filter(|slot| !is_last(slot)).collect()
-                } else {
-                    Vec::new()
-                };
+            let is_relief = |slot: &usize| self.seats[*slot].free > 0 && !is_last(slot);
+            let others: Vec<usize> = if fitting.iter().any(is_last) && fitting.iter().any(is_relief) {
+                fitting.iter().copied().filter(|slot| !is_last(slot)).collect()
+            } else {
+                Vec::new()
+            };
             let candidates = if others.is_empty() { fitting } else { &others };
             match plan.advise(candidates, |slot| self.places(slot, usual, now_ms), |slot| self.expected_ms(slot, task, usual)) {
                 Advice::Now(slot) => self.give(slot, &id, now_ms),
-                Advice::Wait => {
-                    let waits: &mut usize = waits.entry(class).or_default();
-                    (*waits, waits_all) = (*waits + 1, waits_all + 1);
-                    if *waits >= AHEAD || waits_all >= AHEAD_ALL {
-                        walk.skip();
-                    }
-                }
-                Advice::Nobody => walk.skip(),
+                Advice::Wait | Advice::Nobody => {}
             }
         }
+    }
+
+    /// The first tasks of each class: by priority, then those that take long, as the short ones fill what is left between them. One that
+    /// has waited longer than another by as much as it is shorter goes before it.
+    #[allow(clippy::cast_precision_loss)] // times of tasks
+    fn in_order_of_planning(&self, now_ms: u64) -> Vec<(usize, String)> {
+        let free = usize::try_from(self.free).unwrap_or(usize::MAX).min(self.queue.len());
+        let (mut walk, mut counts, mut tasks) = (self.queue.walk(), HashMap::new(), Vec::new());
+        while let Some((class, id)) = walk.next(&self.queue) {
+            if !self.queue.class(class).fitting.iter().any(|slot| self.seats[*slot].free > 0) {
+                walk.skip();
+                continue;
+            }
+            let count: &mut usize = counts.entry(class).or_default();
+            *count += 1;
+            if *count >= AHEAD + free || tasks.len() >= AHEAD_ALL + free {
+                walk.skip();
+            }
+            if let Some(task) = self.tasks.get(&id) {
+                let waited_ms = now_ms.saturating_sub(task.submitted_at) as f64;
+                tasks.push((task.priority + 0.0, self.base_ms(task).unwrap_or(UNKNOWN_MS) + waited_ms, class, id));
+            }
+        }
+        tasks.sort_by(|a, b| b.0.total_cmp(&a.0).then(b.1.total_cmp(&a.1)));
+        tasks.into_iter().map(|(_, _, class, id)| (class, id)).collect()
     }
 
     /// Pace of those of whom it is known, as it is expected of one who just came.

@@ -72,7 +72,7 @@ impl Orchestra {
         if known.is_none() && self.by_id.len() >= AGENTS_MAX {
             return Outcome::Dead { error: format!("there are {AGENTS_MAX} agents, more are not looked after"), is_permanent: true };
         }
-        let mut agent = Agent::new(spawned, place, at_ms);
+        let mut agent = Agent { heard_ms: now_ms, ..Agent::new(spawned, place, at_ms) };
         if let Some(slot) = known {
             // Another life: what the one before had is done by others, what it was able to stays.
             self.take_tasks_away(slot, "its agent spawned anew", now_ms);
@@ -98,7 +98,8 @@ impl Orchestra {
 
     /// Nothing was heard of it for longer than agents may be silent, by one who listened.
     pub(super) fn is_silent(&self, slot: usize, now_ms: u64) -> bool {
-        let heard_ms = self.agents[slot].active_ms.max(self.listening_ms);
+        let agent = &self.agents[slot];
+        let heard_ms = agent.active_ms.max(agent.heard_ms).max(self.listening_ms);
         now_ms.saturating_sub(heard_ms) > self.rules.agent_timeout_ms
     }
 
@@ -172,7 +173,10 @@ impl Orchestra {
     pub(super) fn sign_of_life(&mut self, slot: usize, at_ms: u64, says_so: bool, now_ms: u64) {
         let agent = &mut self.agents[slot];
         agent.active_ms = agent.active_ms.max(at_ms.min(now_ms));
-        if !agent.standing.is_alive() && (says_so || (agent.silent && agent.standing == Standing::Failed)) {
+        agent.heard_ms = now_ms;
+        // Not by what it said before, and was heard of late.
+        let is_back = agent.silent && agent.standing == Standing::Failed && at_ms >= agent.ended_ms;
+        if !agent.standing.is_alive() && (says_so || is_back) {
             (agent.standing, agent.silent, agent.ended_ms) = (Standing::Active, false, 0);
             self.join_pool(slot, now_ms);
             self.change(slot, now_ms);

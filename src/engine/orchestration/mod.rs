@@ -22,6 +22,8 @@ mod queue;
 mod reading;
 mod scaling;
 mod task;
+#[cfg(test)]
+mod tests;
 mod upkeep;
 mod view;
 

@@ -248,6 +248,7 @@ impl Orchestra {
                 }
                 self.say_given_up(&task);
             }
+            self.count_late(&task);
             self.note_ended(&task, task.ended_at.unwrap_or(now_ms));
         }
         let mut going: Vec<Task> = going.into_values().collect();
@@ -265,6 +266,18 @@ impl Orchestra {
         let waiting: Vec<String> = self.tasks.values().filter(|task| task.status == Status::Waiting).map(|task| task.id.clone()).collect();
         for id in waiting {
             self.look_at_dependencies(&id, now_ms);
+        }
+    }
+
+    /// A task that was done after its agent was written last is not among those that the agent's text counts.
+    fn count_late(&mut self, task: &Task) {
+        let (Some(ended_ms), Some(slot)) = (task.ended_at, task.agent_id.as_ref().and_then(|agent| self.by_id.get(agent).copied())) else {
+            return;
+        };
+        let agent = &mut self.agents[slot];
+        if task.status == Status::Completed && ended_ms > agent.written_ms {
+            agent.performance.completed += 1;
+            agent.performance.lately.completed(0.0, ended_ms);
         }
     }
 
@@ -440,8 +453,9 @@ impl Orchestra {
         }
         for slot in agents {
             self.stale_agents.remove(&slot);
-            let agent = &self.agents[slot];
+            let agent = &mut self.agents[slot];
             if !agent.id.is_empty() {
+                agent.written_ms = now_ms;
                 write.put.push((Table::Agents, agent.id.clone(), agent.to_text(now_ms)));
             }
         }

@@ -3,9 +3,9 @@
 
 use std::collections::HashMap;
 
-/// Tasks that need the same and are booked for agents that are busy, at most: the others behind them wait in any case.
+/// Tasks that need the same and are looked at beside those for which there are places, at most: the others wait in any case.
 pub const AHEAD: usize = 64;
-/// The same over all; beyond it one of each kind is looked at.
+/// The same over all; beyond it the first one of each kind is looked at.
 pub const AHEAD_ALL: usize = 1_024;
 /// A place that is free now is taken though another promises more, if that is no more than this part of the time.
 const WORTH_WAITING: f64 = 1.1;

@@ -378,7 +378,7 @@ impl Orchestra {
                 "timestamp": moment::write(now_ms),
             });
             let head: String = needed.chars().take(100).collect();
-            self.say_plain("performance.bottleneck", format!("lonely:{head}:{}:{now_ms}", required.len()), &data);
+            self.say_plain("performance.bottleneck", format!("lonely:{head}:{}:{}", required.len(), now_ms / TOLD_MS), &data);
         }
     }
 }
