@@ -77,6 +77,7 @@ export interface OwnAgentOptions {
 export class Orchestras {
   readonly world: World;
   readonly #buses = new Set<OSSAEventBus>();
+  #listeners = 0;
   readonly #reporting: Array<() => Promise<void>> = [];
 
   constructor(kind: StoreKind) {
@@ -125,7 +126,8 @@ export class Orchestras {
   /** What is published of a type, from the beginning. */
   async said(bus: EventBus<any>, type: string): Promise<Said[]> {
     const said: Said[] = [];
-    await bus.subscribe(type, (event) => void said.push(event), { group: 'listeners', startFrom: 'beginning' });
+    const group = `listeners-${++this.#listeners}`;
+    await bus.subscribe(type, (event) => void said.push(event), { group, startFrom: 'beginning' });
     return said;
   }
 
