@@ -515,6 +515,18 @@ describe.each(storesWithCluster)('on %s', (kind) => {
       expect(agent.got).toEqual(['t']);
     });
 
+    test('whose beginning nobody heard of began as long before its end as its agent says', async () => {
+      const bus = await orchestras.bus();
+      const agent = await orchestras.agent(bus, 'a');
+      await bus.distributeTask(task('t'));
+      const { assignedAt } = await taskIs(bus, 't', 'assigned');
+      await until(() => Date.now() > assignedAt!.getTime() + 60);
+      await agent.complete('t', { attempt: 1, duration: 50 });
+      const { startedAt, endedAt } = await taskIs(bus, 't', 'completed');
+      expect(startedAt!.getTime()).toBeGreaterThanOrEqual(assignedAt!.getTime());
+      expect(endedAt!.getTime() - startedAt!.getTime()).toBeGreaterThanOrEqual(50);
+    });
+
     test('that was handed back was no attempt', async () => {
       const bus = await orchestras.bus();
       const a = await orchestras.agent(bus, 'a');
