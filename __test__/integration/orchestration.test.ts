@@ -21,6 +21,8 @@ const PROCESSES = 8;
 const AGENTS_A_PROCESS = 15;
 const REPORT_MS = 500;
 const TIMEOUT_MS = 2_500;
+/** Longest time in which no task ends: who leads next does so after 4 s, and reads what the one before had in hand after its lease. */
+const STALL_MS = 30_000;
 /** Attempts of a task that fails: those of others are not used up by agents that are killed. */
 const ATTEMPTS = 2;
 const PATIENCE = 20;
@@ -83,10 +85,13 @@ function taskOf(n: number): Task {
     priority: (n * 7) % 10,
     requiredCapabilities: kind.requires,
     dependencies: dependencies(n).map(nameOf),
-    maxAttempts: failing === undefined ? PATIENCE : ATTEMPTS,
-    data: failing === undefined ? {} : { fails: failing },
+    maxAttempts: failing === 'always' ? ATTEMPTS : PATIENCE,
+    data: { ...(failing === undefined ? {} : { fails: failing }), ...(n % 25 === 20 ? { ms: 300 } : {}) },
   };
 }
+
+const all = Array.from({ length: COUNT }, (_, n) => n);
+const ids = all.map(nameOf);
 
 /** Whether it is never begun: what it waits for fails. */
 const isDoomed = (n: number): boolean => dependencies(n).some((of) => fails(of) !== undefined || isDoomed(of));
@@ -150,7 +155,9 @@ function kill(program: Program): Promise<unknown> {
   return program.ended;
 }
 
+/** While it is at work. */
 async function killWorker(worker: (typeof workers)[number]): Promise<void> {
+  await until(async () => (await worker.ask({ busy: true })) > 0);
   for (const agent of worker.agents) killed.add(agent);
   await kill(worker);
 }
@@ -277,12 +284,41 @@ async function distribute(tasks: Task[]): Promise<{ again: number; toldTwice: nu
   return told;
 }
 
+const gone = ({ status }: { status: string }) => status === 'failed' || status === 'terminated';
+
 const settled = () => events.completed.size + events.final.size;
-const untilSettled = (count: number) =>
-  until(() => settled() >= count, {
-    timeoutMs: 60_000 + COUNT * 30,
-    show: () => ({ settled: settled(), of: count, stderr: [...buses].map((bus) => bus.stderr().slice(-500)) }),
-  });
+/** Fails, and says how things stand, when no task ended for a while. */
+async function untilSettled(count: number): Promise<void> {
+  for (let before = -1; settled() < count; ) {
+    before = settled();
+    try {
+      await until(() => settled() > before || settled() >= count, { timeoutMs: STALL_MS });
+    } catch {
+      throw new Error(`nothing ends any more: ${settled()} of ${count} have; ${inspect(await standing(), { depth: 6, breakLength: 160 })}`);
+    }
+  }
+}
+
+/** How things stand, by what each bus sees. */
+async function standing(): Promise<object> {
+  const tally = (values: string[]) => {
+    const counts: Record<string, number> = {};
+    for (const value of values) counts[value] = (counts[value] ?? 0) + 1;
+    return counts;
+  };
+  const views = await Promise.all([...buses].map((one) => one.ask({ look: true })));
+  const stderr = [...buses, ...workers].map((program) => program.stderr().slice(-500)).filter((text) => text !== '');
+  const [bus] = [...buses];
+  const tasks = Object.values(await bus.ask({ tasks: ids })).map((task: any) => task?.status ?? 'unknown');
+  return {
+    tasks: tally(tasks),
+    views: views.map(({ stats, agents }) => ({ stats, agents: tally(agents.map(({ status, circuit }: any) => `${status} ${circuit}`)) })),
+    agents: views[0].agents.slice(20, 22),
+    scaled,
+    givenUp: givenUp.size,
+    stderr,
+  };
+}
 
 beforeAll(async () => {
   folder = mkdtempSync(join(tmpdir(), 'ossa-test-agents-'));
@@ -299,8 +335,6 @@ afterAll(async () => {
   if (folder !== undefined) rmSync(folder, { recursive: true, force: true });
 });
 
-const all = Array.from({ length: COUNT }, (_, n) => n);
-const ids = all.map(nameOf);
 let views: Record<string, any>;
 let found: Map<string, Run[]>;
 
@@ -361,9 +395,12 @@ test('each is completed, or a dead letter with its reason, and no two', async ()
     failing.filter((n) => {
       const letter = byTask.get(nameOf(n));
       const error = String(letter?.data.error);
-      // Of several that it waits for the first to fail is named.
+      // Of several that it waits for the first to fail is named; an attempt of an agent that was gone is one, too.
+      const wasGone = () => found.get(nameOf(n))?.some(({ agent }) => killed.has(agent) || givenUp.has(agent)) === true;
       const isRight =
-        isDoomed(n) && dependencies(n).length > 1 ? /^'t\d+', on which it depends, failed$/.test(error) : error.includes(errorOf(n));
+        isDoomed(n) && dependencies(n).length > 1
+          ? /^'t\d+', on which it depends, failed$/.test(error)
+          : error.includes(errorOf(n)) || (fails(n) === 'always' && error.startsWith('its agent was silent') && wasGone());
       return letter?.reason !== reasonOf(n) || !isRight;
     }),
   ).toEqual([]);
@@ -427,7 +464,9 @@ test('the figures are those that were counted', async () => {
   const look = async () => {
     const seen = await Promise.all([...buses].map((bus) => bus.ask({ look: true })));
     const isAtRest = ({ stats, agents }: any) =>
-      stats.queueDepth === 0 && agents.every(({ runningTasks }: any) => runningTasks.length === 0);
+      stats.queueDepth === 0 &&
+      agents.every(({ runningTasks }: any) => runningTasks.length === 0) &&
+      stats.totalAgents === agents.filter((agent: any) => !gone(agent)).length;
     return seen.every(isAtRest) && seen;
   };
   const seen = (await until(look, { everyMs: 100, show: () => [...buses].map((bus) => bus.stderr().slice(-300)) })) as any[];
@@ -442,20 +481,20 @@ test('the figures are those that were counted', async () => {
     counted.set(agentId, (counted.get(agentId) ?? 0) + 1);
   }
   const sum = (values: Iterable<number>) => [...values].reduce((a, b) => a + b, 0);
-  const gone = (agent: any) => agent.status === 'failed' || agent.status === 'terminated';
   const differing = seen.map(({ agents }) =>
-    agents.filter((agent: any) => !gone(agent) && agent.performance.tasksCompleted !== (counted.get(agent.id) ?? 0)),
+    agents.filter((agent: any) => agent.performance.tasksCompleted !== (counted.get(agent.id) ?? 0)),
   );
   console.log(
     'completed, counted %d, by the agents’ figures %s; agents %s; other figures than counted: %s',
     sum(counted.values()),
     seen.map(({ agents }) => sum(agents.map(({ performance }: any) => performance.tasksCompleted))).join(', '),
     seen.map(({ stats, pools }) => `${stats.totalAgents} in ${pools.length} pools`).join(', '),
-    JSON.stringify(differing.map((list) => list.map((agent: any) => [agent.id, agent.performance.tasksCompleted, counted.get(agent.id)]))),
+    JSON.stringify(
+      differing.map((list) => list.map((agent: any) => [agent.id, agent.status, agent.performance.tasksCompleted, counted.get(agent.id)])),
+    ),
   );
-  expect(differing.flat()).toEqual([]);
-  for (const { stats, agents } of seen) {
-    expect(stats.totalAgents).toBe(agents.filter((agent: any) => !gone(agent)).length);
+  expect(differing.flat().filter((agent) => !gone(agent))).toEqual([]);
+  for (const { agents } of seen) {
     // No agent that was killed is counted in.
     expect(agents.filter((agent: any) => killed.has(agent.id) && !gone(agent))).toEqual([]);
   }
@@ -479,16 +518,14 @@ test('the utilisation is the share of places whose handlers are at work', async 
     return { busy, said: views.map(({ stats }) => stats.averageUtilization as number) };
   };
   let seen: Awaited<ReturnType<typeof sample>> | undefined;
-  // All of them at once, in all that look.
-  const { busy, said } = (await until(
+  const { busy, said } = await until(
     async () => {
-      seen = await sample();
-      const one = seen;
-      return one.busy === count && one.said.every((percent) => percent > 0) && one;
+      const one = await sample();
+      seen = one;
+      return one.busy === count && one.said.every((percent) => Math.abs(percent - (one.busy / places) * 100) < 5) ? one : undefined;
     },
-    { timeoutMs: SLOW_MS, everyMs: 50, show: () => seen },
-  )) as Awaited<ReturnType<typeof sample>>;
+    { timeoutMs: SLOW_MS, everyMs: 50, show: () => ({ seen, count, places }) },
+  ).then((found) => found as NonNullable<typeof found>);
   console.log('places %d, handlers at work %d: %s %; said: %s %', places, busy, ((busy / places) * 100).toFixed(1), said.join(', '));
-  for (const percent of said) expect(Math.abs(percent - (busy / places) * 100)).toBeLessThan(5);
   await until(async () => (await bus.ask({ look: true })).stats.averageUtilization === 0, { everyMs: 50 });
 });
