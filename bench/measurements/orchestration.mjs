@@ -1,0 +1,119 @@
+/** Tasks that are distributed to agents that return at once: how many a second, and what one costs with few agents and with many. */
+import { fork } from 'node:child_process';
+import { once } from 'node:events';
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+
+/** Processes that the agents are in. */
+const agentProcesses = 2;
+/** Tasks that wait for an answer, over all processes that distribute. */
+const width = 600;
+/** Places of all agents where only their number is to differ. */
+const places = 1_000;
+/** Clock ticks of /proc/<pid>/stat. */
+const tickUs = 1e4;
+
+function begin(program, argument) {
+  const child = fork(join(import.meta.dirname, '../lib', program), [JSON.stringify(argument)], { serialization: 'advanced' });
+  const ended = once(child, 'exit').then(([code]) => Promise.reject(new Error(`${program} ended with code ${code}`)));
+  ended.catch(() => undefined);
+  const told = async () => (await Promise.race([once(child, 'message'), ended]))[0];
+  return { child, ended, told };
+}
+
+/** µs of CPU that processes have used; Linux alone tells. */
+function cpuUs(pids) {
+  const of = (pid) => {
+    const fields = readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ')[1].split(' ');
+    return (Number(fields[11]) + Number(fields[12])) * tickUs;
+  };
+  return pids.map(of);
+}
+
+const sum = (values) => values.reduce((all, one) => all + one, 0);
+
+/** Resolves with seconds until all were answered, and done, and the CPU time of a task. */
+async function run({ address, redis, tasks }, { agents, maxTasks, buses }) {
+  const config = { redis: { url: address, keyPrefix: 'bench' } };
+  const server = Number(/process_id:(\d+)/.exec(await redis.info('server'))[1]);
+  const distributors = Array.from({ length: buses }, () => begin('distributor.mjs', { config: { eventBus: config } }));
+  const ids = Array.from({ length: agents }, (_, n) => `a${n}`);
+  const workers = Array.from({ length: agentProcesses }, (_, n) =>
+    begin('agents.mjs', { config, maxTasks, agents: ids.filter((_, at) => at % agentProcesses === n) }),
+  );
+  const all = [...distributors, ...workers];
+  try {
+    await Promise.all(all.map(({ told }) => told()));
+    await Promise.all(
+      distributors.map(({ child, told }) => {
+        child.send({ await: agents });
+        return told();
+      }),
+    );
+    const pids = [server, ...all.map(({ child }) => child.pid)];
+    const before = cpuUs(pids);
+    const counts = workers.map(() => ({ done: 0, lastNs: 0 }));
+    const done = Promise.race([
+      ...all.map(({ ended }) => ended),
+      new Promise((resolve) => {
+        for (const [at, { child }] of workers.entries()) {
+          child.on('message', (count) => {
+            counts[at] = count;
+            if (sum(counts.map((one) => one.done)) >= tasks) resolve();
+          });
+        }
+      }),
+    ]);
+    const share = tasks / buses;
+    const answers = await Promise.all(
+      distributors.map(({ child, told }, n) => {
+        child.send({ first: Math.round(n * share), count: Math.round((n + 1) * share) - Math.round(n * share), width: width / buses });
+        return told();
+      }),
+    );
+    await done;
+    const used = cpuUs(pids).map((us, at) => (us - before[at]) / tasks);
+    const beganNs = Math.min(...answers.map((one) => one.beganNs));
+    const seconds = (ns) => (Math.max(...ns) - beganNs) / 1e9;
+    const of = (from, count) => sum(used.slice(1 + from, 1 + from + count));
+    return {
+      answered: seconds(answers.map((one) => one.answeredNs)),
+      done: seconds(counts.map((one) => one.lastNs)),
+      cpu: { buses: of(0, buses), agents: of(buses, agentProcesses), server: used[0] },
+      cpuUs: sum(used),
+    };
+  } finally {
+    const over = all.map(({ ended }) => ended.catch(() => undefined));
+    for (const { child } of all) child.disconnect();
+    await Promise.all(over);
+  }
+}
+
+const rate = (setup, until) => async (context) => {
+  const { cpu, ...figures } = await run(context, setup);
+  return { value: context.tasks / figures[until], cpu };
+};
+const cost = (agents) => async (context) => {
+  const { cpuUs, cpu } = await run(context, { agents, maxTasks: places / agents, buses: 1 });
+  return { value: cpuUs, cpu };
+};
+const hundred = { agents: 100, maxTasks: 10 };
+
+export const orchestration = {
+  name: 'tasks to 100 agents, CPU: buses / agents / server',
+  unit: 'tasks/s',
+  sides: {
+    'one process distributes, to the last completion': rate({ ...hundred, buses: 1 }, 'done'),
+    'three, to the last completion': rate({ ...hundred, buses: 3 }, 'done'),
+    'three, to the last answer': rate({ ...hundred, buses: 3 }, 'answered'),
+  },
+};
+
+export const orchestrationCost = {
+  name: 'CPU of all processes for a task, 1,000 places',
+  unit: 'µs',
+  sides: {
+    '1,000 agents': cost(1_000),
+    '10 agents': cost(10),
+  },
+};
