@@ -200,6 +200,12 @@ impl Orchestra {
         let since = |from: Option<u64>| from.map_or(0, |from| at_ms.saturating_sub(from));
         #[allow(clippy::cast_precision_loss)] // times of tasks
         let (response_ms, took_ms) = (since(task.assigned_at) as f64, since(task.started_at.or(task.assigned_at)) as f64);
+        if let (None, Some(duration_ms)) = (task.started_at, duration_ms) {
+            // That it began is said by an event of another type, which may be heard later, or never.
+            #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // not negative; too long a time is cut
+            let began_ms = at_ms.saturating_sub(duration_ms as u64);
+            task.started_at = Some(began_ms.max(task.assigned_at.unwrap_or(0)));
+        }
         let duration_ms = duration_ms.unwrap_or(took_ms);
         // What it takes an agent like others: as its giver thinks, or as it was for all so far.
         let base_ms = self.base_ms(&task).unwrap_or(duration_ms);
