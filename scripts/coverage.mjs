@@ -5,14 +5,15 @@
  */
 import { mkdirSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { buildAddon, cargoMessages } from './lib/addon.mjs';
+import { buildAddon } from './lib/addon.mjs';
 import { buildFacade } from './lib/facade.mjs';
 import { llvmTools } from './lib/llvm-tools.mjs';
 import { root } from './lib/paths.mjs';
 import { main, output, run } from './lib/run.mjs';
+import { buildRustTests, rustSteps } from './lib/rust-tests.mjs';
 import { startServers } from './lib/servers.mjs';
 import { runSteps } from './lib/steps.mjs';
-import { cargoTest, jest } from './lib/suites.mjs';
+import { jest } from './lib/suites.mjs';
 
 const linesMin = 80;
 const profiles = join(root, 'build/coverage');

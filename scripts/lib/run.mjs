@@ -58,6 +58,25 @@ export function output(command, args, { env = {}, cwd = root, quiet = false } = 
   });
 }
 
+/** Runs a program and resolves with its exit code and all that it printed, both streams as they came. */
+export function captured(command, args, { env = {}, cwd = root } = {}) {
+  return new Promise((resolve, reject) => {
+    const child = spawn(command, args, { cwd, stdio: ['ignore', 'pipe', 'pipe'], env: { ...process.env, ...env } });
+    children.add(child);
+    const chunks = [];
+    for (const stream of [child.stdout, child.stderr]) stream.on('data', (chunk) => chunks.push(chunk));
+    child.once('error', (error) => {
+      children.delete(child);
+      reject(startError(command, error));
+    });
+    child.once('close', (code, signal) => {
+      children.delete(child);
+      if (signal) chunks.push(Buffer.from(`\nended by ${signal}\n`));
+      resolve({ code: signal ? 1 : code, text: Buffer.concat(chunks).toString() });
+    });
+  });
+}
+
 /** Whether a program can be started; `args` should make it do nothing, such as `--version`. */
 export const works = (command, args = ['--version']) =>
   exitCode(command, args, { stdio: 'ignore' }).then(
