@@ -24,19 +24,31 @@ main(async () => {
   const rest = args.filter((arg) => arg !== mode);
 
   if (mode !== '--rust') await buildFacade();
-  // Both at the same time: the addon ends in minutes on one core. Cargo locks a folder of its own for each profile.
   const programs = startRustBuild(mode, rest);
-  if (mode !== '--rust') await buildAddon();
-  await Promise.allSettled([programs]);
+  const addon = startAddonBuild(mode, programs);
+  // Nothing that measures time runs beside a compiler, but for one that yields. Without Rust's tests the addon is first.
+  await (programs ? Promise.allSettled([programs]) : addon);
   const { env, stop } = await startServers({ cluster: true, eight: true });
   if (!env.OSSA_TEST_REDIS_8)
     console.log('No Redis 8.2 to be had here (OSSA_REDIS_SERVER_8, or PyPI on Linux): the tests use one version of Redis.');
   try {
-    process.exitCode = (await runSteps(steps(mode, rest, env, programs))) ? 0 : 1;
+    process.exitCode = (await runSteps(steps(mode, rest, { env, programs, addon }))) ? 0 : 1;
   } finally {
     await stop();
   }
 });
+
+/**
+ * A promise of the addon, null where it is not needed. Its build ends in minutes on a single core, so it goes on while
+ * Rust's tests are built and run, in the time that they leave. Cargo locks the folder of each profile apart.
+ */
+function startAddonBuild(mode, programs) {
+  if (mode === '--rust') return null;
+  const addon = buildAddon({ yielding: programs !== null });
+  // The step that needs it says so.
+  addon.catch(() => {});
+  return addon;
+}
 
 /** A promise of Rust's test programs; null where none are needed, or cargo is asked for something particular. */
 function startRustBuild(mode, rest) {
@@ -49,22 +61,27 @@ function startRustBuild(mode, rest) {
   return programs;
 }
 
-function steps(mode, rest, env, programs) {
-  const typescript = (args) => ({ name: `jest ${args.join(' ')}`.trim(), run: () => jest(args, { env }) });
-  const tools = { name: 'node --test scripts/faults scripts/load', run: () => scriptTests({ env }) };
+function steps(mode, rest, { env, programs, addon }) {
+  const withAddon = (run) => async () => {
+    await addon;
+    return run();
+  };
+  const typescript = (args) => ({ name: `jest ${args.join(' ')}`.trim(), run: withAddon(() => jest(args, { env })) });
+  const tools = { name: 'node --test scripts/faults scripts/load', run: withAddon(() => scriptTests({ env })) };
+  const [rust, documentation] = rustSteps(programs, { env });
   switch (mode) {
     case '--jest':
       return [typescript(rest)];
     case '--rust':
       return programs
-        ? rustSteps(programs, { env })
+        ? [rust, documentation]
         : [{ name: `cargo test --no-default-features ${rest.join(' ')}`, run: () => cargoTest(rest, { env }) }];
     case '--integration':
       return [
-        ...(programs ? [rustSteps(programs, { env })[0]] : []),
+        ...(programs ? [rust] : []),
         ...(existsSync(join(root, '__test__/integration')) ? [typescript(['__test__/integration', ...rest])] : []),
       ];
     default:
-      return [...rustSteps(programs, { env }), typescript(rest), tools];
+      return [rust, documentation, { name: 'the addon', run: withAddon(() => 0) }, typescript(rest), tools];
   }
 }

@@ -13,7 +13,7 @@ import { captured, exitCode, output } from './run.mjs';
 export const engineAlone = ['--no-default-features'];
 
 /** More would crowd two cores: some tests measure how soon something happens. */
-const atOnce = 3;
+const atOnce = 2;
 
 /** Those that take longest start first, so that none of them is left alone at the end. */
 const longFirst = ['topologies', 'publishing_faults', 'topology_helpers', 'conformance', 'engine', 'services', 'projects'];
