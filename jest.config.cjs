@@ -1,11 +1,13 @@
+const { availableParallelism } = require('node:os');
+
 /** The tests import `@bluefly/ossa` as a user does: the package's own exports lead to the built dist/. */
 module.exports = {
   testEnvironment: 'node',
   roots: ['<rootDir>/__test__', '<rootDir>/dist'],
   testMatch: ['<rootDir>/__test__/**/*.test.{ts,js}'],
   transform: { '^.+\\.ts$|/dist/.+\\.js$': '<rootDir>/scripts/jest-transform.cjs' },
-  // The tests wait for servers more than they compute.
-  maxWorkers: '100%',
+  // The tests wait for servers more than they compute: one more than there are cores.
+  maxWorkers: availableParallelism() + 1,
   testTimeout: 30_000,
   collectCoverageFrom: ['<rootDir>/dist/**/*.js'],
   coverageDirectory: '<rootDir>/coverage/typescript',

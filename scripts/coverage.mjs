@@ -5,14 +5,15 @@
  */
 import { mkdirSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { buildAddon, cargoMessages } from './lib/addon.mjs';
+import { buildAddon } from './lib/addon.mjs';
 import { buildFacade } from './lib/facade.mjs';
 import { llvmTools } from './lib/llvm-tools.mjs';
 import { root } from './lib/paths.mjs';
 import { main, output, run } from './lib/run.mjs';
+import { buildRustTests, rustSteps } from './lib/rust-tests.mjs';
 import { startServers } from './lib/servers.mjs';
 import { runSteps } from './lib/steps.mjs';
-import { cargoTest, jest } from './lib/suites.mjs';
+import { jest } from './lib/suites.mjs';
 
 const linesMin = 80;
 const profiles = join(root, 'build/coverage');
@@ -35,11 +36,14 @@ main(async () => {
   await buildAddon({ profile: 'dev', env: instrumented, target: addon });
   const { env, stop } = await startServers({ cluster: true, eight: true });
   const child = { env: { ...env, ...instrumented } };
+  const programs = buildRustTests([], { env: instrumented });
+  // The step that runs them says so.
+  programs.catch(() => {});
   try {
     const ok = await runSteps([
-      { name: 'Rust tests', run: () => cargoTest([], child) },
+      ...rustSteps(programs, child),
       { name: 'jest, at least 80 % of TypeScript', run: () => jest(['--coverage'], child) },
-      { name: `at least ${linesMin} % of Rust's lines`, run: () => rustCoverage(tools, child) },
+      { name: `at least ${linesMin} % of Rust's lines`, run: async () => rustCoverage(tools, await programs) },
     ]);
     process.exitCode = ok ? 0 : 1;
   } finally {
@@ -47,15 +51,15 @@ main(async () => {
   }
 });
 
-async function rustCoverage(tools, child) {
-  const programs = await testPrograms(child);
+/** The test programs hold the map from counters to lines, as the addon does. */
+async function rustCoverage(tools, programs) {
   const merged = join(profiles, 'all.profdata');
   const raw = readdirSync(profiles).filter((file) => file.endsWith('.profraw'));
   // By way of a file: the paths may be too many for a command line.
   writeFileSync(join(profiles, 'list'), raw.map((file) => join(profiles, file)).join('\n'));
   await run(tools.profdata, ['merge', '-sparse', '--failure-mode=all', '-f', join(profiles, 'list'), '-o', merged]);
 
-  const objects = [addon, ...programs].flatMap((file) => ['-object', file]);
+  const objects = [addon, ...programs.map(({ file }) => file)].flatMap((file) => ['-object', file]);
   const common = [`-instr-profile=${merged}`, '--ignore-filename-regex', '/(registry|rustc|tests|target)/', ...objects];
   mkdirSync(report, { recursive: true });
   writeFileSync(join(report, 'lcov.info'), await output(tools.cov, ['export', '-format=lcov', ...common]));
@@ -64,11 +68,4 @@ async function rustCoverage(tools, child) {
   const { percent } = summary.data[0].totals.lines;
   console.log(`Rust: ${percent.toFixed(1)} % of lines`);
   return percent >= linesMin ? 0 : 1;
-}
-
-/** The test programs that cargo made, which hold the map from counters to lines. */
-async function testPrograms(child) {
-  const args = ['test', '--no-default-features', '--no-run', '--message-format=json'];
-  const messages = await output('cargo', args, { ...child, quiet: true });
-  return cargoMessages(messages).flatMap((message) => message.executable ?? []);
 }

@@ -7,11 +7,12 @@ import { output } from './run.mjs';
 
 /**
  * `cargo build`, then a copy to `target`. Cargo itself says where the library is, so that CARGO_TARGET_DIR and every
- * other setting of it hold.
+ * other setting of it hold. `yielding` as for {@link output}.
  */
-export async function buildAddon({ profile = 'release', env = {}, target = join(root, addonFile()) } = {}) {
+export async function buildAddon({ profile = 'release', env = {}, target = join(root, addonFile()), yielding = false } = {}) {
   const printed = await output('cargo', ['build', '--profile', profile, '--lib', '--message-format=json-render-diagnostics'], {
     env: { ...muslFlags(), ...env },
+    yielding,
   });
   const library = cargoMessages(printed)
     .filter((message) => message.target?.crate_types.includes('cdylib'))

@@ -1,5 +1,6 @@
 /** Running the programs that the other scripts put together. */
 import { spawn } from 'node:child_process';
+import { constants, setPriority } from 'node:os';
 import { root } from './paths.mjs';
 
 /** Programs that run; they end with this process. */
@@ -38,8 +39,11 @@ export async function run(command, args, options) {
   if (code !== 0) throw new Error(`${[command, ...args].join(' ')} ended with exit code ${code}`);
 }
 
-/** Runs a program and resolves with what it printed; its error output goes to this terminal unless `quiet`. */
-export function output(command, args, { env = {}, cwd = root, quiet = false } = {}) {
+/**
+ * Runs a program and resolves with what it printed; its error output goes to this terminal unless `quiet`. `yielding`, it
+ * and what it starts take the time that others leave.
+ */
+export function output(command, args, { env = {}, cwd = root, quiet = false, yielding = false } = {}) {
   return new Promise((resolve, reject) => {
     const child = spawn(command, args, {
       cwd,
@@ -47,14 +51,38 @@ export function output(command, args, { env = {}, cwd = root, quiet = false } = 
       env: { ...process.env, ...env },
       shell: needsShell(command),
     });
+    children.add(child);
+    if (yielding && child.pid) setPriority(child.pid, constants.priority.PRIORITY_LOW);
     const chunks = [];
     child.stdout.on('data', (chunk) => chunks.push(chunk));
-    child.once('error', (error) => reject(startError(command, error)));
-    child.once('close', (code) =>
-      code === 0
-        ? resolve(Buffer.concat(chunks).toString())
-        : reject(new Error(`${[command, ...args].join(' ')} ended with exit code ${code}`)),
-    );
+    child.once('error', (error) => {
+      children.delete(child);
+      reject(startError(command, error));
+    });
+    child.once('close', (code) => {
+      children.delete(child);
+      if (code === 0) resolve(Buffer.concat(chunks).toString());
+      else reject(new Error(`${[command, ...args].join(' ')} ended with exit code ${code}`));
+    });
+  });
+}
+
+/** Runs a program and resolves with its exit code and all that it printed, both streams as they came. */
+export function captured(command, args, { env = {}, cwd = root } = {}) {
+  return new Promise((resolve, reject) => {
+    const child = spawn(command, args, { cwd, stdio: ['ignore', 'pipe', 'pipe'], env: { ...process.env, ...env } });
+    children.add(child);
+    const chunks = [];
+    for (const stream of [child.stdout, child.stderr]) stream.on('data', (chunk) => chunks.push(chunk));
+    child.once('error', (error) => {
+      children.delete(child);
+      reject(startError(command, error));
+    });
+    child.once('close', (code, signal) => {
+      children.delete(child);
+      if (signal) chunks.push(Buffer.from(`\nended by ${signal}\n`));
+      resolve({ code: signal ? 1 : code, text: Buffer.concat(chunks).toString() });
+    });
   });
 }
 

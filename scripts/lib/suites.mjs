@@ -4,12 +4,10 @@ import { join } from 'node:path';
 import { bin } from './bin.mjs';
 import { root } from './paths.mjs';
 import { exitCode } from './run.mjs';
+import { engineAlone } from './rust-tests.mjs';
 
-/**
- * The engine's tests. Without the binding, because a test program cannot be linked against Node.js; in the dev profile,
- * because that compiles faster than it would run slower, and checks arithmetic overflow.
- */
-export const cargoTest = (args, options) => exitCode('cargo', ['test', '--no-default-features', '--no-fail-fast', ...args], options);
+/** The engine's tests as cargo runs them; `args` as on its command line. */
+export const cargoTest = (args, options) => exitCode('cargo', ['test', ...engineAlone, '--no-fail-fast', ...args], options);
 
 /** cargo's names for the programs in tests/, none if there are none. */
 export function integrationTargets() {

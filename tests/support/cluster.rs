@@ -394,7 +394,8 @@ pub async fn shared(program: &str) -> Vec<u16> {
     }
     let mut shared = SHARED.lock().await;
     if !shared.contains_key(program) {
-        let cluster = Cluster::start(program, Shape { replicas: 0, ..Shape::default() }).await;
+        // Nobody takes its nodes down: one that the machine leaves no time for need not be missed.
+        let cluster = Cluster::start(program, Shape { replicas: 0, node_timeout_ms: 15_000, ..Shape::default() }).await;
         shared.insert(program.to_owned(), cluster.ports());
         end_with_this_process(cluster);
     }

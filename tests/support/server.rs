@@ -203,13 +203,17 @@ impl Server {
         assert!(status.is_ok_and(|status| status.success()), "kill -{name} {id} failed");
     }
 
-    /// Whether it answers before it ends. Another server on that port does not count.
+    /// Whether it answers, with its data in memory, before it ends. Another server on that port does not count.
     async fn answers(&mut self) -> bool {
         let identity = format!("process_id:{}\r\n", self.child.id().unwrap_or_default());
         let mut ended = false;
         until("redis-server answers", async || {
             ended = self.child.try_wait().is_ok_and(|status| status.is_some());
-            ended || self.request(&[b"INFO", b"server"]).await.is_ok_and(|reply| String::from_utf8_lossy(&reply).contains(&identity))
+            ended
+                || self.request(&[b"INFO", b"server", b"persistence"]).await.is_ok_and(|reply| {
+                    let reply = String::from_utf8_lossy(&reply);
+                    reply.contains(&identity) && !reply.contains("\nloading:1\r\n") // a Sentinel says nothing of it
+                })
         })
         .await;
         !ended
