@@ -51,7 +51,9 @@ fn one_that_fails_or_is_gone_has_its_tasks_given_to_others() {
     ] {
         let mut place = place();
         place.spawn("a", &[], 2);
-        ids("t", 2).iter().for_each(|task| place.submit(task, json!({})));
+        for task in &ids("t", 2) {
+            place.submit(task, json!({}));
+        }
         place.go_on();
         place.start("t0", "a");
         place.spawn("b", &[], 5);
@@ -155,7 +157,9 @@ fn of_one_that_is_not_known_no_event_makes_one() {
 fn one_that_did_not_get_its_letter_is_told_again() {
     let mut place = Place::of(Strategy::LeastLoaded);
     place.spawn("a", &[], 5);
-    ids("t", 2).iter().for_each(|task| place.submit(task, json!({})));
+    for task in &ids("t", 2) {
+        place.submit(task, json!({}));
+    }
     place.go_on();
     let has = |running: &[(&str, u32)]| Metrics {
         source: "a".to_owned(),
@@ -213,8 +217,12 @@ fn of_at_most(max: u32) -> Place {
 #[test]
 fn what_a_pool_cannot_hold_goes_into_further_ones_each_type_for_itself() {
     let mut place = of_at_most(4);
-    ids("agent", 10).iter().for_each(|agent| place.spawn(agent, &[], 1));
-    ids("coder", 3).iter().for_each(|agent| place.spawn_as(agent, "coder", &[], 1));
+    for agent in &ids("agent", 10) {
+        place.spawn(agent, &[], 1);
+    }
+    for agent in &ids("coder", 3) {
+        place.spawn_as(agent, "coder", &[], 1);
+    }
     place.go_on();
     let pools = pools(&place);
     assert!(pools.keys().eq(["coder", "worker", "worker-2", "worker-3"]), "{pools:?}");
@@ -235,7 +243,9 @@ fn pools_are_about_as_strong_as_each_other_also_when_agents_prove_fast_or_slow()
     };
     assert_eq!(strength(&place), [9.0, 9.0]);
     let mut place = of_at_most(2);
-    ["a", "b", "c", "d"].iter().for_each(|agent| place.spawn(agent, &[agent], 1));
+    for agent in ["a", "b", "c", "d"] {
+        place.spawn(agent, &[agent], 1);
+    }
     // Whoever shares a pool is as fast as the other.
     for agents in pools(&place).into_values().collect::<Vec<_>>() {
         let duration_ms = if agents.contains(&"a".to_owned()) { 50.0 } else { 400.0 };
@@ -247,7 +257,7 @@ fn pools_are_about_as_strong_as_each_other_also_when_agents_prove_fast_or_slow()
             place.hear(What::TaskCompleted { of, result: None, duration_ms: Some(duration_ms) });
         }
     }
-    assert_eq!(strength(&place).iter().copied().fold(0.0, f64::max), 8.0);
+    assert!(strength(&place).iter().any(|worth| (worth - 8.0).abs() < 1e-9), "one of them is fast");
     place.wait(10_100);
     let evened = strength(&place);
     assert!((evened[0] - evened[1]).abs() < 1e-9 && pools(&place).len() == 2, "{evened:?}");

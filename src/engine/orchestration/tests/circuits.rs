@@ -41,7 +41,9 @@ fn an_open_one_gets_nothing_then_one_task_that_decides() {
     {
         let mut place = opened(strategy);
         assert_eq!(place.told("performance.threshold").len(), 1);
-        ids("more", 5).iter().for_each(|id| place.submit(id, json!({ "maxAttempts": 1_000 })));
+        for id in &ids("more", 5) {
+            place.submit(id, json!({ "maxAttempts": 1_000 }));
+        }
         place.wait(29_900);
         assert!(place.has("a").is_empty(), "{strategy:?}");
         place.wait(200);
@@ -66,7 +68,9 @@ fn an_open_one_gets_nothing_then_one_task_that_decides() {
 fn others_get_what_an_open_one_would_have_had() {
     let mut place = opened(Strategy::LeastLoaded);
     place.spawn("b", &["more"], 10);
-    ids("more", 5).iter().for_each(|id| place.submit(id, json!({})));
+    for id in &ids("more", 5) {
+        place.submit(id, json!({}));
+    }
     place.go_on();
     assert_eq!((place.has("a").len(), place.has("b").len()), (0, 6));
 }
@@ -74,7 +78,9 @@ fn others_get_what_an_open_one_would_have_had() {
 #[test]
 fn whoever_leads_next_does_not_try_it_with_one_more() {
     let mut place = opened(Strategy::LeastLoaded);
-    ids("more", 5).iter().for_each(|id| place.submit(id, json!({})));
+    for id in &ids("more", 5) {
+        place.submit(id, json!({}));
+    }
     place.now_ms += 30_000;
     place.orchestra.tick(place.now_ms);
     place.commit(true);

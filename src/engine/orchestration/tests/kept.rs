@@ -75,7 +75,9 @@ fn full() -> Place {
         place.submit(task, with);
     }
     place.go_on();
-    ["running", "done", "failing"].iter().for_each(|task| place.start(task, "a"));
+    for task in ["running", "done", "failing"] {
+        place.start(task, "a");
+    }
     place.now_ms += 10;
     place.complete("done", "a");
     place.fail("failing", "a");
@@ -181,7 +183,9 @@ fn texts_that_nobody_wrote_are_passed_over() {
 fn many_tasks_are_written_once_each() {
     let mut place = Place::of(Strategy::LeastLoaded);
     place.spawn("a", &[], 1_000);
-    ids("t", 500).iter().for_each(|task| place.submit(task, json!({ "data": 1 })));
+    for task in &ids("t", 500) {
+        place.submit(task, json!({ "data": 1 }));
+    }
     place.orchestra.give_out(place.now_ms, &mut || 0.5);
     let write = place.orchestra.take_write(true, place.now_ms).unwrap();
     let unique: BTreeSet<(Table, &String)> = write.put.iter().map(|(table, id, _)| (*table, id)).collect();

@@ -76,9 +76,9 @@ fn makespan(strategy: Strategy, seed: u64) -> u64 {
         for saying in place.orchestra.take_sayings().into_iter().filter(|saying| saying.event_type == "task.assigned") {
             let assigned: serde_json::Value = serde_json::from_str(&saying.data).unwrap();
             let (task, agent) = (assigned["taskId"].as_str().unwrap(), assigned["agentId"].as_str().unwrap());
-            let speed = workers.iter().find(|worker| worker.id == agent).unwrap().speed;
+            let worker = workers.iter().find(|worker| worker.id == agent).unwrap();
             #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // a few seconds
-            busy.push(Reverse((place.now_ms + (lengths[task] / speed).ceil() as u64, task.to_owned(), agent.to_owned())));
+            busy.push(Reverse((place.now_ms + (lengths[task] / worker.speed).ceil() as u64, task.to_owned(), agent.to_owned())));
             told += 1;
         }
     }

@@ -182,7 +182,9 @@ impl World {
         self.give_out();
         if at > 0 {
             let write = self.place.orchestra.take_write(at > 1, self.place.now_ms);
-            write.iter().for_each(|write| self.place.store.apply(write));
+            if let Some(write) = write {
+                self.place.store.apply(&write);
+            }
         }
         if at > 1 {
             self.place.speak();

@@ -15,8 +15,12 @@ fn rules(min: u32, max: u32) -> Rules {
 /// Agents of two places, all of them busy where there are `tasks` enough.
 fn place(agents: usize, tasks: usize, rules: Rules) -> Place {
     let mut place = Place::new(rules);
-    ids("agent", agents).iter().for_each(|agent| place.spawn(agent, &[], 2));
-    ids("t", tasks).iter().for_each(|task| place.submit(task, json!({})));
+    for agent in &ids("agent", agents) {
+        place.spawn(agent, &[], 2);
+    }
+    for task in &ids("t", tasks) {
+        place.submit(task, json!({}));
+    }
     place.go_on();
     place
 }
@@ -82,7 +86,9 @@ fn idle_agents_are_named_drain_and_are_waited_for() {
         assert_eq!((place.seen(agent)["status"].as_str(), place.posted(agent, "drain")), (Some("draining"), 1));
     }
     // Nothing is given to those that go, and no more is asked before they are gone.
-    ids("more", 10).iter().for_each(|task| place.submit(task, json!({})));
+    for task in &ids("more", 10) {
+        place.submit(task, json!({}));
+    }
     place.go_on();
     assert!(going.iter().all(|agent| place.has(agent).is_empty()));
     for task in ids("more", 3).iter().chain(&["t".to_owned()]) {
@@ -90,9 +96,9 @@ fn idle_agents_are_named_drain_and_are_waited_for() {
         place.complete(task, &agent);
     }
     place.take_over();
-    ids("more", 10).iter().for_each(|task| {
-        place.hear(What::TaskCancelled { task: task.clone(), reason: "over".to_owned() });
-    });
+    for task in ids("more", 10) {
+        place.hear(What::TaskCancelled { task, reason: "over".to_owned() });
+    }
     place.wait(200_000);
     assert_eq!(place.told("orchestration.scale_down").len(), 1);
     for agent in &going {
@@ -116,7 +122,9 @@ fn between_the_thresholds_nothing_is_announced_however_often_it_changes() {
         place.wait(2_000);
         let mine: Vec<(String, String)> =
             place.orchestra.tasks.values().map(|task| (task.id.clone(), task.agent_id.clone().unwrap())).collect();
-        mine.iter().for_each(|(task, agent)| place.complete(task, agent));
+        for (task, agent) in &mine {
+            place.complete(task, agent);
+        }
     }
     assert!(place.told("orchestration.scale_up").is_empty() && place.told("orchestration.scale_down").is_empty());
 }
@@ -144,7 +152,9 @@ fn fewer_than_the_minimum_are_filled_up() {
 #[test]
 fn an_agent_that_is_slow_and_tasks_that_nobody_can_do_are_bottlenecks() {
     let mut place = Place::new(Rules { scaling: scaling::Rules { max: 10, ..rules(0, 10).scaling }, ..quiet(Strategy::RoundRobin) });
-    ids("agent", 4).iter().for_each(|agent| place.spawn(agent, &[agent], 1));
+    for agent in &ids("agent", 4) {
+        place.spawn(agent, &[agent], 1);
+    }
     for (agent, ms) in ids("agent", 4).iter().zip([100, 100, 100, 500]) {
         for task in ids(agent, 5) {
             place.submit(&task, json!({ "requiredCapabilities": [agent], "estimatedDuration": 100 }));

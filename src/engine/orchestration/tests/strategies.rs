@@ -25,7 +25,9 @@ fn counts(place: &mut Place, prefix: &str, count: usize, duration_ms: impl Fn(&s
 /// Gives tasks in, and answers who has each.
 fn given(place: &mut Place, prefix: &str, count: usize, with: &Value) -> Vec<Option<String>> {
     let ids = ids(prefix, count);
-    ids.iter().for_each(|id| place.submit(id, with.clone()));
+    for id in &ids {
+        place.submit(id, with.clone());
+    }
     place.go_on();
     ids.iter().map(|id| place.holder(id)).collect()
 }
@@ -48,7 +50,9 @@ fn round_robin_is_even_whoever_is_busy_or_fast() {
 #[test]
 fn least_loaded_follows_places_processor_and_who_is_said_to_be_strained() {
     let mut place = Place::of(Strategy::LeastLoaded);
-    ["a", "b", "c"].iter().for_each(|agent| place.spawn(agent, &[], 4));
+    for agent in ["a", "b", "c"] {
+        place.spawn(agent, &[], 4);
+    }
     uses(&mut place, "b", 50.0);
     place.hear(What::Strained { who: "c".to_owned(), reason: "memory of c is over its threshold".to_owned() });
     let first = given(&mut place, "first", 2, &json!({}));
@@ -83,7 +87,9 @@ fn capability_based_takes_the_narrowest_and_keeps_generalists_free() {
 #[test]
 fn performance_weighted_is_proportional_to_what_was_measured_and_leaves_a_share_for_newcomers() {
     let mut place = Place::of(Strategy::PerformanceWeighted);
-    ["fast", "middle", "slow"].iter().for_each(|agent| place.spawn(agent, &[], 5_000));
+    for agent in ["fast", "middle", "slow"] {
+        place.spawn(agent, &[], 5_000);
+    }
     let duration_ms = |agent: &str| match agent {
         "fast" => 100.0,
         "middle" => 200.0,
@@ -198,7 +204,9 @@ fn every_strategy_fills_all_places_at_once() {
         [Strategy::RoundRobin, Strategy::LeastLoaded, Strategy::CapabilityBased, Strategy::PerformanceWeighted, Strategy::Predictive]
     {
         let mut place = Place::of(strategy);
-        ids("agent", 20).iter().for_each(|agent| place.spawn(agent, &[], 10));
+        for agent in &ids("agent", 20) {
+            place.spawn(agent, &[], 10);
+        }
         assert_eq!(given(&mut place, "t", 300, &json!({})).iter().flatten().count(), 200, "{strategy:?}");
     }
 }
