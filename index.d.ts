@@ -512,6 +512,7 @@ export interface TaskView {
   status: 'waiting' /* for its dependencies */ | 'queued' | 'assigned' | 'running' | 'completed' | 'failed' | 'cancelled';
   attempts: number; agentId?: string;
   submittedAt: Date; assignedAt?: Date; startedAt?: Date; endedAt?: Date;
+  waitingFor?: string[];      // of its dependencies, those that are not done
   error?: string; result?: any; correlationId?: string;
 }
 /** Figures over all agents. */
@@ -659,16 +660,18 @@ export interface AgentStartedEvent { agentId: string; agentType: string; timesta
 export interface AgentStoppedEvent {
   agentId: string; reason: string; timestamp: EventTime;
   draining?: boolean;         // it takes no more tasks, and ends those it has
+  inbox?: string;             // where it reads, which tells its lives apart
 }
 /** `agent.failed` */
 export interface AgentFailedEvent { agentId: string; error: string; timestamp: EventTime }
 /** `agent.terminated` */
-export interface AgentTerminatedEvent { agentId: string; reason: string; timestamp: EventTime }
+export interface AgentTerminatedEvent { agentId: string; reason: string; timestamp: EventTime; inbox?: string }
 /** `task.assigned` */
 export interface TaskAssignedEvent {
   taskId: string; agentId: string; taskType: string; priority: number; estimatedDuration: number /* ms */;
   dependencies: string[]; data?: any;
   attempt?: number;           // how often it was given out, this time included
+  submittedAt?: number;       // ms since 1970: the same id again is another task
 }
 /** `task.started` */
 export interface TaskStartedEvent { taskId: string; agentId: string; timestamp: EventTime; attempt?: number }

@@ -20,6 +20,8 @@ import { processMeter, Tally } from './vitals';
 /** The first report comes soon: until then nothing is known of the agent's process. */
 const FIRST_REPORT_MS = 500;
 
+/** A report is of use for so long, s: later ones say it better. */
+const REPORT_TTL_S = 60;
 /** An agent that is not known says who it is this often at most. */
 const RESPAWN_MS = 1_000;
 
@@ -205,7 +207,11 @@ export class TaskAgent extends EventEmitter implements api.Agent, Resident {
     const metrics = { ...processMeter().read(), ...figures };
     try {
       const timestamp = new Date();
-      await this.#publish('performance.metrics', { source: this.id, metrics, timestamp, inbox: this.#inbox, running: this.#tasks.inHand });
+      await this.#publish(
+        'performance.metrics',
+        { source: this.id, metrics, timestamp, inbox: this.#inbox, running: this.#tasks.inHand },
+        { ttl: REPORT_TTL_S },
+      );
       this.#unheard = false;
     } catch (error) {
       this.#tally.giveBack(taken);
@@ -226,7 +232,7 @@ export class TaskAgent extends EventEmitter implements api.Agent, Resident {
 
   async #drain(reason: string): Promise<void> {
     this.#status = 'draining';
-    this.#outbox.post('agent.stopped', { agentId: this.id, reason, draining: true, timestamp: new Date() });
+    this.#outbox.post('agent.stopped', { agentId: this.id, reason, draining: true, timestamp: new Date(), inbox: this.#inbox });
     this.#tasks.close();
     await this.#tasks.idle();
     await this.#outbox.empty(TELLING_MS);
@@ -245,7 +251,7 @@ export class TaskAgent extends EventEmitter implements api.Agent, Resident {
   }
 
   #terminated(reason: string): void {
-    this.#outbox.post('agent.terminated', { agentId: this.id, reason, timestamp: new Date() });
+    this.#outbox.post('agent.terminated', { agentId: this.id, reason, timestamp: new Date(), inbox: this.#inbox });
   }
 
   #end(reason: string): void {

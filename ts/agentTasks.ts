@@ -288,12 +288,14 @@ export class AgentTasks {
   }
 
   #sinceStart(held: Held): number {
-    return Math.round(this.#of.clock.now() - held.startedAt);
+    // Short tasks tell fast agents from slow ones, too.
+    return Math.round((this.#of.clock.now() - held.startedAt) * 1_000) / 1_000;
   }
 }
 
-function keyOf({ taskId, attempt }: { taskId: string; attempt: number }): string {
-  return `${attempt} ${taskId}`;
+/** Of this life of the task: its id may be given again once the first one is forgotten. */
+function keyOf({ taskId, attempt, submittedAt }: { taskId: string; attempt: number; submittedAt?: number | null }): string {
+  return `${attempt} ${submittedAt ?? ''} ${taskId}`;
 }
 
 /** What the handler is given. */

@@ -91,6 +91,8 @@ export interface Assignment {
   data?: unknown;
   timeoutMs?: number | null;
   correlationId?: string | null;
+  /** ms since 1970; tells two tasks of one id apart. */
+  submittedAt?: number | null;
 }
 
 /** What an agent is told; one of the keys behind `agent` is there. */

@@ -137,7 +137,7 @@ mod tests {
 
     #[test]
     fn capability_based_keeps_generalists_free() {
-        let able = |capabilities, free| Seat { capabilities, free, ..seat() };
+        let able = |capabilities, free| Seat { free, capabilities, ..seat() };
         assert_eq!(choose_of(Strategy::CapabilityBased, &[able(9, 5), able(2, 1), able(3, 1)]), Some(1));
         assert_eq!(choose_of(Strategy::CapabilityBased, &[able(9, 5), able(2, 0)]), Some(0), "rather than wait");
     }

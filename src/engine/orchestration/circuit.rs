@@ -150,7 +150,9 @@ mod tests {
 
     fn after(ended: &[(u64, bool)]) -> Circuit {
         let mut circuit = Circuit::default();
-        ended.iter().for_each(|(at_ms, failed)| circuit.ended("t", *failed, *at_ms, &RULES));
+        for (at_ms, failed) in ended {
+            circuit.ended("t", *failed, *at_ms, &RULES);
+        }
         circuit
     }
 

@@ -126,15 +126,14 @@ impl Orchestra {
             }
         }
         let with_room = (0..pools.len()).filter(|at| figures[*at].0 < most);
-        match with_room.min_by(|a, b| figures[*a].1.total_cmp(&figures[*b].1)) {
-            Some(at) => self.agents[slot].pool.clone_from(&pools[at]),
-            None => {
-                if self.pools.of(&kind).len() == pools.len() {
-                    self.pools.add(&kind, now_ms);
-                }
-                self.deal_pools(&kind, now_ms);
-            }
+        if let Some(at) = with_room.min_by(|a, b| figures[*a].1.total_cmp(&figures[*b].1)) {
+            self.agents[slot].pool.clone_from(&pools[at]);
+            return;
         }
+        if self.pools.of(&kind).len() == pools.len() {
+            self.pools.add(&kind, now_ms);
+        }
+        self.deal_pools(&kind, now_ms);
     }
 
     /// Deals the agents of a type out to its pools.

@@ -299,7 +299,7 @@ impl Leader {
             while let Ok((number, result)) = self.results.try_recv() {
                 self.said(number, result);
             }
-            if !(is_tick || !arrived.is_empty()) {
+            if !is_tick && arrived.is_empty() {
                 continue;
             }
             let now_ms = shared.store.now_ms();

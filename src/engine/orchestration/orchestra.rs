@@ -318,14 +318,11 @@ impl Orchestra {
 
     /// Puts an agent on a slot.
     pub(super) fn seat_agent(&mut self, agent: Agent, now_ms: u64) -> usize {
-        let slot = match self.vacant.pop() {
-            Some(slot) => slot,
-            None => {
-                self.agents.push(Agent::default());
-                self.seats.push(Seat::default());
-                self.agents.len() - 1
-            }
-        };
+        let slot = self.vacant.pop().unwrap_or_else(|| {
+            self.agents.push(Agent::default());
+            self.seats.push(Seat::default());
+            self.agents.len() - 1
+        });
         self.by_id.insert(agent.id.clone(), slot);
         self.write.removed.retain(|(table, id)| *table != Table::Agents || *id != agent.id);
         self.queue.joined(slot, |required| agent.can(required));

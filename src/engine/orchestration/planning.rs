@@ -33,7 +33,7 @@ impl Plan {
     /// `takes` how long it takes there, ms.
     pub fn advise(&mut self, fitting: &[usize], places: impl Fn(usize) -> Vec<f64>, takes: impl Fn(usize) -> f64) -> Advice {
         // When it would be done, and where: of all, and of those that can begin now.
-        let (mut best, mut best_now): (Option<(f64, usize)>, Option<(f64, usize)>) = (None, None);
+        let (mut best, mut best_now) = (None::<(f64, usize)>, None::<(f64, usize)>);
         let is_earlier = |than: Option<(f64, usize)>, done: f64| than.is_none_or(|(at, _)| done < at);
         for agent in fitting {
             let free_at = self.places.entry(*agent).or_insert_with(|| places(*agent)).iter().copied().min_by(f64::total_cmp);

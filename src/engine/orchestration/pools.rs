@@ -89,10 +89,10 @@ impl Pools {
 
     /// One more of a type.
     pub fn add(&mut self, kind: &str, now_ms: u64) -> String {
-        let id = (1..)
-            .map(|number| if number == 1 { kind.to_owned() } else { format!("{kind}-{number}") })
-            .find(|id| self.all.iter().all(|pool| pool.id != *id))
-            .unwrap_or_default();
+        // One of so many is free.
+        let numbers = 1..=self.all.len() + 1;
+        let mut ids = numbers.map(|number| if number == 1 { kind.to_owned() } else { format!("{kind}-{number}") });
+        let id = ids.find(|id| self.all.iter().all(|pool| pool.id != *id)).unwrap_or_default();
         self.all.push(Pool { id: id.clone(), kind: kind.to_owned(), created_ms: now_ms, ..Pool::default() });
         id
     }

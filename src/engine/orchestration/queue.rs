@@ -83,16 +83,11 @@ impl Queue {
         }
         self.empty += 1;
         let class = Class { required: required.to_vec(), fitting, ..Class::default() };
-        let at = match self.unused.pop() {
-            Some(at) => {
-                self.classes[at] = class;
-                at
-            }
-            None => {
-                self.classes.push(class);
-                self.classes.len() - 1
-            }
-        };
+        let at = self.unused.pop().unwrap_or_else(|| {
+            self.classes.push(Class::default());
+            self.classes.len() - 1
+        });
+        self.classes[at] = class;
         self.by_required.insert(required.to_vec(), at);
         at
     }

@@ -150,7 +150,7 @@ pub fn nothing() -> Box<RawValue> {
 impl Task {
     /// Reads an `OrchestrationTask`, given as an object without its data. `ERR_INVALID_ARGUMENT` with the path of what is wrong.
     pub fn read(value: Value, data: Box<RawValue>, correlation_id: Option<String>, now_ms: u64) -> Result<Self> {
-        let mut form = Form::open(value, "task", |path, problem| Error::argument(path, problem))?;
+        let mut form = Form::open(value, "task", Error::argument)?;
         let id = named(&mut form, "id")?;
         let kind = named(&mut form, "type")?;
         let priority = number(&mut form, "priority", -1e9, 1e9)?.ok_or_else(|| form.missing("priority", "a number"))?;
@@ -236,7 +236,9 @@ impl Task {
     pub fn view(text: &str, data: Option<&str>) -> Result<Value> {
         let mut view: Map<String, Value> =
             serde_json::from_str(text).map_err(|e| Error::internal(format!("a task in the store cannot be read: {e}")))?;
-        INNER.iter().for_each(|key| drop(view.remove(*key)));
+        for key in INNER {
+            view.remove(key);
+        }
         if let Some(data) = data.and_then(|data| serde_json::from_str(data).ok()) {
             view.insert("data".to_owned(), data);
         }
