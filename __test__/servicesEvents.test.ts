@@ -376,6 +376,8 @@ describe.each(storesWithCluster)('on %s', (kind) => {
     site.events = (_, n) => (n <= 12 ? 429 : 200);
     await bus.publish('order.placed', 1);
     await site.got(13);
+    // It has come; that it was answered is known a moment later.
+    await settled('order.placed');
     expect(await routeOf(bus, 'orders')).toMatchObject({ circuit: 'closed', delivered: 1, failed: 12 });
   });
 
@@ -413,6 +415,7 @@ describe.each(storesWithCluster)('on %s', (kind) => {
     await bus.publish('order.placed', 3);
     await site.got(5);
     await settled('user.created');
+    await settled('order.placed');
     const seen = site.posts.map(({ headers, body }) => `${headers['x-event-type']} ${JSON.parse(body).data}`);
     expect(seen.sort()).toEqual(['order.placed 1', 'order.placed 2', 'order.placed 3', 'user.created 1', 'user.created 3']);
     expect(await routeOf(bus, 'orders')).toMatchObject({ delivered: 5, failed: 0 });

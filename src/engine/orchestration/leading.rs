@@ -11,6 +11,7 @@ use tokio::sync::{Notify, mpsc};
 use tokio::time::Instant;
 
 use super::Shared;
+use super::life::CLOCKS_MS;
 use super::orchestra::{Found, Orchestra, Outcome, Saying};
 use super::reading::{SOURCE, TYPES, read};
 use crate::engine::ask::message::Answer;
@@ -302,7 +303,7 @@ impl Leader {
             if !is_tick && arrived.is_empty() {
                 continue;
             }
-            let now_ms = shared.store.now_ms();
+            let now_ms = now_of(&arrived, shared.store.now_ms());
             let outcomes: Vec<(Delivery, Result<Outcome>)> = arrived.drain(..).map(|delivery| self.hear(delivery, now_ms)).collect();
             if is_tick {
                 self.orchestra.tick(now_ms);
@@ -442,6 +443,12 @@ async fn post_letters(shared: Arc<Shared>, mut written: mpsc::UnboundedReceiver<
             }
         }
     }
+}
+
+/// Now, by the store's clock: not before what was stored by it. What it stamps is known exactly, its time now but for some ms.
+fn now_of(arrived: &[Delivery], about_ms: u64) -> u64 {
+    let newest_ms = arrived.iter().map(|delivery| delivery.id.ms).max().unwrap_or(0);
+    about_ms.max(newest_ms.min(about_ms.saturating_add(CLOCKS_MS)))
 }
 
 /// Who waits for an answer to the event, and the event's id.

@@ -17,7 +17,7 @@ const BYTES_MAX: usize = 256 << 20;
 /// Values that make the usual time of a type of task.
 const KIND_WINDOW: u32 = 100;
 /// The store's clock as it is known here may be so much ahead of what it stamps, ms.
-const CLOCKS_MS: u64 = 100;
+pub(super) const CLOCKS_MS: u64 = 100;
 
 impl Orchestra {
     /// Takes a task in, once: one that is known is answered as it is. Answers its id.
