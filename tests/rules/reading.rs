@@ -97,14 +97,19 @@ pub async fn a_delayed_event_wakes_a_waiting_read_when_it_moves(world: &World) {
 pub async fn a_read_that_is_dropped_swallows_nothing(world: &World) {
     /// After so long without an event the reads are given up.
     const PATIENCE: Duration = Duration::from_millis(40);
+    /// A server learns that somebody left by a closed socket, and may hear of an event on another before it: so many
+    /// rounds may be lost to that. A read that goes on without its reader loses every one.
+    const RACES_MAX: usize = 4;
     let (store, at) = (&world.store, partition("read.dropped"));
     for consumer in ["impatient", "other"] {
         prepare(store, &at, "g", consumer).await;
     }
     let from = [ReadFrom::new(at.clone())];
     let mut kept = reader(store, "g");
-    for n in 0..6 {
-        if n % 2 == 0 {
+    let (mut left_alone, mut races) = (0_usize, 0_usize);
+    while left_alone < 6 {
+        let n = left_alone + races;
+        if n.is_multiple_of(2) {
             // The reader stays, as after a `timeout`.
             let read = tokio::time::timeout(PATIENCE, kept.read("impatient", &from, 10, Some(LONG))).await;
             assert!(read.is_err(), "there was nothing to read: {read:?}");
@@ -116,12 +121,19 @@ pub async fn a_read_that_is_dropped_swallows_nothing(world: &World) {
             reads.abort();
             assert!(reads.await.is_err_and(|error| error.is_cancelled()));
         }
-        // A round trip: the store has seen before that somebody left.
         inspect(store, &at).await;
         publish(store, vec![event(&at, &format!("e-{n}"))]).await;
         let entries = take(store, &at, "g", "other", 10).await;
-        assert_eq!(event_ids(&entries), [format!("e-{n}")], "it is swallowed: {:?}", store.pending(&at, "g", "impatient").await);
+        if entries.is_empty() {
+            races += 1;
+            let pending = store.pending(&at, "g", "impatient").await;
+            assert!(pending.as_ref().is_ok_and(|pending| pending.len() == races), "it is lost: {pending:?}");
+            assert!(races <= RACES_MAX, "it is swallowed: {pending:?}");
+            continue;
+        }
+        assert_eq!(event_ids(&entries), [format!("e-{n}")]);
         acknowledge(store, "g", "other", &entries).await;
+        left_alone += 1;
     }
     // The reader that stayed reads on as if nothing had been.
     for n in 0..2 {
