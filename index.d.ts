@@ -199,7 +199,12 @@ export interface EventBusConfig {
   /** publish resolves after WAIT, or WAITAOF with fsync (Redis 7.2+, else ERR_INVALID_CONFIG at connect); else ERR_NOT_REPLICATED, achieved level in details */
   durability?: { waitReplicas?: number; fsync?: boolean; waitTimeoutMs?: number };
   logger?: { debug(m: string): void; info(m: string): void; warn(m: string): void; error(m: string): void };
+  /** The least severe lines that are logged, to `logger`, or to the console where there is none. Default: OSSA_LOG, else 'warn'. What
+   *  debug mode writes down (monitoring.tracing.samplingRate) was asked for, and is logged at every level but 'silent'. */
+  logLevel?: LogLevel;
 }
+/** How severe a line of the log is; 'silent': none. */
+export type LogLevel = 'debug' | 'info' | 'warn' | 'error' | 'silent';
 /** host localhost, port 6379, keyPrefix 'ossa:eventbus'; batchSize 100, batchTimeout 1000, connectionPoolSize 10,
  *  pipelineSize 100; monitoring on, 30000, true, 15000; ttl 3600, normal, retry 3 × from 1000 ms × 2 to 30000 ms;
  *  dead letters on, 604800 (a week) */
@@ -264,8 +269,9 @@ export interface DeadLetters {
 /** What both bus classes can do.
  *  Lifecycle events: 'event:published' 'event:consumed' 'event:failed' 'event:retried' 'event:dead-lettered' 'event:expired'
  *  'subscription:created' 'subscription:cancelled' 'data:loss' 'connection:lost' 'connection:restored' 'metrics:updated'
- *  'health:status:changed' 'error', and of an OSSAEventBus 'agent:circuit:changed'. 'error' without a listener is logged, it never ends the
- *  process. */
+ *  'health:status:changed' 'log' 'error', and of an OSSAEventBus 'agent:circuit:changed', 'alert:triggered' and 'alert:resolved' (an
+ *  AlertEvent; resolved: with `resolvedAt`). 'log': a line of the log, { level, message }. 'error' without a listener is logged, it never
+ *  ends the process. */
 export declare abstract class EventBus<E extends EventMap = AnyEvents> extends EventEmitter implements AsyncDisposable {
   /** Resolves with the event's id once the store has it. `undefined` is stored as null, a Date as its ISO string. */
   publish<K extends keyof E & string>(eventType: K, data: E[K], options?: PublishOptions): Promise<string>;
@@ -399,8 +405,18 @@ export declare class OSSAEventBus<E extends EventMap = AnyEvents> extends EventB
   getAgents(): AgentView[];
   getPools(): PoolView[];
 
+  /** Measured figures only: of this process, and over all processes where Redis has the figure (see DashboardData) */
   getDashboardData(): Promise<DashboardData>;
-  exportMetrics(): string;              // Prometheus text format 0.0.4
+  /** What this process measured in the last `windowSeconds`, one of monitoring.metrics.aggregationWindows (default: the shortest), and how
+   *  that was before, as long as monitoring.metrics.retentionPeriod says. Without asking Redis. ERR_INVALID_ARGUMENT for another window;
+   *  ERR_DISABLED where monitoring.metrics.enabled is false. */
+  getAnalytics(windowSeconds?: number): Analytics;
+  /** alerts that are raised now, the oldest first; 'alert:triggered' and 'alert:resolved' tell of changes */
+  getActiveAlerts(): AlertEvent[];
+  /** all consumer groups of all event types, as they stand in Redis */
+  getGroups(): Promise<GroupView[]>;
+  /** Prometheus text format 0.0.4; what is in it: docs/monitoring.md. ERR_DISABLED where monitoring.metrics.enabled is false */
+  exportMetrics(): string;
   /** Never rejects. Components: `eventBus`; with a registry `serviceRegistry`: 'unhealthy' where its Redis cannot be reached, 'degraded'
    *  where a service is unhealthy or degraded, a circuit is not closed or there is another problem; `orchestration`: 'degraded' where an
    *  agent has failed or its circuit is not closed. The status of the whole is the worst of them, but 'degraded' where `eventBus` is not
@@ -416,7 +432,7 @@ export declare class OSSAEventBus<E extends EventMap = AnyEvents> extends EventB
   getServiceRegistryIntegration(): ServiceRegistryIntegration | undefined;   // undefined without a registry and where serviceRegistry.enabled is false
   getCrossProjectCommunication(): object | undefined;
   getOrchestrationOptimizer(): OrchestrationOptimizer | undefined;           // undefined where orchestration.enabled is false
-  getMonitoring(): (EventEmitter & { getMonitoringStats(): MonitoringStats }) | undefined;
+  getMonitoring(): Monitoring | undefined;                                   // undefined where metrics and alerting are off
 
   /** the circuit of an agent opened, closed, or lets one task through to see ('half-open') */
   on(event: 'agent:circuit:changed', listener: (change: AgentCircuitChange) => void): this;
@@ -616,7 +632,9 @@ export declare function createAgent<Data = any, Result = any>(bus: EventBus<any>
 export interface MonitoringConfig {
   metrics: { enabled: boolean; collectionInterval: number /* 10000 ms */; retentionPeriod: number /* 86400000 ms */; aggregationWindows: number[] /* s: 60 300 900 3600 */ };
   tracing: { enabled: boolean; samplingRate: number /* 0.1 */; serviceName: string; jaegerEndpoint?: string; otlpEndpoint?: string };
-  alerting: { enabled: boolean; webhookUrl?: string; thresholds: {
+  alerting: { enabled: boolean; webhookUrl?: string;
+    webhookSecret?: string;   // signs what is posted (standardwebhooks.com): whsec_ and 24 to 64 bytes as base64
+    thresholds: {
     maxErrorRate: number /* 5 % */; maxLatency: number /* 1000 ms */; maxQueueDepth: number /* 1000 */; minThroughput: number /* 1/s, 0 = off */;
     maxMemoryUsage: number /* 85 % */; maxConnectionUtilization: number /* 90 % */ } };
   healthCheck: { enabled: boolean; interval: number /* 30000 ms */; timeout: number /* 5000 ms */;
@@ -635,8 +653,45 @@ export interface DashboardData {
     slowestOperations: Array<{ operation: string; avgTime: number }>; errorsByType: Array<{ error: string; count: number }> };
   activeAlerts: AlertEvent[];
 }
+/** Times of one kind, ms. Percentiles are estimates, right within 6 %. All 0 where nothing was measured. */
+export interface LatencyFigures { count: number; average: number; p50: number; p95: number; p99: number; max: number }
+/** What happened in a time. */
+export interface AnalyticsFigures {
+  published: number;
+  consumed: number;                     // acknowledged
+  failed: number;                       // deliveries that failed
+  retried: number; deadLettered: number; expired: number;
+  publishedPerSecond: number; consumedPerSecond: number;
+  errorRate: number;                    // percent of deliveries
+  publishTime: LatencyFigures;          // from publish() to Redis' word that it is stored
+  processingTime: LatencyFigures;       // of handlers
+  endToEndTime: LatencyFigures;         // from an event's entry in its stream to the call of its handler, first deliveries only
+}
+/** What this process did, see getAnalytics(). */
+export interface Analytics {
+  windowSeconds: number; from: Date; to: Date;
+  total: AnalyticsFigures;
+  byEventType: Array<{ eventType: string } & AnalyticsFigures>;     // the busiest first; beyond 100 types they fall into 'other'
+  history: Array<{ from: Date; to: Date; total: AnalyticsFigures }>; // windows before this one, the oldest first
+}
+/** A consumer group of one event type. */
+export interface GroupView {
+  eventType: string; group: string; pending: number;
+  lag: number | null;                   // events it has not read; null where Redis cannot tell
+  consumers: Array<{ name: string; alive: boolean }>;
+}
 /** Figures of the monitoring itself. */
 export interface MonitoringStats { metricsCollected: number; activeTraces: number; activeAlerts: number; healthHistorySize: number; uptimeSeconds: number }
+
+/** What there is for monitoring, on its own. Emits 'alert:triggered', 'alert:resolved', 'metrics:updated' and 'health:status:changed'. */
+export interface Monitoring extends EventEmitter {
+  getMonitoringStats(): MonitoringStats;
+  getDashboardData(): Promise<DashboardData>;
+  getAnalytics(windowSeconds?: number): Analytics;
+  getActiveAlerts(): AlertEvent[];
+  exportMetrics(): string;
+  healthCheck(): ReturnType<OSSAEventBus['healthCheck']>;
+}
 
 // ───────────────────────────── event types ─────────────────────────────
 

@@ -1,5 +1,4 @@
 /** The orchestrating bus: the event bus, and what later versions put around it. */
-import type { EventEmitter } from 'node:events';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type * as api from '../index';
 import { resolveOssaConfig } from './config';
@@ -216,6 +215,21 @@ export class OSSAEventBus extends EventBus {
     throw this.#later('getDashboardData()', MONITORING);
   }
 
+  /** Not in this version. */
+  getAnalytics(_windowSeconds?: number): api.Analytics {
+    throw this.#later('getAnalytics()', MONITORING);
+  }
+
+  /** Not in this version. */
+  getActiveAlerts(): api.AlertEvent[] {
+    throw this.#later('getActiveAlerts()', MONITORING);
+  }
+
+  /** Not in this version. */
+  async getGroups(): Promise<api.GroupView[]> {
+    throw this.#later('getGroups()', MONITORING);
+  }
+
   /** Metrics in the text format 0.0.4 of Prometheus: in this version those of messages between projects and of the service registry alone. */
   exportMetrics(): string {
     const answer = JSON.parse(this[CORE].native().prometheus()) as NativeAnswer<string>;
@@ -254,7 +268,7 @@ export class OSSAEventBus extends EventBus {
   }
 
   /** undefined: not in this version. */
-  getMonitoring(): (EventEmitter & { getMonitoringStats(): api.MonitoringStats }) | undefined {
+  getMonitoring(): api.Monitoring | undefined {
     return undefined;
   }
 
