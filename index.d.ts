@@ -417,12 +417,14 @@ export declare class OSSAEventBus<E extends EventMap = AnyEvents> extends EventB
   getGroups(): Promise<GroupView[]>;
   /** Prometheus text format 0.0.4; what is in it: docs/monitoring.md. ERR_DISABLED where monitoring.metrics.enabled is false */
   exportMetrics(): string;
-  /** Never rejects. Components: `eventBus`; with a registry `serviceRegistry`: 'unhealthy' where its Redis cannot be reached, 'degraded'
-   *  where a service is unhealthy or degraded, a circuit is not closed or there is another problem; `orchestration`: 'degraded' where an
-   *  agent has failed or its circuit is not closed. The status of the whole is the worst of them, but 'degraded' where `eventBus` is not
-   *  'unhealthy': without the others the bus still publishes and consumes. */
-  healthCheck(): Promise<{ status: 'healthy' | 'degraded' | 'unhealthy'; timestamp: Date;
-    components: Record<string, { status: string; details?: any }> }>;
+  /** Never rejects. A part that does not answer within monitoring.healthCheck.timeout is 'unhealthy'. Components, each with details:
+   *  `eventBus`; `redis` ('unhealthy' when it is away); `process` ('unhealthy' where a figure is beyond one of
+   *  monitoring.healthCheck.criticalThresholds); with a registry `serviceRegistry`: 'unhealthy' where its Redis cannot be reached, 'degraded'
+   *  where a service is unhealthy or degraded, a circuit is not closed or there is another problem; `crossProject`; `orchestration`:
+   *  'degraded' where an agent has failed or its circuit is not closed; `monitoring`: 'degraded' while an alert is raised. The status of the
+   *  whole is the worst of the first three, and 'degraded' where another one is not healthy: without those the bus still publishes and
+   *  consumes. */
+  healthCheck(): Promise<HealthReport>;
   /** GET /metrics /healthz /readyz /api/… and the dashboard page at /; to mount in Express, Fastify or node:http */
   httpHandler(options?: { token?: string; basePath?: string }): (req: import('node:http').IncomingMessage, res: import('node:http').ServerResponse) => void;
   serve(options?: { port?: number; host?: string; token?: string }): Promise<{ port: number; url: string; close(): Promise<void> }>;
@@ -653,6 +655,11 @@ export interface DashboardData {
     slowestOperations: Array<{ operation: string; avgTime: number }>; errorsByType: Array<{ error: string; count: number }> };
   activeAlerts: AlertEvent[];
 }
+/** What healthCheck() found. */
+export interface HealthReport {
+  status: 'healthy' | 'degraded' | 'unhealthy'; timestamp: Date;
+  components: Record<string, { status: string; details?: any }>;
+}
 /** Times of one kind, ms. Percentiles are estimates, right within 6 %. All 0 where nothing was measured. */
 export interface LatencyFigures { count: number; average: number; p50: number; p95: number; p99: number; max: number }
 /** What happened in a time. */
@@ -690,7 +697,8 @@ export interface Monitoring extends EventEmitter {
   getAnalytics(windowSeconds?: number): Analytics;
   getActiveAlerts(): AlertEvent[];
   exportMetrics(): string;
-  healthCheck(): ReturnType<OSSAEventBus['healthCheck']>;
+  getGroups(): Promise<GroupView[]>;
+  healthCheck(): Promise<HealthReport>;
 }
 
 // ───────────────────────────── event types ─────────────────────────────

@@ -1,17 +1,18 @@
-/** The orchestrating bus: the event bus, and what later versions put around it. */
+/** The orchestrating bus: the event bus, and what is around it. */
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type * as api from '../index';
 import { resolveOssaConfig } from './config';
 import { BusCore } from './core';
 import { CORE, EventBus } from './EventBus';
-import { describeThrown, fromNative, OSSAError, property } from './errors';
+import { OSSAError } from './errors';
+import { checkHealth, type HealthComponent, type Part } from './health';
 import { notYet } from './later';
-import type { NativeAnswer } from './native';
+import { Monitoring, processHealth } from './monitoring';
 import { OrchestrationOptimizer, orchestrationComponent } from './orchestration';
 import { CrossProjectCommunication } from './projects';
 import { RedisEventBus, SharedCore } from './RedisEventBus';
 import { accessTo } from './registryAccess';
-import { type HealthComponent, registryComponent, ServiceRegistryIntegration } from './services';
+import { registryComponent, ServiceRegistryIntegration } from './services';
 
 const MONITORING = 'Until then, use getMetrics(), getStatus() and healthCheck().';
 
@@ -22,6 +23,9 @@ export class OSSAEventBus extends EventBus {
   readonly #hasProjects: boolean;
   /** undefined: agents are not to be orchestrated. */
   readonly #optimizer: OrchestrationOptimizer | undefined;
+  /** undefined: nothing is measured, and nothing watched. */
+  readonly #monitoring: Monitoring | undefined;
+  readonly #monitoringConfig: api.MonitoringConfig;
   /** undefined: no registry was given, or it is not to be used. */
   readonly #services: ServiceRegistryIntegration | undefined;
 
@@ -46,6 +50,9 @@ export class OSSAEventBus extends EventBus {
     this.#projects = new CrossProjectCommunication(core);
     this.#hasProjects = resolved.crossProject.enabled;
     this.#optimizer = resolved.orchestration.enabled ? new OrchestrationOptimizer(core) : undefined;
+    const { metrics, alerting } = resolved.monitoring;
+    this.#monitoringConfig = resolved.monitoring;
+    this.#monitoring = metrics.enabled || alerting.enabled ? new Monitoring(core, () => this.healthCheck()) : undefined;
     this.#services = access === undefined ? undefined : new ServiceRegistryIntegration(core);
   }
 
@@ -66,42 +73,52 @@ export class OSSAEventBus extends EventBus {
     const asked = this.#hasProjects && eventBus.redis.connected ? this.#projects.getCrossProjectStats() : undefined;
     const told = <T>(status: Promise<T> | undefined) => status?.catch(() => undefined);
     const orchestration = async () => this.#optimizer?.getOrchestrationStats();
-    const [serviceRegistry, crossProject, agents] = await Promise.all([
+    const monitoring = async () => this.#monitoring?.getMonitoringStats();
+    const [serviceRegistry, crossProject, agents, monitored] = await Promise.all([
       told(this.#services?.getStatus()),
       told(asked),
       told(orchestration()),
+      told(monitoring()),
     ]);
     return {
       eventBus,
       ...(serviceRegistry === undefined ? {} : { serviceRegistry }),
       ...(crossProject === undefined ? {} : { crossProject }),
       ...(agents === undefined ? {} : { orchestration: agents }),
+      ...(monitored === undefined ? {} : { monitoring: monitored }),
     };
   }
 
-  /** How the parts are, in one word each. Never rejects. */
-  async healthCheck(): ReturnType<api.OSSAEventBus['healthCheck']> {
-    const timestamp = new Date();
+  /** How the parts are. Never rejects. */
+  healthCheck(): Promise<api.HealthReport> {
+    const status = this.#bus.getStatus();
+    const { timeout } = this.#monitoringConfig.healthCheck;
+    // Each part says so where it fails.
+    status.catch(() => undefined);
     const services = this.#services;
     const optimizer = this.#optimizer;
-    const [eventBus, serviceRegistry, orchestration] = await Promise.all([
-      component(async () => {
-        const { status, ...details } = await this.#bus.getStatus();
-        return { status, details };
-      }),
-      services && component(async () => registryComponent(await services.getStatus())),
-      optimizer && component(async () => orchestrationComponent(optimizer)),
-    ]);
-    const status = [serviceRegistry, orchestration].reduce((status, part) => worst(status, beside(part)), eventBus.status);
-    return {
-      status,
-      timestamp,
-      components: {
-        eventBus,
-        ...(serviceRegistry === undefined ? {} : { serviceRegistry }),
-        ...(orchestration === undefined ? {} : { orchestration }),
+    const parts: Record<string, Part | undefined> = {
+      eventBus: {
+        vital: true,
+        look: async () => {
+          const { status: is, ...details } = await status;
+          return { status: is, details };
+        },
       },
+      redis: {
+        vital: true,
+        look: async () => {
+          const { redis } = await status;
+          return { status: redis.connected ? 'healthy' : 'unhealthy', details: redis };
+        },
+      },
+      process: { vital: true, look: () => processComponent(this[CORE]) },
+      serviceRegistry: services && { vital: false, look: async () => registryComponent(await services.getStatus()) },
+      crossProject: this.#hasProjects ? { vital: false, look: () => this.#crossProjectComponent(status) } : undefined,
+      orchestration: optimizer && { vital: false, look: () => orchestrationComponent(optimizer) },
+      monitoring: this.#monitoring && { vital: false, look: () => alertsComponent(this.#monitoring as Monitoring) },
     };
+    return checkHealth(parts, timeout);
   }
 
   /** Makes the project known to all processes; this one can send as it from now on. */
@@ -210,31 +227,29 @@ export class OSSAEventBus extends EventBus {
     return this.#orchestration('getPools()').getPools();
   }
 
-  /** Not in this version. */
+  /** What the dashboard shows: measured figures only. */
   async getDashboardData(): Promise<api.DashboardData> {
-    throw this.#later('getDashboardData()', MONITORING);
+    return this.#measured('getDashboardData()').getDashboardData();
   }
 
-  /** Not in this version. */
-  getAnalytics(_windowSeconds?: number): api.Analytics {
-    throw this.#later('getAnalytics()', MONITORING);
+  /** What this process did in the last `windowSeconds`, and before. */
+  getAnalytics(windowSeconds?: number): api.Analytics {
+    return this.#measured('getAnalytics()').getAnalytics(windowSeconds);
   }
 
-  /** Not in this version. */
+  /** Alerts that are raised now, the oldest first. */
   getActiveAlerts(): api.AlertEvent[] {
-    throw this.#later('getActiveAlerts()', MONITORING);
+    return this.#measured('getActiveAlerts()').getActiveAlerts();
   }
 
-  /** Not in this version. */
-  async getGroups(): Promise<api.GroupView[]> {
-    throw this.#later('getGroups()', MONITORING);
+  /** All consumer groups of all event types, as they stand in Redis. */
+  getGroups(): Promise<api.GroupView[]> {
+    return this[CORE].call('groups', {});
   }
 
-  /** Metrics in the text format 0.0.4 of Prometheus: in this version those of messages between projects and of the service registry alone. */
+  /** Metrics in the text format 0.0.4 of Prometheus. */
   exportMetrics(): string {
-    const answer = JSON.parse(this[CORE].native().prometheus()) as NativeAnswer<string>;
-    if ('err' in answer) throw fromNative(answer.err);
-    return answer.ok;
+    return this.#measured('exportMetrics()').exportMetrics();
   }
 
   /** Not in this version. */
@@ -267,14 +282,31 @@ export class OSSAEventBus extends EventBus {
     return this.#optimizer;
   }
 
-  /** undefined: not in this version. */
+  /** What there is for monitoring, on its own; undefined where metrics and alerting are off. */
   getMonitoring(): api.Monitoring | undefined {
-    return undefined;
+    return this.#monitoring;
   }
 
   /** shutdown() */
   [Symbol.asyncDispose](): Promise<void> {
     return this.shutdown();
+  }
+
+  async #crossProjectComponent(status: Promise<api.EventBusStatus>): Promise<HealthComponent> {
+    // Of a server that is away there are no figures.
+    if (!(await status).redis.connected) return { status: 'unhealthy', details: { error: 'Redis is away' } };
+    const { projectStats: _, ...details } = await this.#projects.getCrossProjectStats();
+    return { status: 'healthy', details };
+  }
+
+  /** Before initialize() and after shutdown() that is what is wrong; else that nothing is measured. */
+  #measured(what: string): Monitoring {
+    this[CORE].native();
+    if (this.#monitoring !== undefined) return this.#monitoring;
+    throw new OSSAError(`${what} needs monitoring.metrics.enabled, which is false in the configuration of this bus`, {
+      code: 'ERR_DISABLED',
+      details: { feature: what, path: 'monitoring.metrics.enabled' },
+    });
   }
 
   /** Before initialize() and after shutdown() that is what is wrong; else that agents are not to be orchestrated. */
@@ -294,24 +326,17 @@ export class OSSAEventBus extends EventBus {
   }
 }
 
-/** What `look` found; a part that does not answer is unhealthy. */
-async function component(look: () => Promise<HealthComponent>): Promise<HealthComponent> {
-  try {
-    return await look();
-  } catch (error) {
-    return { status: 'unhealthy', details: { code: property(error, 'code'), error: describeThrown(error) } };
-  }
+/** Unhealthy where a figure is beyond its critical threshold. */
+function processComponent(core: BusCore): HealthComponent {
+  const { problems, ...figures } = processHealth(core);
+  const details = { ...figures, ...(problems.length === 0 ? {} : { problems }) };
+  return { status: problems.length === 0 ? 'healthy' : 'unhealthy', details };
 }
 
-const BY_SEVERITY: readonly HealthComponent['status'][] = ['healthy', 'degraded', 'unhealthy'];
-
-function worst(a: HealthComponent['status'], b: HealthComponent['status']): HealthComponent['status'] {
-  return BY_SEVERITY.indexOf(a) > BY_SEVERITY.indexOf(b) ? a : b;
-}
-
-/** What a part says of the whole: without its registry or its agents a bus still publishes and consumes. */
-function beside(part: HealthComponent | undefined): HealthComponent['status'] {
-  return part?.status === 'unhealthy' ? 'degraded' : (part?.status ?? 'healthy');
+/** Degraded while an alert is raised. */
+function alertsComponent(monitoring: Monitoring): HealthComponent {
+  const activeAlerts = monitoring.getActiveAlerts();
+  return { status: activeAlerts.length === 0 ? 'healthy' : 'degraded', details: { activeAlerts } };
 }
 
 /** Makes an OSSAEventBus and initialises it. */

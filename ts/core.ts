@@ -15,6 +15,7 @@ import { Iteration } from './iteration';
 import { KeepAlive, Reason } from './keepAlive';
 import { Lifecycle } from './lifecycle';
 import { Log } from './logger';
+import { Sampler } from './monitoring';
 import type { NativeBus, NativeListener } from './native';
 import { Message } from './native';
 import { toMessage } from './projects';
@@ -52,6 +53,7 @@ export class BusCore {
   readonly #subscriptions = new Map<EventSubscription, EventHandlerFn | undefined>();
   readonly #calls = new Calls(this.#keepAlive);
   #native: NativeBus | undefined;
+  #sampler: Sampler | undefined;
   #state: State = 'new';
   #connecting: Promise<void> | undefined;
   #closing: Promise<void> | undefined;
@@ -201,6 +203,8 @@ export class BusCore {
     this.#state = 'open';
     this.#settlements.open(native);
     this.publisher.open(native);
+    const { monitoring } = this.#config;
+    if (monitoring !== undefined) this.#sampler = new Sampler(native, monitoring.metrics.collectionInterval);
   }
 
   async #disconnect(drainTimeoutMs: number | undefined): Promise<void> {
@@ -217,6 +221,7 @@ export class BusCore {
       if (native !== undefined) await this.#calls.ask(native, 'disconnect', { drainTimeoutMs });
     } finally {
       this.#settlements.flush();
+      this.#sampler?.stop();
       this.#state = 'closed';
       this.#native = undefined;
       for (const subscription of this.#subscriptions.keys()) subscription.detach();

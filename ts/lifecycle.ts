@@ -14,7 +14,7 @@ const ASKED_FOR: ReadonlyArray<readonly [string, Listening]> = [
 ];
 
 /** Keys whose numbers are times. */
-const TIMES: ReadonlySet<string> = new Set(['timestamp', 'at', 'lastHealthCheck', 'nextRetryAt', 'failedAt']);
+const TIMES: ReadonlySet<string> = new Set(['timestamp', 'at', 'lastHealthCheck', 'nextRetryAt', 'failedAt', 'resolvedAt']);
 
 /** How the events of one kind of object are to be told. */
 export interface LifecycleKind {

@@ -147,6 +147,7 @@ export interface NativeBus {
    * - `services.status {}` → ServiceRegistryIntegrationStatus; `services.discoverContracts { name? }` → as in the public contract.
    *   Where the bus was given no registry: ERR_DISABLED
    * - `orchestration.task { id }` → a TaskView with times as ms, or null
+   * - `dashboard {}` → DashboardData with times as ms; `groups {}` → GroupView[]
    * - `agents.listen {}` → `{ inbox }`: from now on {@link Message.Posted} tells what is posted to that name; idempotent
    * - `deadLetters.count { eventType?, group? }` → number; `deadLetters.redrive`, `deadLetters.purge { ids?, eventType?, group? }` → number
    */
@@ -187,6 +188,13 @@ export interface NativeBus {
   orchestration(what: string): string;
   /** Metrics in the text format of Prometheus: JSON text of `NativeAnswer<string>`. */
   prometheus(): string;
+  /** How the process is: CPU in percent of one core, memory used and allowed in bytes, lateness of the event loop in seconds. */
+  vitals(cpuPercent: number, memoryBytes: number, memoryLimitBytes: number, eventLoopLagSeconds: number): void;
+  /**
+   * What is known of monitoring, without I/O: JSON text of `NativeAnswer`, times as ms. `what`: 'analytics' → Analytics, of the shortest
+   * window unless one is named; 'alerts' → AlertEvent[]; 'stats' → MonitoringStats; 'process' → ProcessHealth of ts/monitoring.ts.
+   */
+  monitoring(what: string, windowSeconds?: number): string;
   /** EventBusMetrics as JSON text, from counters, without I/O. */
   metrics(): string;
 }
@@ -219,7 +227,7 @@ export interface NativeRegistry {
 export interface NativeAddon {
   NativeBus: new (
     /**
-     * `{ eventBus, crossProject?, orchestration?, serviceRegistry? }`, as `resolveConfig` answered them; the last one with the `handle` of the registry
+     * `{ eventBus, crossProject?, orchestration?, monitoring?, serviceRegistry? }`, as `resolveConfig` answered them; the last one with the `handle` of the registry
      * that the bus is to work with
      */
     config: string,

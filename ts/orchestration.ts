@@ -2,9 +2,9 @@
 import { text } from './arguments';
 import type { BusCore } from './core';
 import { describeThrown, fromNative, internal, invalidArgument, OSSAError } from './errors';
+import type { HealthComponent } from './health';
 import { copied, isRecord } from './json';
 import type { NativeAnswer, NativeErrorData } from './native';
-import type { HealthComponent } from './services';
 import type { AgentView, OrchestrationStats, OrchestrationTask, PoolView, TaskView } from './types';
 
 /** What a process that distributes is asked for, by name. It answers as {@link NativeAnswer}. */

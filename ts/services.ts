@@ -1,6 +1,7 @@
 /** What an OSSAEventBus does with the service registry it was given. */
 import { text } from './arguments';
 import type { BusCore } from './core';
+import type { HealthComponent } from './health';
 import type { ServiceRegistryIntegrationStatus } from './types';
 
 /** `getServiceRegistryIntegration()`. */
@@ -24,12 +25,6 @@ export class ServiceRegistryIntegration {
     const name = service === undefined || service === null ? undefined : text('service', service);
     return this.#core.call('services.discoverContracts', { name });
   }
-}
-
-/** A part of the bus in healthCheck(). */
-export interface HealthComponent {
-  status: 'healthy' | 'degraded' | 'unhealthy';
-  details: unknown;
 }
 
 /**

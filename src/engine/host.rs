@@ -88,6 +88,10 @@ pub enum Kind {
     RegistryError,
     /// An agent gets tasks, or gets none any more, by how they went.
     AgentCircuitChanged,
+    /// A figure passed its threshold.
+    AlertTriggered,
+    /// It came back.
+    AlertResolved,
     /// Something failed that no call can report.
     Error,
     /// A line for the program's log.
@@ -118,6 +122,8 @@ impl Kind {
             Self::ServiceHealthChanged => "service:health:changed",
             Self::RegistryError => "registry:error",
             Self::AgentCircuitChanged => "agent:circuit:changed",
+            Self::AlertTriggered => "alert:triggered",
+            Self::AlertResolved => "alert:resolved",
             Self::Error => "error",
             Self::Log => "log",
         }

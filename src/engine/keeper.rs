@@ -110,6 +110,7 @@ impl Keeper {
             lease: consumer.lease.clone(),
             keeping: settings.keeping,
             journal: settings.journal,
+            metrics: metrics.clone(),
             alarms,
             gate: consumer.gate.clone(),
             kept: Vec::new(),
@@ -199,6 +200,7 @@ struct Upkeep {
     lease: Arc<Lease>,
     keeping: Keeping,
     journal: Journal,
+    metrics: Arc<Metrics>,
     alarms: Arc<Alarms>,
     /// Told of messages between projects that were given up.
     gate: Option<Arc<dyn Gate>>,
@@ -274,6 +276,7 @@ impl Upkeep {
                         .crashed
                         .into_iter()
                         .flat_map(|c| {
+                            self.metrics.add_dead_letter(&c.partition.event_type, DeadReason::Crashed);
                             let line = self.journal.crashed(&c.event_id, &c.partition.event_type, &c.group, c.attempts);
                             let about = json!({
                                 "eventType": &*c.partition.event_type, "eventId": c.event_id, "group": c.group, "attempt": c.attempts,
@@ -386,6 +389,10 @@ impl Upkeep {
                 .expired
                 .into_iter()
                 .flat_map(|e| {
+                    self.metrics.add_expired(&e.event_type);
+                    if e.dead_lettered {
+                        self.metrics.add_dead_letter(&e.event_type, DeadReason::Expired);
+                    }
                     let line = self.journal.expired(&e.event_id, &e.event_type, &e.group, e.dead_lettered);
                     let about = json!({
                         "eventType": &*e.event_type, "eventId": e.event_id, "group": e.group, "attempt": 0, "deadLettered": e.dead_lettered,

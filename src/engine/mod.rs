@@ -66,4 +66,9 @@ pub mod integration;
 
 pub mod orchestration;
 
+pub mod health;
+pub mod vitals;
+
+pub mod monitoring;
+
 pub mod bus;

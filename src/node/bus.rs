@@ -19,6 +19,7 @@ use crate::engine::error::{Error, Result};
 use crate::engine::host::{Host, Lifecycle};
 use crate::engine::integration::Settings;
 use crate::engine::integration::reporting::Limits;
+use crate::engine::vitals::Vitals;
 
 /// A bus and the threads it runs on.
 struct Engine {
@@ -46,6 +47,7 @@ fn build(config: &str, host: &Arc<NodeHost>) -> Result<Engine> {
     }
     let OssaConfig { event_bus, service_registry, cross_project, orchestration, monitoring } = OssaConfig::from_resolved(&config)?;
     let bus = Bus::new(event_bus, Some(cross_project), host.clone(), Env::system())?;
+    bus.with_monitoring(monitoring.clone());
     if orchestration.enabled {
         bus.with_orchestration(orchestration.config);
     }
@@ -161,6 +163,24 @@ impl NativeBus {
     #[napi]
     pub fn prometheus(&self) -> String {
         self.ask(|bus| Ok(bus.prometheus()?.into()))
+    }
+
+    /// How the process is: CPU in percent of one core, memory used and allowed in bytes, lateness of the event loop in s.
+    #[napi]
+    pub fn vitals(&self, cpu_percent: f64, memory_bytes: f64, memory_limit_bytes: f64, event_loop_lag_s: f64) {
+        self.with(|bus| bus.set_vitals(Vitals { cpu_percent, memory_bytes, memory_limit_bytes, event_loop_lag_s }));
+    }
+
+    /// What is known of monitoring, without I/O, see `NativeBus.monitoring` in ts/native.ts: JSON text of `NativeAnswer`.
+    #[napi]
+    pub fn monitoring(&self, what: String, window_seconds: Option<f64>) -> String {
+        self.ask(|bus| match what.as_str() {
+            "analytics" => bus.analytics(window_seconds),
+            "alerts" => bus.active_alerts(),
+            "stats" => bus.monitoring_stats(),
+            "process" => Ok(bus.process_health()),
+            _ => Err(Error::internal(format!("'{what}' is not known of monitoring"))),
+        })
     }
 
     /// `EventBusMetrics` as JSON text.

@@ -210,6 +210,8 @@ pub async fn call(bus: &Bus, method: &str, args: &str) -> Result<Value> {
             Ok(json!({}))
         }
         "status" => Ok(bus.status().await),
+        "dashboard" => bus.dashboard().await,
+        "groups" => bus.groups().await,
         "getStream" => bus.stream(&read::<Name>(args)?.name).await,
         "createStream" => {
             let Create { name, config } = read(args)?;

@@ -69,6 +69,7 @@ macro_rules! every_rule {
                 two_consumers_of_a_group_share_its_entries,
                 groups_get_all_entries_each,
                 inspect_tells_pending_lag_and_place,
+                what_waits_is_told_of_many_partitions_at_once,
                 foreign_entries_are_delivered_as_they_are,
                 unreadable_metadata_is_delivered_as_it_is;
             settling:

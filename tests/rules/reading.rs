@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use ossa::engine::store::{Body, EntryId, NewEvent, ReadFrom};
+use ossa::engine::event::Priority;
+use ossa::engine::store::{Backlog, Body, EntryId, NewEvent, Partition, ReadFrom};
 
 use crate::support::events::dead_letter;
 use crate::support::events::{
@@ -223,6 +224,31 @@ pub async fn inspect_tells_pending_lag_and_place(world: &World) {
     let state = inspect(store, &at).await;
     assert_eq!((state.length, state.first), (5, Some(entries[0].id)));
     assert!(state.size_bytes > 100 && state.last > state.first);
+}
+
+pub async fn what_waits_is_told_of_many_partitions_at_once(world: &World) {
+    let (store, at, other) = (&world.store, partition("read.waiting"), partition("read.waiting.too"));
+    prepare(store, &at, "g", "c").await;
+    prepare(store, &at, "idle", "c").await;
+    prepare(store, &other, "g", "c").await;
+    publish(store, events(&at, "e", 5)).await;
+    publish(store, events(&other, "e", 2)).await;
+    let entries = take(store, &at, "g", "c", 3).await;
+    acknowledge(store, "g", "c", &entries[..1]).await;
+    let none = Partition { lane: Priority::Low, ..at.clone() };
+    let asked = [at.clone(), none, other];
+    let waiting: Vec<Vec<(String, u64, Option<u64>)>> = store
+        .backlogs(&asked)
+        .await
+        .expect("told")
+        .into_iter()
+        .map(|groups| groups.into_iter().map(|Backlog { group, pending, lag }| (group, pending, lag)).collect())
+        .collect();
+    let of = |group: &str, pending, lag| (group.to_owned(), pending, Some(lag));
+    assert_eq!(waiting, [vec![of("g", 2, 2), of("idle", 0, 5)], vec![], vec![of("g", 0, 2)]]);
+    // What is gone was added all the same.
+    acknowledge(store, "g", "c", &take(store, &at, "g", "c", 10).await).await;
+    assert_eq!(store.added(&asked).await.expect("told"), [5, 0, 2]);
 }
 
 pub async fn foreign_entries_are_delivered_as_they_are(world: &World) {

@@ -12,11 +12,11 @@ use ossa::engine::env::lock;
 use ossa::engine::error::{Code, Error, Result};
 use ossa::engine::store::memory::MemoryStore;
 use ossa::engine::store::{
-    Appended, Board, BoardNews, BoardWrite, BoardWritten, Bucket, ChainBatch, ChainRecord, Chains, Commons, DeadLetterQuery, Decision,
-    Disposal, Documents, Due, DueIndex, Entry, EntryId, Errand, Exclusive, GroupSpec, Held, Inbox, Keeping, Kept, Lead, Listing, NewEvent,
-    Noted, Ownership, Parked, Partition, PartitionState, Place, Rate, Read, ReadError, ReadFrom, Reader, Reaped, Restored, Roster, Running,
-    Search, Searched, Settled, Shelf, Sighting, Standing, StartFrom, Store, StoreEvent, StoreStatus, StoredDeadLetter, StreamLayout, Swept,
-    Table, Taken, Topology, Transient, Turn, Waker,
+    Appended, Backlog, Board, BoardNews, BoardWrite, BoardWritten, Bucket, ChainBatch, ChainRecord, Chains, Commons, DeadLetterQuery,
+    Decision, Disposal, Documents, Due, DueIndex, Entry, EntryId, Errand, Exclusive, GroupSpec, Held, Inbox, Keeping, Kept, Lead, Listing,
+    NewEvent, Noted, Ownership, Parked, Partition, PartitionState, Place, Rate, Read, ReadError, ReadFrom, Reader, Reaped, Restored,
+    Roster, Running, Search, Searched, Settled, Shelf, Sighting, Standing, StartFrom, Store, StoreEvent, StoreStatus, StoredDeadLetter,
+    StreamLayout, Swept, Table, Taken, Topology, Transient, Turn, Waker,
 };
 use rand::Rng;
 use rand::rngs::SmallRng;
@@ -494,6 +494,14 @@ impl Store for Wire {
 
     async fn inspect(&self, partition: &Partition) -> Result<Option<PartitionState>> {
         self.way.around("inspect", self.inner.inspect(partition)).await
+    }
+
+    async fn backlogs(&self, partitions: &[Partition]) -> Result<Vec<Vec<Backlog>>> {
+        self.way.around("backlogs", self.inner.backlogs(partitions)).await
+    }
+
+    async fn added(&self, partitions: &[Partition]) -> Result<Vec<u64>> {
+        self.way.around("added", self.inner.added(partitions)).await
     }
 
     async fn dead_letters(

@@ -8,11 +8,11 @@ use async_trait::async_trait;
 use futures_util::future::BoxFuture;
 use ossa::engine::error::{Code, Error, Result};
 use ossa::engine::store::{
-    Appended, Board, BoardNews, BoardWrite, BoardWritten, Bucket, ChainBatch, ChainRecord, Chains, Commons, DeadLetterQuery, Decision,
-    Disposal, Documents, Due, DueIndex, Entry, EntryId, Errand, Exclusive, GroupSpec, Held, Inbox, Keeping, Kept, Lead, Listing, NewEvent,
-    Noted, Ownership, Parked, Partition, PartitionState, Place, Rate, Read, ReadError, ReadFrom, Reader, Reaped, Restored, Roster, Running,
-    Search, Searched, Settled, Shelf, Sighting, Standing, StartFrom, Store, StoreEvent, StoreStatus, StoredDeadLetter, StreamLayout, Swept,
-    Table, Taken, Topology, Transient, Turn, Waker,
+    Appended, Backlog, Board, BoardNews, BoardWrite, BoardWritten, Bucket, ChainBatch, ChainRecord, Chains, Commons, DeadLetterQuery,
+    Decision, Disposal, Documents, Due, DueIndex, Entry, EntryId, Errand, Exclusive, GroupSpec, Held, Inbox, Keeping, Kept, Lead, Listing,
+    NewEvent, Noted, Ownership, Parked, Partition, PartitionState, Place, Rate, Read, ReadError, ReadFrom, Reader, Reaped, Restored,
+    Roster, Running, Search, Searched, Settled, Shelf, Sighting, Standing, StartFrom, Store, StoreEvent, StoreStatus, StoredDeadLetter,
+    StreamLayout, Swept, Table, Taken, Topology, Transient, Turn, Waker,
 };
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
@@ -478,6 +478,14 @@ impl Store for Faulty {
 
     async fn inspect(&self, partition: &Partition) -> Result<Option<PartitionState>> {
         self.inner.inspect(partition).await
+    }
+
+    async fn backlogs(&self, partitions: &[Partition]) -> Result<Vec<Vec<Backlog>>> {
+        self.faults.around("backlogs", self.inner.backlogs(partitions)).await
+    }
+
+    async fn added(&self, partitions: &[Partition]) -> Result<Vec<u64>> {
+        self.inner.added(partitions).await
     }
 
     async fn dead_letters(

@@ -50,7 +50,7 @@ pub use reader::Environment;
 pub use redis::RedisConfig;
 pub use registry::{RegistryConfig, ServiceChecks};
 pub use secret::Secret;
-pub use telemetry::{Alerting, HealthCheck, Metrics, MonitoringConfig, TraceExport};
+pub use telemetry::{Alerting, HealthCheck, Metrics, MonitoringConfig, TraceExport, webhook_key};
 pub use tls::Tls;
 
 /// Resolves the argument of `RedisEventBus`. Paths in errors are relative to it (`redis.port`).

@@ -1,5 +1,7 @@
 //! `MonitoringConfig`: `monitoring` of `OSSAEventBus`.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value, json};
 
 use super::bounds;
@@ -62,6 +64,8 @@ pub struct Alerting {
     pub enabled: bool,
     /// Where they are posted. A secret: who knows it can post.
     pub webhook_url: Option<Secret>,
+    /// Signs what is posted, see [`webhook_key`].
+    pub webhook_secret: Option<Secret>,
     /// Failed deliveries, percent.
     pub error_rate_max_percent: f64,
     /// ms.
@@ -172,14 +176,20 @@ impl TraceExport {
 
 impl Alerting {
     fn read(parent: &Section<'_>) -> Result<Self> {
-        let section = parent.child("alerting", &["enabled", "webhookUrl", "thresholds"])?;
+        let section = parent.child("alerting", &["enabled", "webhookUrl", "webhookSecret", "thresholds"])?;
         let limits = section.child(
             "thresholds",
             &["maxErrorRate", "maxLatency", "maxQueueDepth", "minThroughput", "maxMemoryUsage", "maxConnectionUtilization"],
         )?;
+        let webhook_url = section.argument("webhookUrl").map(|found| read_http_url(&found)).transpose()?;
+        let webhook_secret = section.argument("webhookSecret").map(|found| read_webhook_secret(&found)).transpose()?;
+        if webhook_secret.is_some() && webhook_url.is_none() {
+            return Err(Error::config(&section.at("webhookSecret"), "signs what is posted to webhookUrl, which is missing"));
+        }
         Ok(Self {
             enabled: section.flag("enabled", true)?,
-            webhook_url: section.argument("webhookUrl").map(|found| read_http_url(&found)).transpose()?,
+            webhook_url,
+            webhook_secret,
             error_rate_max_percent: limits.number("maxErrorRate", &bounds::PERCENT, 5.0)?,
             latency_ms_max: limits.number("maxLatency", &bounds::LATENCY, 1_000.0)?,
             queue_depth_max: limits.whole("maxQueueDepth", &bounds::QUEUE_DEPTH, 1_000)?,
@@ -193,6 +203,7 @@ impl Alerting {
         let mut out = Map::new();
         out.insert("enabled".to_owned(), json!(self.enabled));
         put_secret(&mut out, "webhookUrl", self.webhook_url.as_ref());
+        put_secret(&mut out, "webhookSecret", self.webhook_secret.as_ref());
         let thresholds = json!({
             "maxErrorRate": number(self.error_rate_max_percent),
             "maxLatency": number(self.latency_ms_max),
@@ -240,6 +251,18 @@ fn put_secret(out: &mut Map<String, Value>, key: &str, secret: Option<&Secret>) 
     }
 }
 
+/// The bytes of a secret of a webhook: 24 to 64, as base64 behind `whsec_` (<https://www.standardwebhooks.com>).
+pub fn webhook_key(secret: &str) -> Option<Vec<u8>> {
+    let key = STANDARD.decode(secret.strip_prefix("whsec_")?).ok()?;
+    (24..=64).contains(&key.len()).then_some(key)
+}
+
+fn read_webhook_secret(found: &Found<'_>) -> Result<Secret> {
+    let right = "whsec_ and 24 to 64 random bytes as base64 (openssl rand -base64 32)";
+    let secret = found.secret(right)?;
+    if webhook_key(secret.expose()).is_some() { Ok(secret) } else { Err(found.wrong_secret(right)) }
+}
+
 /// An HTTP URL, of which no message repeats anything.
 fn read_http_url(found: &Found<'_>) -> Result<Secret> {
     let right = "a URL that begins with http:// or https://, with a host and without blanks";
@@ -270,4 +293,18 @@ fn read_windows(section: &Section<'_>) -> Result<Vec<u64>> {
         windows.push(window);
     }
     Ok(windows)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_webhook_s_secret_is_base64_behind_its_prefix() {
+        assert_eq!(webhook_key("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").unwrap().len(), 24);
+        for wrong in ["", "whsec_", "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", "whsec_c2hvcnQ=", "whsec_%%%%"] {
+            assert_eq!(webhook_key(wrong), None, "{wrong}");
+        }
+        assert_eq!(webhook_key(&format!("whsec_{}", STANDARD.encode([1; 65]))), None);
+    }
 }

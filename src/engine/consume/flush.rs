@@ -24,8 +24,8 @@ const RETRY_PAUSE: Duration = Duration::from_millis(250);
 pub struct Note {
     /// The event's id.
     pub event_id: String,
-    /// ms its handlers took.
-    pub duration_ms: f64,
+    /// How long its handlers took.
+    pub took: Duration,
     /// Error of a delivery that counts as done all the same.
     pub error: Option<String>,
     /// Confirmation numbers that wait.

@@ -36,7 +36,7 @@ use super::metrics::Metrics;
 use super::options::SubscribeOptions;
 use super::retry::RetryPolicy;
 use super::settle::Failure;
-use super::store::{Store, Transient};
+use super::store::{Partition, Store, Transient};
 
 use casts::{Cast, Casts};
 use confirm::Confirms;
@@ -141,6 +141,8 @@ pub enum Command {
     Lapsed(Arc<str>),
     /// The handlers' thread is silent (true) or answers again (false).
     Stalled(bool),
+    /// Which partitions are read, and for which groups.
+    Reads(oneshot::Sender<Vec<(Arc<str>, Partition)>>),
     /// Ends everything: no new deliveries, handlers may end until the deadline.
     Stop {
         /// What is unfinished then is handed back.
@@ -166,7 +168,9 @@ impl Command {
             | Self::TopologyChanged
             | Self::Reconnected
             | Self::Lapsed(_)
-            | Self::Stalled(_) => {}
+            | Self::Stalled(_)
+            // Whoever asked sees that it was dropped.
+            | Self::Reads(_) => {}
         }
     }
 }
@@ -252,6 +256,13 @@ impl Consumer {
         let (reply, answer) = oneshot::channel();
         self.tell(Command::Subscribe { id, pattern, options: Box::new(options), reply });
         answer.await.unwrap_or_else(|_| Err(self.dropped()))
+    }
+
+    /// Partitions that subscriptions match, with their groups; none once the task has ended.
+    pub async fn reads(&self) -> Vec<(Arc<str>, Partition)> {
+        let (reply, answer) = oneshot::channel();
+        self.tell(Command::Reads(reply));
+        answer.await.unwrap_or_default()
     }
 
     /// Ends a subscription.

@@ -31,7 +31,6 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
-use prometheus::{IntGauge, Registry, TextEncoder};
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
@@ -41,6 +40,7 @@ use super::env::{Env, lock};
 use super::error::{Error, Result};
 use super::host::{Host, Kind, Lifecycle};
 use super::inside::Switch;
+use super::metrics::Exposition;
 use super::publish::Publisher;
 use super::store::{Store, Table};
 use orchestra::Rules;
@@ -194,14 +194,17 @@ impl Orchestration {
         Task::view(&text, data.as_deref())
     }
 
-    /// Metrics in the text format 0.0.4.
-    pub fn metrics(&self) -> Result<String> {
-        let defect = |error: prometheus::Error| Error::internal(format!("metrics: {error}"));
-        let pools = IntGauge::new("ossa_agent_orchestration_pools_total", "Pools of agents there are now.").map_err(defect)?;
-        pools.set(i64::try_from(lock(&self.shared.view).pool_count()).unwrap_or(i64::MAX));
-        let registry = Registry::new();
-        registry.register(Box::new(pools)).map_err(defect)?;
-        TextEncoder::new().encode_to_string(&registry.gather()).map_err(defect)
+    /// Metrics of agents and tasks, as this process knows them.
+    pub fn expose(&self, out: &mut Exposition) {
+        let view = lock(&self.shared.view);
+        #[allow(clippy::cast_precision_loss)] // a count shown
+        out.gauge("ossa_agent_orchestration_pools_total", "Pools of agents there are now.", view.pool_count() as f64);
+        let stats: Value = serde_json::from_str(&view.stats()).unwrap_or_default();
+        let figure = |key: &str| stats[key].as_f64().unwrap_or(0.0);
+        out.gauge("ossa_agent_orchestration_agents", "Agents there are now.", figure("totalAgents"));
+        out.gauge("ossa_agent_orchestration_queue_depth", "Tasks that wait for an agent.", figure("queueDepth"));
+        let help = "Share of the agents' places in use.";
+        out.gauge("ossa_agent_orchestration_utilization_ratio", help, figure("averageUtilization") / 100.0);
     }
 
     /// Leads no more, so that another process can at once, and takes no more part. Within `deadline`.

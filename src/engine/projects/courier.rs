@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use futures_util::future::{BoxFuture, join_all};
 use serde_json::Value;
+use tokio::time::Instant;
 
 use super::Shared;
 use super::aside::aside;
@@ -122,7 +123,15 @@ impl Shared {
                 cancelled: None,
                 entry: None,
             };
-            Draft { token: letter.token, event, key: options.extras.partition_key.clone(), lane: priority, asks: false, copy: None }
+            Draft {
+                token: letter.token,
+                event,
+                key: options.extras.partition_key.clone(),
+                lane: priority,
+                asks: false,
+                copy: None,
+                taken: Instant::now(),
+            }
         };
         Parcel { copies: copies.into_iter().map(draft).collect(), source: source.project_id.as_str().into() }
     }

@@ -19,6 +19,16 @@ impl Counters {
 }
 
 impl Projects {
+    /// Projects and how many messages they sent, over all processes.
+    pub async fn sent(&self) -> Result<Vec<(String, u64)>> {
+        let (counts, _) = self.shared.store.counts().await?;
+        let of = |(name, count): (String, i64)| {
+            let (what, project) = name.split_once(' ')?;
+            (what == Count::Sent.prefix()).then(|| (project.to_owned(), u64::try_from(count).unwrap_or(0)))
+        };
+        Ok(counts.into_iter().filter_map(of).collect())
+    }
+
     /// `getCrossProjectStats`, times as ms: of one project, or of all.
     pub async fn stats(&self, only: Option<&str>) -> Result<Value> {
         let shared = &self.shared;

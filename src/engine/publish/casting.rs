@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 use serde_json::json;
+use tokio::time::Instant;
 
 use super::Finished;
 use crate::engine::env::Env;
@@ -37,10 +38,11 @@ pub fn cast(
         // A defect of the store costs these events, not the publisher.
         let sent = env.spawn(store.cast(bucket, events));
         let (host, metrics) = (host.clone(), metrics.clone());
+        let began = Instant::now();
         Box::pin(async move {
             let result = sent.await.unwrap_or_else(|error| Err(crate::engine::error::Error::internal(error.to_string())));
             if result.is_ok() {
-                metrics.add_published(waiting.len() as u64);
+                metrics.cast(waiting.iter().map(|(_, _, event_type)| event_type), began.elapsed());
                 if host.listens(Kind::Published) {
                     let about = |(_, id, event_type): &(Token, Arc<str>, Arc<str>)| {
                         Lifecycle(Kind::Published, json!({ "eventType": &**event_type, "eventId": &**id }))

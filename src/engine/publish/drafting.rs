@@ -99,7 +99,7 @@ impl Task {
                 cancelled: None,
                 entry: None,
             };
-            return Ok(Drafted::Event(Draft { token, event, key: None, lane: self.settings.priority, asks: false, copy: None }));
+            return Ok(Drafted::Event(Draft::new(token, event, self.settings.priority, self.taken)));
         }
         if self.last_options.0 != options {
             self.last_options = (options.to_owned(), Arc::new(PublishOptions::read(options)?));
@@ -155,6 +155,7 @@ impl Task {
         if let Some(ask) = options.ask {
             self.register(token, ask, &event)?;
         }
-        Ok(Drafted::Event(Draft { token, event, key: options.extras.partition_key.clone(), lane, asks: options.ask.is_some(), copy: None }))
+        let (key, asks) = (options.extras.partition_key.clone(), options.ask.is_some());
+        Ok(Drafted::Event(Draft { key, asks, ..Draft::new(token, event, lane, self.taken) }))
     }
 }

@@ -104,6 +104,7 @@ struct Submission {
     text: String,
     /// Records beyond this number are refused: too many are waiting.
     accepted: usize,
+    at: Instant,
 }
 
 /// By token, what makes the store leave out an event that is not sent yet.
@@ -183,6 +184,7 @@ impl Publisher {
             placer: Placer::default(),
             plain_tail: None,
             last_options: (String::new(), Arc::default()),
+            taken: Instant::now(),
             in_flight: FuturesUnordered::new(),
             casts: Casts::new(),
             casting: FuturesUnordered::new(),
@@ -204,7 +206,7 @@ impl Publisher {
         let before = self.pending.fetch_add(count, Ordering::AcqRel);
         let accepted = self.pending_max.saturating_sub(before).min(count);
         let sent = match &*lock(&self.sender) {
-            Some(sender) => sender.send(Input::Records(Submission { first, text, accepted })).is_ok(),
+            Some(sender) => sender.send(Input::Records(Submission { first, text, accepted, at: Instant::now() })).is_ok(),
             None => false,
         };
         if !sent {
@@ -258,7 +260,7 @@ impl Publisher {
     /// Answers whether it was taken.
     fn submit_own(&self, token: Token, text: String) -> bool {
         self.pending.fetch_add(1, Ordering::AcqRel);
-        let submission = Submission { first: token, text, accepted: 1 };
+        let submission = Submission { first: token, text, accepted: 1, at: Instant::now() };
         let is_taken = lock(&self.sender).as_ref().is_some_and(|sender| sender.send(Input::Records(submission)).is_ok());
         if !is_taken {
             self.pending.fetch_sub(1, Ordering::AcqRel);
@@ -346,6 +348,8 @@ struct Task {
     plain_tail: Option<String>,
     /// Many events in a row come with the same options.
     last_options: (String, Arc<PublishOptions>),
+    /// When the records that are being read were given to the publisher.
+    taken: Instant,
     in_flight: FuturesUnordered<BoxFuture<'static, Finished>>,
     /// Events that are not stored, not sent yet, and on their way.
     casts: Casts,
@@ -362,6 +366,11 @@ struct Task {
 
 /// Events on their way to the store, by bucket.
 type Drafts = BTreeMap<Bucket, Vec<Draft>>;
+
+/// When the first of them was given to the publisher.
+fn earliest(drafts: &[Draft]) -> Instant {
+    drafts.iter().map(|draft| draft.taken).min().unwrap_or_else(Instant::now)
+}
 
 fn by_bucket(drafts: Vec<Draft>) -> Drafts {
     let mut buckets = Drafts::new();
@@ -431,6 +440,7 @@ impl Task {
             }
         }
         drop(cancels);
+        finished.iter().filter_map(|(_, result)| result.as_ref().err()).for_each(|error| self.metrics.refused(error));
         self.answers.sift(&mut finished);
         self.pending.fetch_sub(finished.len(), Ordering::AcqRel);
         lock(&self.own).sift(&mut finished);
@@ -455,6 +465,7 @@ impl Task {
     }
 
     fn accept(&mut self, submission: &Submission) {
+        self.taken = submission.at;
         let mut refused = Vec::new();
         let mut drafts = Vec::new();
         let mut messages = Vec::new();
@@ -547,9 +558,10 @@ impl Task {
             for draft in drafts.iter().filter(|draft| draft.asks) {
                 self.answers.placed(draft.token, &draft.event.partition);
             }
+            let taken = earliest(&drafts);
             let (tokens, events): (Vec<Token>, Vec<NewEvent>) = drafts.into_iter().map(|draft| (draft.token, draft.event)).unzip();
             let ids: Vec<Arc<str>> = events.iter().map(|event| event.id.clone()).collect();
-            let appended = self.append(bucket, events);
+            let appended = self.append(bucket, events, taken);
             self.in_flight.push(Box::pin(async move {
                 let id = |(result, id): (Result<Appended>, Arc<str>)| match result? {
                     Appended::Stored => Ok(id.as_ref().to_owned()),
@@ -564,15 +576,21 @@ impl Task {
     fn post(&mut self, bucket: Bucket, drafts: Vec<Draft>) {
         let copies: Vec<(Option<CopyOf>, Arc<str>, Arc<str>)> =
             drafts.iter().map(|draft| (draft.copy.clone(), draft.event.partition.event_type.clone(), draft.event.id.clone())).collect();
-        let appended = self.append(bucket, drafts.into_iter().map(|draft| draft.event).collect());
+        let taken = earliest(&drafts);
+        let appended = self.append(bucket, drafts.into_iter().map(|draft| draft.event).collect(), taken);
         self.posting.push(Box::pin(async move {
             let results = appended.await.into_iter().zip(copies);
             results.filter_map(|(result, (copy, stream, id))| copy?.posted(Posted { stream, id, result })).collect()
         }));
     }
 
-    /// Has the store take events of a bucket; tells those who listen.
-    fn append(&mut self, bucket: Bucket, events: Vec<NewEvent>) -> impl Future<Output = Vec<Result<Appended>>> + Send + 'static + use<> {
+    /// Has the store take events of a bucket, the first of which was taken then; tells those who listen.
+    fn append(
+        &mut self,
+        bucket: Bucket,
+        events: Vec<NewEvent>,
+        taken: Instant,
+    ) -> impl Future<Output = Vec<Result<Appended>>> + Send + 'static + use<> {
         let count = events.len();
         let alarm = events.iter().filter_map(|event| event.delay_ms).min();
         // Told only to those who listen: it costs an object an event.
@@ -581,6 +599,7 @@ impl Task {
             .listens(Kind::Published)
             .then(|| events.iter().map(|event| (event.id.clone(), event.partition.event_type.clone())).collect());
         let journaled = self.settings.journal.begin(&events);
+        let kinds = self.metrics.storing(&events);
         let host = self.host.clone();
         let appended = self.store.append(bucket, events);
         let (metrics, alarms) = (self.metrics.clone(), self.alarms.clone());
@@ -592,8 +611,7 @@ impl Task {
             if let Some(delay_ms) = alarm {
                 alarms.set(bucket, Duration::from_millis(delay_ms));
             }
-            let stored = results.iter().filter(|result| matches!(result, Ok(Appended::Stored))).count();
-            metrics.add_published(stored as u64);
+            metrics.stored(kinds, &results, taken.elapsed());
             if let Some(told) = told {
                 let stored = results.iter().zip(told).filter(|(result, _)| matches!(result, Ok(Appended::Stored)));
                 let about = |(id, event_type): (Arc<str>, Arc<str>)| json!({ "eventType": &*event_type, "eventId": &*id });

@@ -34,6 +34,15 @@ pub struct Draft {
     pub asks: bool,
     /// It is a copy of a message between projects.
     pub copy: Option<CopyOf>,
+    /// When it was given to the publisher.
+    pub taken: Instant,
+}
+
+impl Draft {
+    /// One to which nothing special belongs.
+    pub fn new(token: Token, event: NewEvent, lane: Priority, at: Instant) -> Self {
+        Self { token, event, key: None, lane, asks: false, copy: None, taken: at }
+    }
 }
 
 /// What becomes of an event that is to be placed.
@@ -175,7 +184,7 @@ mod tests {
             cancelled: None,
             entry: None,
         };
-        Draft { token: 0, event, key: None, lane: Priority::Normal, asks: false, copy: None }
+        Draft { token: 0, event, key: None, lane: Priority::Normal, asks: false, copy: None, taken: Instant::now() }
     }
 
     fn placer(layout: StreamLayout) -> Placer {

@@ -345,6 +345,23 @@ pub struct PartitionState {
     pub live: BTreeSet<String>,
 }
 
+/// What waits in a group on one partition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Backlog {
+    /// The group.
+    pub group: String,
+    /// Entries that somebody holds, or that wait for a retry.
+    pub pending: u64,
+    /// Entries that it has not read; `None`: too many to be counted, where the server cannot tell.
+    pub lag: Option<u64>,
+}
+
+impl From<&GroupState> for Backlog {
+    fn from(group: &GroupState) -> Self {
+        Self { group: group.name.clone(), pending: group.pending, lag: group.lag }
+    }
+}
+
 /// What keeps and what ends an entry, see design "Keeping and trimming".
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Keeping {
@@ -715,6 +732,12 @@ pub trait Store: Exclusive + Commons + Roster + Board + Send + Sync + 'static {
 
     /// State of a partition; `None` when it has no stream.
     async fn inspect(&self, partition: &Partition) -> Result<Option<PartitionState>>;
+
+    /// What waits in the groups of partitions, in their order; nothing for one without a stream. Cheaper than [`Store::inspect`].
+    async fn backlogs(&self, partitions: &[Partition]) -> Result<Vec<Vec<Backlog>>>;
+
+    /// How many entries were ever added to each of these, in their order; 0 for one without a stream.
+    async fn added(&self, partitions: &[Partition]) -> Result<Vec<u64>>;
 
     /// One page of dead letters, oldest first within a bucket and type; the cursor of the next page.
     async fn dead_letters(

@@ -11,7 +11,10 @@ use crate::engine::consume::held::{Deliveries, Key};
 use crate::engine::consume::waiting::Waiting;
 use crate::engine::event::Priority;
 use crate::engine::host::Delivery;
+use crate::engine::metrics::Metrics;
+use crate::engine::metrics::types::LastType;
 use crate::engine::options::Batch;
+use crate::engine::store::Held;
 
 /// Entries that wait for more, by the subscriptions that will get them together.
 type Gathered = BTreeMap<Vec<u32>, Vec<(Priority, Key)>>;
@@ -20,6 +23,8 @@ impl Actor {
     /// Calls handlers for waiting entries, by turns, as places allow.
     pub(super) fn dispatch(&mut self) {
         let now = Instant::now();
+        let metrics = self.counters.metrics.clone();
+        let mut waits = Waits { metrics: &metrics, last: LastType::default(), now_ms: self.store.now_ms(), count: 0, sum_ms: 0 };
         for group in self.groups.values_mut() {
             group.gathered_at = None;
             if group.waiting.is_empty() || !group.subs.iter().any(Sub::can_run) {
@@ -38,13 +43,13 @@ impl Actor {
                     continue;
                 }
                 let Some(batch) = batch_of(group, &entry.subscriptions) else {
-                    call(group, &mut self.deliveries, &mut self.out, &[(lane, key)]);
+                    call(group, &mut self.deliveries, &mut self.out, &mut waits, &[(lane, key)]);
                     continue;
                 };
                 let together = gathered.entry(entry.subscriptions.clone()).or_default();
                 together.push((lane, key));
                 if together.len() >= batch.size_max {
-                    call(group, &mut self.deliveries, &mut self.out, &std::mem::take(together));
+                    call(group, &mut self.deliveries, &mut self.out, &mut waits, &std::mem::take(together));
                 }
             }
             for (subscriptions, together) in gathered {
@@ -54,7 +59,7 @@ impl Actor {
                 // Without a place nothing more can come that it might wait for.
                 let is_full = group.subs.iter().any(|sub| subscriptions.contains(&sub.id) && sub.in_flight >= sub.in_flight_max);
                 if can_all_run(group, &subscriptions) && (at <= now || is_full) {
-                    call(group, &mut self.deliveries, &mut self.out, &together);
+                    call(group, &mut self.deliveries, &mut self.out, &mut waits, &together);
                 } else {
                     group.gathered_at = Some(group.gathered_at.map_or(at, |first| first.min(at)));
                     for (lane, key) in together {
@@ -63,6 +68,27 @@ impl Actor {
                 }
             }
             group.waiting.put_back(stay);
+        }
+        metrics.waited(waits.count, waits.sum_ms);
+    }
+}
+
+/// Measures how long events waited for the call of their handlers.
+struct Waits<'a> {
+    metrics: &'a Metrics,
+    last: LastType,
+    now_ms: u64,
+    count: u64,
+    sum_ms: u64,
+}
+
+impl Waits<'_> {
+    /// By the server's clock, which gave the entry its id; of first deliveries, as a retry waits because it is to.
+    fn called(&mut self, held: &Held) {
+        if held.deliveries <= 1 {
+            let ms = self.now_ms.saturating_sub(held.id.ms);
+            self.last.of(&self.metrics.types, &held.partition.event_type).end_to_end_time.add(Duration::from_millis(ms), 1);
+            (self.count, self.sum_ms) = (self.count + 1, self.sum_ms + ms);
         }
     }
 }
@@ -77,9 +103,12 @@ fn batch_of(group: &Group, subscriptions: &[u32]) -> Option<Batch> {
 }
 
 /// One call of each of their handlers, with all of the entries.
-fn call(group: &mut Group, deliveries: &mut Deliveries, out: &mut Vec<Delivery>, entries: &[(Priority, Key)]) {
-    for (lane, _) in entries {
+fn call(group: &mut Group, deliveries: &mut Deliveries, out: &mut Vec<Delivery>, waits: &mut Waits<'_>, entries: &[(Priority, Key)]) {
+    for (lane, key) in entries {
         group.waiting.called(*lane);
+        if let Some(entry) = deliveries.get(*key) {
+            waits.called(&entry.held);
+        }
     }
     let Some((_, first)) = entries.first() else { return };
     for sub in &mut group.subs {

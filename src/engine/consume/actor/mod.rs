@@ -353,6 +353,13 @@ impl Actor {
             }
             Command::Lapsed(consumer) => self.heard_lapsed(&consumer),
             Command::Stalled(stalled) => self.set_stalled(stalled),
+            Command::Reads(reply) => {
+                let of = |(name, group): (&GroupName, &Group)| {
+                    let name = Arc::clone(name);
+                    group.partitions.keys().map(move |partition| (name.clone(), partition.clone())).collect::<Vec<_>>()
+                };
+                let _ = reply.send(self.groups.iter().flat_map(of).collect());
+            }
             Command::Stop { deadline, reply } => {
                 for group in self.groups.values_mut() {
                     group.close_all(deadline);

@@ -1,6 +1,7 @@
 //! What the store says of settlements, told to whoever listens.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::json;
 
@@ -13,6 +14,10 @@ use crate::engine::consume::group::GroupName;
 use crate::engine::host::{Kind, Lifecycle};
 use crate::engine::journal::End;
 use crate::engine::store::{Disposal, Held, Settled};
+
+fn milliseconds(took: Duration) -> f64 {
+    took.as_secs_f64() * 1000.0
+}
 
 impl Actor {
     pub(super) fn flushed(&mut self, flushed: Flushed) {
@@ -34,7 +39,8 @@ impl Actor {
         if let Some(error) = &refused {
             self.said.push(Lifecycle::error(error));
         }
-        let (mut acknowledged, mut failed, mut time_us) = (0, 0, 0.0);
+        let metrics = self.counters.metrics.clone();
+        let mut settling = metrics.settling();
         let mut letters = Letters::new();
         let ordered = GroupName::new(group.clone(), true);
         // What was taken under another name is known to no line.
@@ -52,7 +58,7 @@ impl Actor {
                     settled: result,
                     refused: refused.as_ref().map(|error| error.message.as_str()),
                     error: note.error.as_deref(),
-                    duration_ms: note.duration_ms,
+                    duration_ms: milliseconds(note.took),
                     expired: note.expired,
                 };
                 self.said.extend(self.settings.journal.ended(&note.event_id, &group, &held, &end));
@@ -60,10 +66,11 @@ impl Actor {
             if result == Settled::Done && !note.quiet {
                 let counts = !note.expired && !matches!(disposal, Disposal::HandBack);
                 let success = disposal == Disposal::Acknowledge && note.error.is_none();
-                if counts {
-                    acknowledged += u64::from(success);
-                    failed += u64::from(!success);
-                    time_us += note.duration_ms * 1000.0;
+                if counts && success {
+                    settling.consumed(&held.partition.event_type, note.took);
+                } else if counts {
+                    let retried = matches!(disposal, Disposal::Retry { .. });
+                    settling.failed(&held.partition.event_type, note.took, note.error.as_deref(), retried);
                 }
                 self.say(&group, &held, &disposal, &note);
                 tell_who_asked(&mut letters, &group, &disposal, &note);
@@ -71,8 +78,6 @@ impl Actor {
             }
         }
         self.announce(letters);
-        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // µs
-        self.counters.metrics.add_settled(acknowledged, failed, time_us as u64);
     }
 
     /// Who sent a message to a project hears when its handlers gave it up.
@@ -103,17 +108,18 @@ impl Actor {
             }
         };
         if note.expired {
+            self.counters.metrics.add_expired(&held.partition.event_type);
             say(Kind::Expired, json!({ "deadLettered": matches!(disposal, Disposal::DeadLetter { .. }) }));
         } else if let Some(error) = &note.error {
-            say(Kind::Failed, json!({ "error": error, "durationMs": note.duration_ms }));
+            say(Kind::Failed, json!({ "error": error, "durationMs": milliseconds(note.took) }));
         }
         match disposal {
             Disposal::Acknowledge if note.error.is_none() && !note.expired => {
-                say(Kind::Consumed, json!({ "durationMs": note.duration_ms }));
+                say(Kind::Consumed, json!({ "durationMs": milliseconds(note.took) }));
             }
             Disposal::Retry { delay_ms, error } => say(Kind::Retried, json!({ "delayMs": delay_ms, "error": error })),
             Disposal::DeadLetter { reason, error, .. } => {
-                self.counters.metrics.add_dead_letter();
+                self.counters.metrics.add_dead_letter(&held.partition.event_type, *reason);
                 say(Kind::DeadLettered, json!({ "reason": reason.as_str(), "error": error }));
             }
             _ => {}

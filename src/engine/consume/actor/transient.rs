@@ -154,8 +154,7 @@ impl Actor {
             "eventType": &*call.event_type, "eventId": call.event_id, "group": &**call.group, "attempt": 1,
             "streamId": EntryId::default().to_string(), "durationMs": call.started.elapsed().as_secs_f64() * 1000.0,
         });
-        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // µs
-        let time_us = (call.started.elapsed().as_secs_f64() * 1_000_000.0) as u64;
+        let (event_type, took) = (call.event_type.clone(), call.started.elapsed());
         if was_overdue || !matches!(verdict, Verdict::Failed(Failure::TimedOut(_))) {
             self.deliveries.in_transit.remove(&token);
         }
@@ -164,11 +163,11 @@ impl Actor {
             _ if was_overdue => {}
             Verdict::HandBack => {}
             Verdict::Done | Verdict::Replied(_) => {
-                self.counters.metrics.add_settled(1, 0, time_us);
+                self.counters.metrics.settling().consumed(&event_type, took);
                 self.say_transient(Kind::Consumed, about);
             }
             Verdict::Failed(failure) => {
-                self.counters.metrics.add_settled(0, 1, time_us);
+                self.counters.metrics.settling().failed(&event_type, took, Some(failure.text()), false);
                 let mut about = about;
                 about["error"] = failure.text().into();
                 self.say_transient(Kind::Failed, about);

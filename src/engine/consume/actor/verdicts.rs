@@ -153,7 +153,7 @@ impl Actor {
         let note = Note {
             message: message(&entry.held.partition, &entry.text),
             event_id: entry.event_id,
-            duration_ms: entry.started.elapsed().as_secs_f64() * 1000.0,
+            took: entry.started.elapsed(),
             error: entry.failures.first().map(|failed| failed.error.clone()),
             confirmations: entry.confirmations,
             asked: entry.asked,

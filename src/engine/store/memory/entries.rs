@@ -85,6 +85,7 @@ pub(super) struct Entries {
     kept: VecDeque<Stored>,
     last_id: EntryId,
     size_bytes: usize,
+    added: u64,
 }
 
 impl Entries {
@@ -94,6 +95,7 @@ impl Entries {
         self.last_id = id;
         let stored = Stored { id, life: Life::of(&body), body };
         self.size_bytes += stored.size_bytes();
+        self.added += 1;
         self.kept.push_back(stored);
         id
     }
@@ -126,6 +128,11 @@ impl Entries {
             self.kept.push_front(entry);
         }
         removed
+    }
+
+    /// Entries ever added.
+    pub(super) fn added(&self) -> u64 {
+        self.added
     }
 
     /// Entries kept.

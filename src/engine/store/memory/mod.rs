@@ -37,9 +37,9 @@ use self::reader::{MemoryReader, MemoryWaker};
 use self::shared::{Listener, Name, Session, Shared};
 use self::state::State;
 use super::{
-    Appended, Body, Bucket, DeadLetterQuery, Decision, Disposal, Due, DueIndex, EntryId, GroupSpec, Held, Inbox, Keeping, Kept, NewEvent,
-    Noted, Partition, PartitionState, Reader, Reaped, Restored, Search, Searched, Settled, Standing, StartFrom, Store, StoreEvent,
-    StoreStatus, StoredDeadLetter, StreamLayout, Swept, Topology, Transient, Waker,
+    Appended, Backlog, Body, Bucket, DeadLetterQuery, Decision, Disposal, Due, DueIndex, EntryId, GroupSpec, Held, Inbox, Keeping, Kept,
+    NewEvent, Noted, Partition, PartitionState, Reader, Reaped, Restored, Search, Searched, Settled, Standing, StartFrom, Store,
+    StoreEvent, StoreStatus, StoredDeadLetter, StreamLayout, Swept, Topology, Transient, Waker,
 };
 use crate::engine::env::{Env, lock};
 use crate::engine::error::{Error, Result};
@@ -303,6 +303,14 @@ impl Store for MemoryStore {
 
     async fn inspect(&self, partition: &Partition) -> Result<Option<PartitionState>> {
         self.with(|state, now_ms| state.inspect(partition, now_ms))
+    }
+
+    async fn backlogs(&self, partitions: &[Partition]) -> Result<Vec<Vec<Backlog>>> {
+        self.with(|state, _| partitions.iter().map(|partition| state.backlogs(partition)).collect())
+    }
+
+    async fn added(&self, partitions: &[Partition]) -> Result<Vec<u64>> {
+        self.with(|state, _| partitions.iter().map(|partition| state.added(partition)).collect())
     }
 
     async fn dead_letters(

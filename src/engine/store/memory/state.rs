@@ -7,7 +7,7 @@ use std::sync::{Arc, Weak};
 use tokio::sync::Notify;
 
 use super::super::{
-    Appended, Bucket, EntryId, GroupSpec, NewEvent, Partition, PartitionState, Restored, StartFrom, StreamLayout, Topology,
+    Appended, Backlog, Bucket, EntryId, GroupSpec, NewEvent, Partition, PartitionState, Restored, StartFrom, StreamLayout, Topology,
 };
 use super::append::{Bound, IdempotencyKeys};
 use super::asking::Messages;
@@ -266,6 +266,16 @@ impl State {
             self.signal(at);
         }
         (results, is_new)
+    }
+
+    /// See [`Store::backlogs`](super::super::Store::backlogs).
+    pub(super) fn backlogs(&self, at: &Partition) -> Vec<Backlog> {
+        self.stream(at).map(|stream| stream.state().groups.iter().map(Backlog::from).collect()).unwrap_or_default()
+    }
+
+    /// See [`Store::added`](super::super::Store::added).
+    pub(super) fn added(&self, at: &Partition) -> u64 {
+        self.stream(at).map_or(0, |stream| stream.entries.added())
     }
 
     /// See [`Store::inspect`](super::super::Store::inspect).

@@ -5,13 +5,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use futures_util::future::join_all;
 use redis::{Cmd, Value};
 
-use super::super::{EntryId, GroupState, Partition, PartitionState, StoreStatus};
+use super::super::{Backlog, EntryId, GroupState, Partition, PartitionState, StoreStatus};
 use super::nodes::Node;
 use super::{Shared, reply, scripts};
 use crate::engine::error::Result;
 
 /// Ids of a consumer's pending entries read at once.
 const PAGE: usize = 1000;
+/// Streams looked at in one pipeline.
+const LOOKS_MAX: usize = 256;
 /// Calls that count what a group has not read, where the server cannot tell: 500 entries each, or 1 MiB.
 const COUNTS_MAX: usize = 20;
 
@@ -106,10 +108,7 @@ impl Shared {
             state.groups.push(GroupState {
                 name,
                 pending: number("pending")?.unwrap_or(0),
-                lag: match reply::field(&info, "lag") {
-                    Some(Value::Nil) | None => self.count_after(partition, last_delivered).await?,
-                    Some(lag) => Some(reply::count(lag)?),
-                },
+                lag: self.lag(partition, &info).await?,
                 consumers: names,
                 last_delivered,
             });
@@ -131,6 +130,58 @@ impl Shared {
         }
         state.live = live;
         Ok(Some(state))
+    }
+
+    /// See `Store::backlogs`.
+    pub async fn backlogs(&self, partitions: &[Partition]) -> Result<Vec<Vec<Backlog>>> {
+        let mut out = Vec::with_capacity(partitions.len());
+        for some in partitions.chunks(LOOKS_MAX) {
+            let looks: Vec<Cmd> = some
+                .iter()
+                .map(|partition| {
+                    let mut cmd = redis::cmd("XINFO");
+                    cmd.arg("GROUPS").arg(self.keys.stream(partition));
+                    cmd
+                })
+                .collect();
+            for (partition, value) in some.iter().zip(self.control.run(&looks).await?) {
+                let groups = if is_missing(&value) { Vec::new() } else { reply::list(value)? };
+                let mut backlogs = Vec::with_capacity(groups.len());
+                for group in groups {
+                    let info = reply::list(group)?;
+                    backlogs.push(Backlog {
+                        group: reply::text(reply::field(&info, "name").cloned().unwrap_or_default())?,
+                        pending: reply::field(&info, "pending").map(reply::count).transpose()?.unwrap_or(0),
+                        lag: self.lag(partition, &info).await?,
+                    });
+                }
+                out.push(backlogs);
+            }
+        }
+        Ok(out)
+    }
+
+    /// See `Store::added`.
+    pub async fn added(&self, partitions: &[Partition]) -> Result<Vec<u64>> {
+        let mut out = Vec::with_capacity(partitions.len());
+        for some in partitions.chunks(LOOKS_MAX) {
+            let looks: Vec<Cmd> = some.iter().map(|partition| scripts::call(&scripts::ADDED, &[&self.keys.stream(partition)])).collect();
+            for value in self.control.run(&looks).await? {
+                out.push(reply::count(&value)?);
+            }
+        }
+        Ok(out)
+    }
+
+    /// What a group has not read, from what `XINFO GROUPS` says of it.
+    async fn lag(&self, partition: &Partition, info: &[Value]) -> Result<Option<u64>> {
+        match reply::field(info, "lag") {
+            Some(Value::Nil) | None => {
+                let last_delivered = reply::field(info, "last-delivered-id").map(reply::entry_id).transpose()?.unwrap_or_default();
+                self.count_after(partition, last_delivered).await
+            }
+            Some(lag) => Ok(Some(reply::count(lag)?)),
+        }
     }
 
     /// How many entries are behind that place; `None` where they are too many to be counted.

@@ -48,9 +48,9 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::{
-    Appended, Bucket, DeadLetterQuery, Decision, Disposal, Due, DueIndex, EntryId, GroupSpec, Held, Inbox, Keeping, Kept, NewEvent, Noted,
-    Partition, PartitionState, Reader, Reaped, Restored, Search, Searched, Settled, Standing, StartFrom, Store, StoreEvent, StoreStatus,
-    StoredDeadLetter, StreamLayout, Swept, Topology, Transient, Waker,
+    Appended, Backlog, Bucket, DeadLetterQuery, Decision, Disposal, Due, DueIndex, EntryId, GroupSpec, Held, Inbox, Keeping, Kept,
+    NewEvent, Noted, Partition, PartitionState, Reader, Reaped, Restored, Search, Searched, Settled, Standing, StartFrom, Store,
+    StoreEvent, StoreStatus, StoredDeadLetter, StreamLayout, Swept, Topology, Transient, Waker,
 };
 use crate::engine::env::{Env, lock};
 use crate::engine::error::{Code, Error, Result};
@@ -559,6 +559,14 @@ impl Store for RedisStore {
 
     async fn inspect(&self, partition: &Partition) -> Result<Option<PartitionState>> {
         self.shared.inspect(partition).await
+    }
+
+    async fn backlogs(&self, partitions: &[Partition]) -> Result<Vec<Vec<Backlog>>> {
+        self.shared.backlogs(partitions).await
+    }
+
+    async fn added(&self, partitions: &[Partition]) -> Result<Vec<u64>> {
+        self.shared.added(partitions).await
     }
 
     async fn dead_letters(

@@ -60,6 +60,8 @@ scripts! {
     DROP_GROUP = "drop_group.lua",
     /// Counts what a group has not read.
     LAG = "lag.lua",
+    /// Counts what was ever added to a stream.
+    ADDED = "added.lua",
     /// Lets held entries wait.
     RETRY = "held.lua" "retry.lua",
     /// Dead-letters held entries.

@@ -1,4 +1,6 @@
-//! One bus: its parts put together, its life from connect to disconnect.
+//! One bus: its parts put together, its life from connect to disconnect. How it is, and what it did: [`watching`].
+
+mod watching;
 
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, Weak};
@@ -13,12 +15,14 @@ use super::env::{Env, lock};
 use super::error::{Code, Error, Result};
 use super::event::seconds_to_ms;
 use super::explain;
+use super::health::{self, Health, Reading};
 use super::history::{self, Page, Period};
 use super::host::{Host, Kind, Lifecycle, Token};
 use super::inside::Switch;
 use super::integration::{self, Integration};
 use super::keeper::Keeper;
 use super::metrics::Metrics;
+use super::monitoring::{self, Monitoring};
 use super::name;
 use super::opening;
 use super::options::SubscribeOptions;
@@ -27,15 +31,12 @@ use super::projects::Projects;
 use super::publish::{Beside, Publisher};
 use super::store::{DeadLetterQuery, Loss, Store, StoreEvent, StoredDeadLetter};
 use super::streams;
+use super::vitals::LastVitals;
 
 /// Drain time unless given.
 pub const DRAIN_DEFAULT: Duration = Duration::from_secs(10);
 /// Time for what is left to do after handlers were drained: announcing, closing connections.
 const CLOSE_MAX: Duration = Duration::from_secs(2);
-/// Percent of failed deliveries over five minutes from which a bus counts as degraded.
-const DEGRADED_ERROR_RATE: f64 = 5.0;
-/// Percent of the pool in use from which a bus counts as degraded.
-const DEGRADED_UTILIZATION: f64 = 90.0;
 /// Most dead letters a page.
 const PAGE_MAX: usize = 1000;
 
@@ -52,14 +53,26 @@ struct Running {
     integration: std::sync::OnceLock<Integration>,
     /// Its part in the orchestration of agents, where that is on.
     orchestration: Option<Orchestration>,
+    /// Its figures over time and its alerts, where they are on.
+    monitoring: Option<Monitoring>,
     _keeper: Keeper,
-    health: tokio::task::JoinHandle<()>,
+    health: Option<tokio::task::JoinHandle<()>>,
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
-        self.health.abort();
+        if let Some(health) = &self.health {
+            health.abort();
+        }
     }
+}
+
+/// Who hears what the store tells, once they are there. Weak: the store holds on to its listener, and the consumer to the store.
+#[derive(Default)]
+struct Parts {
+    consumer: Mutex<Weak<Consumer>>,
+    projects: Mutex<Weak<Projects>>,
+    running: Mutex<Weak<Running>>,
 }
 
 /// An event bus.
@@ -71,6 +84,10 @@ pub struct Bus {
     services: Mutex<Option<integration::Settings>>,
     /// How agents are orchestrated, where they are.
     orchestrating: Mutex<Option<orchestration::Settings>>,
+    /// What is monitored, where it is.
+    monitored: Mutex<Option<monitoring::Settings>>,
+    vitals: Arc<LastVitals>,
+    checks: Arc<health::History>,
     store: Arc<dyn Store>,
     host: Arc<dyn Host>,
     /// The same, for subscriptions of the engine's own.
@@ -120,6 +137,9 @@ impl Bus {
         Arc::new(Self {
             services: Mutex::default(),
             orchestrating: Mutex::default(),
+            monitored: Mutex::default(),
+            vitals: Arc::default(),
+            checks: Arc::default(),
             cross_project: cross_project.filter(|cross_project| cross_project.enabled),
             metrics: Arc::new(Metrics::new(env.clone())),
             config,
@@ -200,14 +220,12 @@ impl Bus {
 
     async fn integrate(&self, settings: integration::Settings) -> Result<()> {
         let running = self.running()?;
-        let (store, metrics) = (self.store.clone(), self.metrics.clone());
+        let look = self.look_at_health();
         let problem = move || {
-            let metrics = metrics.snapshot(store.utilization());
-            (grade(true, &metrics) != "healthy").then(|| {
-                format!(
-                    "{} % of deliveries fail, {} % of the connections are in use",
-                    metrics["errorRate"], metrics["connectionPoolUtilization"]
-                )
+            let (health, reading) = look(true);
+            (health != Health::Healthy).then(|| {
+                let Reading { error_rate_percent, utilization_percent, .. } = reading;
+                format!("{error_rate_percent:.1} % of deliveries fail, {utilization_percent:.1} % of the connections are in use")
             })
         };
         let beside = integration::Beside {
@@ -246,61 +264,61 @@ impl Bus {
         running.integration.get().ok_or_else(|| Error::new(Code::Disabled, none))
     }
 
-    /// Metrics of this process in the text format 0.0.4.
-    pub fn prometheus(&self) -> Result<String> {
-        let running = self.running()?;
-        let projects = running.projects.as_ref().map(|projects| projects.metrics());
-        let services = running.integration.get().map(Integration::metrics);
-        let orchestration = running.orchestration.as_ref().map(Orchestration::metrics);
-        projects.into_iter().chain(services).chain(orchestration).collect()
+    /// Tells the parts what the store tells.
+    fn listen_to_store(&self, parts: &Arc<Parts>) {
+        let (host, metrics, parts) = (self.host.clone(), self.metrics.clone(), parts.clone());
+        self.store.watch(Arc::new(move |event| {
+            let reading = || lock(&parts.consumer).upgrade();
+            let tell = |command| {
+                if let Some(consumer) = reading() {
+                    consumer.tell(command);
+                }
+            };
+            let look = |anew| {
+                let running = lock(&parts.running).upgrade();
+                if let Some(orchestration) = running.as_ref().and_then(|running| running.orchestration.as_ref()) {
+                    orchestration.look(anew);
+                }
+            };
+            match event {
+                StoreEvent::ConnectionLost(reason) => {
+                    metrics.connected.store(false, Ordering::Relaxed);
+                    host.lifecycle(vec![Lifecycle(Kind::ConnectionLost, json!({ "error": reason }))]);
+                }
+                StoreEvent::ConnectionRestored => {
+                    metrics.connected.store(true, Ordering::Relaxed);
+                    metrics.reconnects.fetch_add(1, Ordering::Relaxed);
+                    host.lifecycle(vec![Lifecycle(Kind::ConnectionRestored, json!({}))]);
+                    tell(Command::Reconnected);
+                    look(true);
+                }
+                StoreEvent::TopologyChanged => tell(Command::TopologyChanged),
+                StoreEvent::DocumentsChanged => {
+                    if let Some(projects) = lock(&parts.projects).upgrade() {
+                        projects.look();
+                    }
+                }
+                // The bus keeps no register of its own.
+                StoreEvent::ServicesChanged => {}
+                StoreEvent::BoardChanged => look(false),
+                StoreEvent::DataLoss(losses) => {
+                    metrics.lost.fetch_add(losses.iter().map(|loss| loss.events).sum(), Ordering::Relaxed);
+                    host.lifecycle(losses.iter().map(published_loss).collect());
+                }
+                StoreEvent::Transient(event) => {
+                    if let Some(consumer) = reading() {
+                        consumer.cast(event);
+                    }
+                }
+            }
+        }));
     }
 
     async fn start(&self) -> Result<()> {
-        // Weak: the store holds on to its listener, and the consumer to the store.
-        let consumer_of = Arc::new(Mutex::new(None::<Weak<Consumer>>));
-        let projects_of = Arc::new(Mutex::new(None::<Weak<Projects>>));
-        let running_of = Arc::new(Mutex::new(Weak::<Running>::new()));
-        {
-            let (host, consumer, projects, running) = (self.host.clone(), consumer_of.clone(), projects_of.clone(), running_of.clone());
-            self.store.watch(Arc::new(move |event| {
-                let reading = || lock(&consumer).as_ref().and_then(Weak::upgrade);
-                let tell = |command| {
-                    if let Some(consumer) = reading() {
-                        consumer.tell(command);
-                    }
-                };
-                let look = |anew| {
-                    let running = lock(&running).upgrade();
-                    if let Some(orchestration) = running.as_ref().and_then(|running| running.orchestration.as_ref()) {
-                        orchestration.look(anew);
-                    }
-                };
-                match event {
-                    StoreEvent::ConnectionLost(reason) => host.lifecycle(vec![Lifecycle(Kind::ConnectionLost, json!({ "error": reason }))]),
-                    StoreEvent::ConnectionRestored => {
-                        host.lifecycle(vec![Lifecycle(Kind::ConnectionRestored, json!({}))]);
-                        tell(Command::Reconnected);
-                        look(true);
-                    }
-                    StoreEvent::TopologyChanged => tell(Command::TopologyChanged),
-                    StoreEvent::DocumentsChanged => {
-                        if let Some(projects) = lock(&projects).as_ref().and_then(Weak::upgrade) {
-                            projects.look();
-                        }
-                    }
-                    // The bus keeps no register of its own.
-                    StoreEvent::ServicesChanged => {}
-                    StoreEvent::BoardChanged => look(false),
-                    StoreEvent::DataLoss(losses) => host.lifecycle(losses.iter().map(published_loss).collect()),
-                    StoreEvent::Transient(event) => {
-                        if let Some(consumer) = reading() {
-                            consumer.cast(event);
-                        }
-                    }
-                }
-            }));
-        }
+        let parts = Arc::<Parts>::default();
+        self.listen_to_store(&parts);
         self.store.open().await?;
+        self.metrics.connected.store(true, Ordering::Relaxed);
         let alarms = Arc::new(Alarms::default());
         let (store, host, env, metrics) = (self.store.clone(), self.host.clone(), self.env.clone(), self.metrics.clone());
         let projects = match &self.cross_project {
@@ -315,19 +333,27 @@ impl Bus {
         self.switch.subscribe_by(&consumer);
         if let Some(projects) = &projects {
             projects.speak_by(&publisher);
-            *lock(&projects_of) = Some(Arc::downgrade(projects));
+            *lock(&parts.projects) = Arc::downgrade(projects);
             // Also what was announced before anybody heard it here. Known to all who ask from now on, if it can be had.
             projects.read().await;
         }
-        *lock(&consumer_of) = Some(Arc::downgrade(&consumer));
+        *lock(&parts.consumer) = Arc::downgrade(&consumer);
         *lock(&self.consumer) = Some(consumer.clone());
-        let keeper = Keeper::start(&(&self.config).into(), store, host.clone(), &env, metrics, &consumer, alarms);
-        let health = self.env.spawn(watch_health(
-            self.store.clone(),
-            host,
-            self.metrics.clone(),
-            Duration::from_millis(self.config.monitoring.health_check_interval_ms),
-        ));
+        let keeper = Keeper::start(&(&self.config).into(), store, host, &env, metrics, &consumer, alarms);
+        let health = self.watch_health();
+        let monitoring = lock(&self.monitored).clone().filter(watching::collects).map(|settings| {
+            let beside = monitoring::Beside {
+                store: self.store.clone(),
+                host: self.host.clone(),
+                env: self.env.clone(),
+                metrics: self.metrics.clone(),
+                vitals: self.vitals.clone(),
+                consumer: Arc::downgrade(&consumer),
+                publisher: Arc::downgrade(&publisher),
+            };
+            Monitoring::start(settings, beside)
+        });
+        let monitoring = monitoring.transpose()?;
         let orchestration = lock(&self.orchestrating).clone().map(|settings| {
             let beside = orchestration::Beside {
                 store: self.store.clone(),
@@ -344,10 +370,11 @@ impl Bus {
             projects,
             integration: std::sync::OnceLock::new(),
             orchestration,
+            monitoring,
             _keeper: keeper,
             health,
         });
-        *lock(&running_of) = Arc::downgrade(&running);
+        *lock(&parts.running) = Arc::downgrade(&running);
         *lock(&self.running) = Some(running);
         self.state.store(CONNECTED, Ordering::Release);
         Ok(())
@@ -393,6 +420,9 @@ impl Bus {
         lock(&self.consumer).take();
         running.publisher.say("system.shutdown", &self.shutdown_notice());
         running.publisher.close(CLOSE_MAX).await;
+        if let Some(monitoring) = &running.monitoring {
+            monitoring.close(CLOSE_MAX).await;
+        }
         if let Some(projects) = &running.projects {
             projects.close(CLOSE_MAX).await;
         }
@@ -475,31 +505,6 @@ impl Bus {
         if let Ok(running) = self.running() {
             running.consumer.tell(Command::Pause(id, paused));
         }
-    }
-
-    /// `EventBusMetrics`.
-    pub fn metrics(&self) -> Value {
-        self.metrics.snapshot(self.store.utilization())
-    }
-
-    /// `EventBusStatus`, with times as ms. Never fails: that the server is away is what it says.
-    pub async fn status(&self) -> Value {
-        let status = self.store.status().await;
-        let topology = if status.connected { self.store.topology().await.unwrap_or_default() } else { super::store::Topology::default() };
-        let metrics = self.metrics.snapshot(status.utilization);
-        let subscriptions = self.running().map_or(0, |running| running.consumer.subscriptions.load(Ordering::Relaxed));
-        json!({
-            "status": grade(status.connected && self.is_well(), &metrics),
-            "redis": {
-                "connected": status.connected,
-                "cluster": status.cluster,
-                "nodes": status.nodes.iter().map(|(host, port, state)| json!({ "host": host, "port": port, "status": state })).collect::<Vec<_>>(),
-            },
-            "subscriptions": subscriptions,
-            "streams": topology.types.len(),
-            "metrics": metrics,
-            "lastHealthCheck": self.env.now_ms(),
-        })
     }
 
     /// `EventStream` with times as ms, or null for a type never seen.
@@ -587,29 +592,4 @@ fn letter(letter: &StoredDeadLetter) -> Value {
         "meta": letter.meta,
         "data": letter.data,
     })
-}
-
-fn grade(connected: bool, metrics: &Value) -> &'static str {
-    let number = |key: &str| metrics[key].as_f64().unwrap_or(0.0);
-    if !connected {
-        "unhealthy"
-    } else if number("errorRate") > DEGRADED_ERROR_RATE || number("connectionPoolUtilization") > DEGRADED_UTILIZATION {
-        "degraded"
-    } else {
-        "healthy"
-    }
-}
-
-/// Says when the health changes.
-async fn watch_health(store: Arc<dyn Store>, host: Arc<dyn Host>, metrics: Arc<Metrics>, every: Duration) {
-    let mut before = "healthy";
-    loop {
-        tokio::time::sleep(every).await;
-        let status = store.status().await;
-        let now = grade(status.connected, &metrics.snapshot(status.utilization));
-        if now != before {
-            host.lifecycle(vec![Lifecycle(Kind::HealthChanged, json!({ "status": now, "previous": before }))]);
-            before = now;
-        }
-    }
 }
