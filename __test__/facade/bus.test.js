@@ -94,7 +94,7 @@ const PROJECT_METHODS = [
   ['getCrossProjectStats', []],
   ['getAuditLog', []],
   ['verifyAuditLog', []],
-  ['exportMetrics', []],
+  ['getGroups', []],
 ];
 /** Of agents. */
 const AGENT_METHODS = [
@@ -105,9 +105,15 @@ const AGENT_METHODS = [
   ['getAgents', []],
   ['getPools', []],
 ];
+/** Of monitoring. */
+const MONITORING_METHODS = [
+  ['getDashboardData', []],
+  ['getAnalytics', []],
+  ['getActiveAlerts', []],
+  ['exportMetrics', []],
+];
 /** Of later versions. */
 const LATER_METHODS = [
-  ['getDashboardData', []],
   ['httpHandler', []],
   ['serve', []],
 ];
@@ -123,7 +129,7 @@ const codeOf = async (bus, method, args) => {
   }
 };
 
-test.each([...METHODS, ...PROJECT_METHODS, ...AGENT_METHODS, ...LATER_METHODS])(
+test.each([...METHODS, ...PROJECT_METHODS, ...AGENT_METHODS, ...MONITORING_METHODS, ...LATER_METHODS])(
   '%s before initialize and after shutdown',
   async (method, args) => {
     const bus = new OSSAEventBus();
@@ -143,6 +149,14 @@ test.each(LATER_METHODS)('%s says that it is not there yet, and what to do', asy
 test.each(AGENT_METHODS)('%s names the key by which it is switched off', async (method, args) => {
   const bus = await createOSSAEventBus(null, { orchestration: { enabled: false } });
   const disabled = { code: 'ERR_DISABLED', message: expect.stringMatching(/orchestration\.enabled/) };
+  await expect((async () => bus[method](...args))()).rejects.toMatchObject(disabled);
+  await bus.shutdown();
+});
+
+test.each(MONITORING_METHODS)('%s names the key by which it is switched off', async (method, args) => {
+  const bus = await createOSSAEventBus(null, { monitoring: { metrics: { enabled: false }, alerting: { enabled: false } } });
+  expect(bus.getMonitoring()).toBeUndefined();
+  const disabled = { code: 'ERR_DISABLED', message: expect.stringMatching(/monitoring\.metrics\.enabled/) };
   await expect((async () => bus[method](...args))()).rejects.toMatchObject(disabled);
   await bus.shutdown();
 });
@@ -246,9 +260,9 @@ describe('OSSAEventBus', () => {
     expect(await bus.healthCheck()).toMatchObject({ status: 'unhealthy' });
   });
 
-  test('the views of later parts are undefined', async () => {
+  test('without a registry there is nothing of it', async () => {
     const bus = new OSSAEventBus(null);
-    expect([bus.getServiceRegistryIntegration(), bus.getMonitoring()]).toEqual([undefined, undefined]);
+    expect(bus.getServiceRegistryIntegration()).toBeUndefined();
   });
 
   test('a configuration in the place of the registry is refused', () => {

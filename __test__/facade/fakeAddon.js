@@ -19,6 +19,11 @@ const DEFAULTS = {
 
 const CROSS_PROJECT = { enabled: true, securityEnabled: true, rateLimitingEnabled: true };
 const ORCHESTRATION = { enabled: true, config: {} };
+const MONITORING = {
+  metrics: { enabled: true, collectionInterval: 10_000 },
+  alerting: { enabled: true },
+  healthCheck: { enabled: true, timeout: 5000 },
+};
 const SERVICE_REGISTRY = { enabled: true, autoRegister: true, healthMonitoring: true };
 
 const buses = [];
@@ -88,6 +93,10 @@ class NativeBus extends Native {
       connect: () => ({}),
       disconnect: () => ({}),
       'agents.listen': { inbox: 'inbox-1' },
+      'projects.stats': { totalProjects: 0, projectStats: [] },
+      'monitoring.alerts': [],
+      'monitoring.stats': { metricsCollected: 0 },
+      'monitoring.process': { problems: [], errorRate: 0, checks: [{ at: 7, status: 'healthy' }] },
       'orchestration.agents': [],
       'orchestration.pools': [],
       'orchestration.stats': { totalAgents: 0, queueDepth: 0 },
@@ -157,6 +166,14 @@ class NativeBus extends Native {
     return JSON.stringify(
       ok === undefined ? { err: { code: 'ERR_DISABLED', message: `${method} is not there`, retryable: false } } : { ok },
     );
+  }
+
+  vitals(...figures) {
+    (this.measured ??= []).push(figures);
+  }
+
+  monitoring(what, windowSeconds) {
+    return this.#told(`monitoring.${what}`, windowSeconds);
   }
 
   orchestration(what) {
@@ -276,6 +293,7 @@ function resolveConfig(kind, argument, env) {
       eventBus: merged(DEFAULTS, parsed.eventBus),
       crossProject: merged(CROSS_PROJECT, parsed.crossProject),
       orchestration: merged(ORCHESTRATION, parsed.orchestration),
+      monitoring: merged(MONITORING, parsed.monitoring),
       serviceRegistry: merged(SERVICE_REGISTRY, parsed.serviceRegistry),
     },
   });

@@ -192,6 +192,6 @@ describe('getStatus() and healthCheck()', () => {
     const { bus, native } = await made({ orchestration: { enabled: false } });
     native.answers.status = healthy;
     expect(await bus.getStatus()).not.toHaveProperty('orchestration');
-    expect(Object.keys((await bus.healthCheck()).components)).toEqual(['eventBus']);
+    expect((await bus.healthCheck()).components).not.toHaveProperty('orchestration');
   });
 });

@@ -222,12 +222,13 @@ test('crossProject.enabled false: no view, and no statistics in the status', asy
   engine.answers.status = { status: 'healthy', redis: { connected: true }, lastHealthCheck: 5 };
   expect(without.getCrossProjectCommunication()).toBeUndefined();
   expect(await without.getStatus()).not.toHaveProperty('crossProject');
-  expect(engine.calls.map(([method]) => method)).toEqual(['connect', 'status', 'orchestration.stats']);
+  expect(engine.calls.map(([method]) => method)).toEqual(['connect', 'status', 'orchestration.stats', 'monitoring.stats']);
   await without.shutdown();
 });
 
 test('statistics that cannot be had are left out of the status', async () => {
   native.answers.status = { status: 'healthy', redis: { connected: true }, lastHealthCheck: 5 };
+  delete native.answers['projects.stats'];
   expect(await bus.getStatus()).not.toHaveProperty('crossProject');
   native.answers['projects.stats'] = { totalProjects: 2, projectStats: [] };
   expect((await bus.getStatus()).crossProject).toEqual({ totalProjects: 2, projectStats: [] });

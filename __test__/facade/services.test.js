@@ -61,7 +61,7 @@ describe('the registry that a bus was given', () => {
     expect(native.config).not.toHaveProperty('serviceRegistry');
     expect(bus.getServiceRegistryIntegration()).toBeUndefined();
     expect(await bus.getStatus()).not.toHaveProperty('serviceRegistry');
-    expect(Object.keys((await bus.healthCheck()).components)).toEqual(['eventBus', 'orchestration']);
+    expect((await bus.healthCheck()).components).not.toHaveProperty('serviceRegistry');
   });
 
   test('is made when the bus is opened, not before', async () => {

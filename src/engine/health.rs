@@ -10,6 +10,8 @@ use super::env::lock;
 const DEGRADED_ERROR_RATE: f64 = 5.0;
 /// Percent of the pool in use from which a bus counts as degraded.
 const DEGRADED_UTILIZATION: f64 = 90.0;
+/// Fewer deliveries do not make a bus unhealthy by how they went.
+const DELIVERIES_MIN: u64 = 5;
 /// Checks that are remembered.
 const HISTORY_MAX: usize = 100;
 
@@ -40,7 +42,9 @@ impl Health {
 pub struct Reading {
     /// The server answers, and no defect ended a part of the bus.
     pub works: bool,
-    /// Failed deliveries of the last five minutes, percent.
+    /// Deliveries of the last five minutes.
+    pub deliveries: u64,
+    /// Those that failed, percent.
     pub error_rate_percent: f64,
     /// From an event's entry in its stream to the end of its handlers, ms on average over five minutes.
     pub latency_ms: f64,
@@ -72,8 +76,9 @@ impl Critical {
     /// What is beyond its threshold, for people.
     pub fn problems(&self, reading: &Reading) -> Vec<String> {
         let memory = reading.memory_percent.unwrap_or(0.0);
+        let error_rate = if reading.deliveries < DELIVERIES_MIN { 0.0 } else { reading.error_rate_percent };
         let figures = [
-            ("of the deliveries failed", "%", reading.error_rate_percent, self.error_rate_percent),
+            ("of the deliveries failed", "%", error_rate, self.error_rate_percent),
             ("from an event's entry to the end of its handlers", "ms", reading.latency_ms, self.latency_ms),
             ("of the memory is in use", "%", memory, self.memory_percent),
         ];
@@ -119,8 +124,14 @@ impl History {
 mod tests {
     use super::*;
 
-    const GOOD: Reading =
-        Reading { works: true, error_rate_percent: 0.0, latency_ms: 1.0, utilization_percent: 10.0, memory_percent: Some(50.0) };
+    const GOOD: Reading = Reading {
+        works: true,
+        deliveries: 5,
+        error_rate_percent: 0.0,
+        latency_ms: 1.0,
+        utilization_percent: 10.0,
+        memory_percent: Some(50.0),
+    };
     const CRITICAL: Critical = Critical { error_rate_percent: 25.0, latency_ms: 5000.0, memory_percent: 95.0 };
 
     #[test]
@@ -138,6 +149,7 @@ mod tests {
             assert_eq!(of(bad), Health::Unhealthy, "{bad:?}");
         }
         assert_eq!(grade(&Reading { error_rate_percent: 26.0, ..GOOD }, None), Health::Degraded);
+        assert_eq!(of(Reading { deliveries: 4, error_rate_percent: 100.0, ..GOOD }), Health::Degraded, "few say little");
         assert_eq!(of(Reading { memory_percent: None, ..GOOD }), Health::Healthy);
     }
 

@@ -52,6 +52,7 @@ impl Bus {
             let lately = metrics.recent(RECENT_S);
             let reading = Reading {
                 works,
+                deliveries: metrics.deliveries(RECENT_S),
                 error_rate_percent: lately.error_rate_percent,
                 latency_ms: lately.latency_ms,
                 utilization_percent: store.utilization(),
