@@ -87,6 +87,8 @@ pub struct Bus {
     /// What is monitored, where it is.
     monitored: Mutex<Option<monitoring::Settings>>,
     vitals: Arc<LastVitals>,
+    /// All groups, as last looked at, and until when that holds.
+    groups: tokio::sync::Mutex<Option<(tokio::time::Instant, Value)>>,
     checks: Arc<health::History>,
     store: Arc<dyn Store>,
     host: Arc<dyn Host>,
@@ -139,6 +141,7 @@ impl Bus {
             orchestrating: Mutex::default(),
             monitored: Mutex::default(),
             vitals: Arc::default(),
+            groups: tokio::sync::Mutex::default(),
             checks: Arc::default(),
             cross_project: cross_project.filter(|cross_project| cross_project.enabled),
             metrics: Arc::new(Metrics::new(env.clone())),

@@ -4,6 +4,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use super::{Bus, Running};
 use crate::engine::config::HealthCheck;
@@ -16,6 +17,9 @@ use crate::engine::metrics::{Exposition, RECENT_S};
 use crate::engine::monitoring::{self, Around, Monitoring};
 use crate::engine::store::Topology;
 use crate::engine::vitals::Vitals;
+
+/// How many times as long as it took a look at all groups holds.
+const GROUPS_FRESH: u32 = 20;
 
 /// Whether there is anything to collect for.
 pub(super) fn collects(settings: &monitoring::Settings) -> bool {
@@ -151,10 +155,19 @@ impl Bus {
         Ok(stats)
     }
 
-    /// `GroupView[]`.
+    /// `GroupView[]`. Looking at many streams takes the server's time: it is not asked again before twenty times as much has passed.
     pub async fn groups(&self) -> Result<Value> {
         self.running()?;
-        monitoring::groups(&self.store).await
+        let mut known = self.groups.lock().await;
+        if let Some((until, groups)) = &*known
+            && Instant::now() < *until
+        {
+            return Ok(groups.clone());
+        }
+        let began = Instant::now();
+        let groups = monitoring::groups(&self.store).await?;
+        *known = Some((Instant::now() + began.elapsed() * GROUPS_FRESH, groups.clone()));
+        Ok(groups)
     }
 
     /// `DashboardData` with times as ms.

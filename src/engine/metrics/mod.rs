@@ -201,10 +201,10 @@ impl Metrics {
         }
     }
 
-    /// Handlers are called with events that were in their streams for `ms` each; once a round.
-    pub fn waited(&self, waited: u64, ms: u64) {
+    /// Handlers are called with so many events, which were in their streams for that long together; once a round.
+    pub fn waited(&self, waited: u64, sum: Duration) {
         if waited > 0 {
-            self.count(&Second { waited, waited_ns: ms.saturating_mul(1_000_000), ..Second::default() });
+            self.count(&Second { waited, waited_ns: u64::try_from(sum.as_nanos()).unwrap_or(u64::MAX), ..Second::default() });
         }
     }
 
@@ -397,7 +397,7 @@ mod tests {
         for _ in 0..310 {
             publish(&metrics, 5);
             settle(&metrics, 1, 1, 4);
-            metrics.waited(2, 12);
+            metrics.waited(2, Duration::from_millis(12));
             tokio::time::advance(Duration::from_secs(1)).await;
         }
         let points = metrics.points();

@@ -24,7 +24,7 @@ impl Actor {
     pub(super) fn dispatch(&mut self) {
         let now = Instant::now();
         let metrics = self.counters.metrics.clone();
-        let mut waits = Waits { metrics: &metrics, last: LastType::default(), now_ms: self.store.now_ms(), count: 0, sum_ms: 0 };
+        let mut waits = Waits { metrics: &metrics, last: LastType::default(), now_ms: self.store.now_ms(), count: 0, sum: Duration::ZERO };
         for group in self.groups.values_mut() {
             group.gathered_at = None;
             if group.waiting.is_empty() || !group.subs.iter().any(Sub::can_run) {
@@ -69,7 +69,7 @@ impl Actor {
             }
             group.waiting.put_back(stay);
         }
-        metrics.waited(waits.count, waits.sum_ms);
+        metrics.waited(waits.count, waits.sum);
     }
 }
 
@@ -79,16 +79,18 @@ struct Waits<'a> {
     last: LastType,
     now_ms: u64,
     count: u64,
-    sum_ms: u64,
+    sum: Duration,
 }
 
 impl Waits<'_> {
-    /// By the server's clock, which gave the entry its id; of first deliveries, as a retry waits because it is to.
+    /// By the server's clock, which gave the entry its id, to the millisecond; of first deliveries, as a retry waits because it is to.
     fn called(&mut self, held: &Held) {
         if held.deliveries <= 1 {
+            // Less than can be told is half a millisecond on average.
             let ms = self.now_ms.saturating_sub(held.id.ms);
-            self.last.of(&self.metrics.types, &held.partition.event_type).end_to_end_time.add(Duration::from_millis(ms), 1);
-            (self.count, self.sum_ms) = (self.count + 1, self.sum_ms + ms);
+            let waited = if ms == 0 { Duration::from_micros(500) } else { Duration::from_millis(ms) };
+            self.last.of(&self.metrics.types, &held.partition.event_type).end_to_end_time.add(waited, 1);
+            (self.count, self.sum) = (self.count + 1, self.sum + waited);
         }
     }
 }
