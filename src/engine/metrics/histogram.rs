@@ -3,9 +3,9 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-/// Bounds a decade: the preferred numbers R20 (ISO 3), in percent of the decade's beginning. So neighbours are 12 % apart, and an
-/// estimate in the middle of two is right within 6 %.
-const STEPS: [u64; 20] = [100, 112, 125, 140, 160, 180, 200, 224, 250, 280, 315, 355, 400, 450, 500, 560, 630, 710, 800, 900];
+/// Bounds a decade, in percent of its beginning: near the preferred numbers R20 (ISO 3). Neighbours are at most 13 % apart, so an
+/// estimate in the middle of two is right within 7 %.
+const STEPS: [u64; 20] = [100, 112, 126, 142, 160, 180, 200, 224, 250, 280, 315, 355, 400, 450, 500, 560, 630, 710, 800, 900];
 /// From 10 µs to 1000 s.
 const DECADES: usize = 8;
 /// Buckets: up to each bound, and beyond the last.
@@ -211,13 +211,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn percentiles_are_right_within_six_percent(mut times in prop::collection::vec(20_u64..900_000_000, 1..300), rank in 0.0..=1.0_f64) {
+        fn percentiles_are_right_within_seven_percent(mut times in prop::collection::vec(20_u64..900_000_000, 1..300), rank in 0.0..=1.0_f64) {
             let read = of(&times).read();
             times.sort_unstable();
             #[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
             let exact = times[((times.len() as f64 * rank).ceil() as usize).max(1) - 1] as f64 / 1000.0;
             let estimate = read.percentile_ms(rank);
-            prop_assert!((estimate - exact).abs() <= exact * 0.0651, "{estimate} for {exact}");
+            prop_assert!((estimate - exact).abs() <= exact * 0.07, "{estimate} for {exact}");
         }
 
         #[test]
