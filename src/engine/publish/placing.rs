@@ -13,6 +13,7 @@ use crate::engine::error::Result;
 use crate::engine::event::Priority;
 use crate::engine::name;
 use crate::engine::store::{NewEvent, Partition, Partitioning, Store, StreamLayout};
+use crate::engine::trace::Open;
 
 /// Event types remembered, their names found right and their layouts known; beyond this they are asked for anew.
 const TYPES_KEPT_MAX: usize = 10_000;
@@ -20,7 +21,7 @@ const TYPES_KEPT_MAX: usize = 10_000;
 const ASK_PAUSE: Duration = Duration::from_millis(50);
 
 /// An event whose partition is not chosen yet.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Draft {
     /// Who waits for it.
     pub token: Token,
@@ -34,6 +35,8 @@ pub struct Draft {
     pub asks: bool,
     /// It is a copy of a message between projects.
     pub copy: Option<CopyOf>,
+    /// The span of its publishing, where its trace is recorded.
+    pub span: Option<Open>,
 }
 
 /// What becomes of an event that is to be placed.
@@ -175,7 +178,7 @@ mod tests {
             cancelled: None,
             entry: None,
         };
-        Draft { token: 0, event, key: None, lane: Priority::Normal, asks: false, copy: None }
+        Draft { token: 0, event, key: None, lane: Priority::Normal, asks: false, copy: None, span: None }
     }
 
     fn placer(layout: StreamLayout) -> Placer {

@@ -5,13 +5,14 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::Actor;
+use super::{Actor, traced};
 use crate::engine::consume::group::{Group, Sub};
 use crate::engine::consume::held::{Deliveries, Key};
 use crate::engine::consume::waiting::Waiting;
 use crate::engine::event::Priority;
 use crate::engine::host::Delivery;
 use crate::engine::options::Batch;
+use crate::engine::trace::Tracer;
 
 /// Entries that wait for more, by the subscriptions that will get them together.
 type Gathered = BTreeMap<Vec<u32>, Vec<(Priority, Key)>>;
@@ -20,6 +21,7 @@ impl Actor {
     /// Calls handlers for waiting entries, by turns, as places allow.
     pub(super) fn dispatch(&mut self) {
         let now = Instant::now();
+        let tracer = &self.settings.tracer;
         for group in self.groups.values_mut() {
             group.gathered_at = None;
             if group.waiting.is_empty() || !group.subs.iter().any(Sub::can_run) {
@@ -38,13 +40,13 @@ impl Actor {
                     continue;
                 }
                 let Some(batch) = batch_of(group, &entry.subscriptions) else {
-                    call(group, &mut self.deliveries, &mut self.out, &[(lane, key)]);
+                    call(group, &mut self.deliveries, &mut self.out, &[(lane, key)], tracer);
                     continue;
                 };
                 let together = gathered.entry(entry.subscriptions.clone()).or_default();
                 together.push((lane, key));
                 if together.len() >= batch.size_max {
-                    call(group, &mut self.deliveries, &mut self.out, &std::mem::take(together));
+                    call(group, &mut self.deliveries, &mut self.out, &std::mem::take(together), tracer);
                 }
             }
             for (subscriptions, together) in gathered {
@@ -54,7 +56,7 @@ impl Actor {
                 // Without a place nothing more can come that it might wait for.
                 let is_full = group.subs.iter().any(|sub| subscriptions.contains(&sub.id) && sub.in_flight >= sub.in_flight_max);
                 if can_all_run(group, &subscriptions) && (at <= now || is_full) {
-                    call(group, &mut self.deliveries, &mut self.out, &together);
+                    call(group, &mut self.deliveries, &mut self.out, &together, tracer);
                 } else {
                     group.gathered_at = Some(group.gathered_at.map_or(at, |first| first.min(at)));
                     for (lane, key) in together {
@@ -77,7 +79,7 @@ fn batch_of(group: &Group, subscriptions: &[u32]) -> Option<Batch> {
 }
 
 /// One call of each of their handlers, with all of the entries.
-fn call(group: &mut Group, deliveries: &mut Deliveries, out: &mut Vec<Delivery>, entries: &[(Priority, Key)]) {
+fn call(group: &mut Group, deliveries: &mut Deliveries, out: &mut Vec<Delivery>, entries: &[(Priority, Key)], tracer: &Tracer) {
     for (lane, _) in entries {
         group.waiting.called(*lane);
     }
@@ -88,6 +90,7 @@ fn call(group: &mut Group, deliveries: &mut Deliveries, out: &mut Vec<Delivery>,
         }
         sub.running += 1;
         let batch = deliveries.begin_batch(entries.len());
+        let first_of_call = out.len();
         for (i, (_, key)) in entries.iter().enumerate() {
             let token = deliveries.call(*key, sub.id, batch);
             let Some(entry) = deliveries.get(*key) else { continue };
@@ -101,6 +104,9 @@ fn call(group: &mut Group, deliveries: &mut Deliveries, out: &mut Vec<Delivery>,
                 joined: i > 0,
                 text: entry.text.clone(),
             });
+        }
+        if tracer.is_on() {
+            traced::call(tracer, deliveries, entries, sub.options.batch.is_some(), &mut out[first_of_call..]);
         }
     }
 }
