@@ -24,11 +24,13 @@ const VALUE_BYTES_MAX = 8192;
 
 /** The headers of one trace, for all that is published under it. */
 export class Carried {
-  /** JSON text of options that are nothing else. */
-  readonly text: string;
+  #text: string | undefined;
 
-  constructor(readonly headers: Headers) {
-    this.text = encodePublishOptions({ headers });
+  constructor(readonly headers: Headers) {}
+
+  /** JSON text of options that are nothing else. */
+  get text(): string {
+    return (this.#text ??= encodePublishOptions({ headers: this.headers }));
   }
 
   /** Beside what the caller gave, which wins. What cannot be read is left for the engine to refuse. */

@@ -3,7 +3,7 @@
 //! Spans are made where an endpoint is configured ([`Tracer::start`]); everywhere else a [`Tracer`] is one comparison. Whoever
 //! publishes decides whether a trace is recorded ([`sampling`]), and says so in the event's header `traceparent` ([`context`]): a
 //! consumer makes spans of events that have a recorded one, and of no others. A span ([`span`]) that has ended goes into a bounded
-//! queue a endpoint ([`exporter`]), and leaves as [`otlp`].
+//! queue for each endpoint ([`exporter`]), and leaves as [`otlp`].
 
 pub mod context;
 mod exporter;
