@@ -91,10 +91,10 @@ async fn handlers_of_one_group_share_what_was_received_and_each_has_a_span() {
     bus.settle(deliveries.iter().map(|delivery| (delivery.token, Verdict::Done)).collect(), 0);
     until("all have ended", async || bus.trace_counts().is_some_and(|counts| counts.active == 0)).await;
     let spans = sent(&bus, &receiver).await;
-    let (received, processed) = (named(&spans, "receive t"), named(&spans, "process t"));
-    assert_eq!((received.len(), processed.len()), (1, 2));
-    assert!(processed.iter().all(|span| span.parent_span_id == received[0].span_id));
-    let mut named: Vec<String> = processed.iter().map(|span| traceparent(span)).collect();
+    let (arrivals, calls) = (named(&spans, "receive t"), named(&spans, "process t"));
+    assert_eq!((arrivals.len(), calls.len()), (1, 2));
+    assert!(calls.iter().all(|span| span.parent_span_id == arrivals[0].span_id));
+    let mut named: Vec<String> = calls.iter().map(|span| traceparent(span)).collect();
     let mut given: Vec<String> = deliveries.iter().map(header).collect();
     named.sort();
     given.sort();
