@@ -184,6 +184,7 @@ export interface EventBusConfig {
      * Debug mode: with a samplingRate (0 to 1) what that share of the events goes through is logged, one line a step, with
      * level debug: to `logger`, or to console.debug where there is none. The event's id decides, so that all processes with
      * one rate log the same events. `true` and an object without a samplingRate log nothing.
+     * `false`, or `enabled: false`, also switches traces off: no spans, nothing of them in events or taken from events (docs/tracing.md).
      */
     tracing: boolean | { enabled: boolean; samplingRate?: number };
   };
@@ -633,7 +634,14 @@ export declare function createAgent<Data = any, Result = any>(bus: EventBus<any>
 /** Configuration of monitoring. */
 export interface MonitoringConfig {
   metrics: { enabled: boolean; collectionInterval: number /* 10000 ms */; retentionPeriod: number /* 86400000 ms */; aggregationWindows: number[] /* s: 60 300 900 3600 */ };
-  tracing: { enabled: boolean; samplingRate: number /* 0.1 */; serviceName: string; jaegerEndpoint?: string; otlpEndpoint?: string };
+  /** Spans of publishing and handling, for OpenTelemetry (docs/tracing.md). They are made where an endpoint is given. */
+  tracing: {
+    enabled: boolean;            // false: no spans, nothing of traces is put into events or taken from them
+    samplingRate: number;        // 0.1: share of the traces that begin here; one that began elsewhere is recorded as was decided there
+    serviceName: string;         // service.name of the spans; default SERVICE_NAME, or ossa-event-bus
+    jaegerEndpoint?: string;     // where Jaeger (1.35 or later) takes OTLP, as http://jaeger:4318; its /api/traces is refused
+    otlpEndpoint?: string;       // where a collector takes OTLP over HTTP, as http://collector:4318; without a path: /v1/traces. With both, spans go to both
+  };
   alerting: { enabled: boolean; webhookUrl?: string;
     webhookSecret?: string;   // signs what is posted (standardwebhooks.com): whsec_ and 24 to 64 bytes as base64
     thresholds: {

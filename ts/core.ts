@@ -25,6 +25,7 @@ import { CONSUMER_TIMEOUT_MS, Route } from './route';
 import { currentDelivery } from './running';
 import { Settlements } from './settlements';
 import { EventSubscription } from './subscription';
+import { Tracing } from './tracing';
 import type { EventBusMetrics, EventHandlerFn, EventRetryConfig } from './types';
 
 /** How the class that users hold calls things, for messages. */
@@ -69,8 +70,9 @@ export class BusCore {
     this.lifecycle = new Lifecycle(log);
     this.#settlements = new Settlements((error) => this.lifecycle.error(error));
     const limit = config.limits?.maxPayloadBytes ?? (DEFAULT_EVENT_BUS_CONFIG.limits?.maxPayloadBytes as number);
-    this.dispatcher = new Dispatcher(systemClock, this.#settlements, log, this.retryDefaults, limit);
-    this.publisher = new Publisher(addon(), this.#keepAlive, limit, () => this.#refusal());
+    const tracing = Tracing.of({ config, ...parts });
+    this.dispatcher = new Dispatcher(systemClock, this.#settlements, log, this.retryDefaults, limit, tracing);
+    this.publisher = new Publisher(addon(), this.#keepAlive, limit, tracing, () => this.#refusal());
   }
 
   /** Connects; concurrent calls share one attempt, and after a failure it may be tried again. */

@@ -5,6 +5,7 @@ import type { Batch } from './batch';
 import type { Timed, TimedList } from './deadlines';
 import type { OSSAError } from './errors';
 import { closed, invalidArgument, shortened } from './errors';
+import type { Carried } from './tracing';
 import type { DeliveryContext } from './types';
 
 /** What a delivery needs of the dispatcher. */
@@ -52,6 +53,8 @@ export class Delivery implements Timed {
   asker: Asker | undefined = undefined;
   /** What it returned, while its event is still to be settled by hand. */
   result: unknown = undefined;
+  /** Of its event's trace, for what its handler publishes. */
+  carried: Carried | undefined = undefined;
 
   constructor(
     readonly owner: DeliveryOwner,

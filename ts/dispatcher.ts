@@ -2,6 +2,8 @@
  * From deliveries to handlers to settlements. The engine decides what is delivered when, and what becomes of a delivery;
  * here handlers are called, timed and listened to.
  */
+
+import type { CrossProjectMessage } from '../index';
 import type { Asker } from './asker';
 import { askerOf, encodeReply } from './asker';
 import type { BatchItem } from './batch';
@@ -17,6 +19,7 @@ import { Flag, Row } from './native';
 import type { Route } from './route';
 import { runFor } from './running';
 import type { FailureKind, Settlements } from './settlements';
+import type { Tracing } from './tracing';
 import type { EventPayload, EventRetryConfig } from './types';
 
 /** Waits until handlers are done. */
@@ -42,17 +45,33 @@ function resultOf(results: unknown, index: number): unknown {
   return Array.isArray(results) ? results[index] : undefined;
 }
 
+/** Headers of the event that a handler gets. */
+function headersOf(route: Route, event: unknown): Record<string, string> | undefined {
+  const payload = route.isOfProject ? (event as CrossProjectMessage).payload : (event as EventPayload);
+  return payload.metadata.headers;
+}
+
 /** Calls the handlers of one bus. */
 export class Dispatcher implements DeliveryOwner {
   readonly #settlements: Settlements;
   readonly #log: Log;
   readonly #retryDefaults: EventRetryConfig;
   readonly #maxPayloadBytes: number;
+  /** undefined: handlers run in no trace. */
+  readonly #tracing: Tracing | undefined;
   readonly #deadlines: Deadlines<Delivery>;
   readonly #routes = new Map<number, Route>();
   #waiters: IdleWaiter[] = [];
 
-  constructor(clock: Clock, settlements: Settlements, log: Log, retryDefaults: EventRetryConfig, maxPayloadBytes: number) {
+  constructor(
+    clock: Clock,
+    settlements: Settlements,
+    log: Log,
+    retryDefaults: EventRetryConfig,
+    maxPayloadBytes: number,
+    tracing?: Tracing,
+  ) {
+    this.#tracing = tracing;
     this.#maxPayloadBytes = maxPayloadBytes;
     this.#settlements = settlements;
     this.#log = log;
@@ -335,7 +354,11 @@ export class Dispatcher implements DeliveryOwner {
     this.begin(delivery, route);
     try {
       const handler = route.handler as (events: unknown, context: Context) => unknown;
-      const result = runFor(delivery, handler, events, new Context(delivery));
+      const context = new Context(delivery);
+      const result =
+        this.#tracing === undefined || route.batched
+          ? runFor(delivery, handler, events, context)
+          : this.#tracing.run(delivery, headersOf(route, events), (a, b) => runFor(delivery, handler, a, b), events, context);
       if (isThenable(result)) {
         result.then(
           (value: unknown) => this.succeed(delivery, value),

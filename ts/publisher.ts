@@ -9,6 +9,7 @@ import type { KeepAlive } from './keepAlive';
 import type { NativeAddon, NativeBus, NativeErrorData } from './native';
 import { PendingTable } from './pending';
 import { cutTimeout, encodePublishOptions } from './publishOptions';
+import type { Tracing } from './tracing';
 import type { PublishOptions } from './types';
 
 /** Text is handed over early beyond this, so that no huge string builds up in one turn. */
@@ -34,6 +35,8 @@ export class Publisher {
   readonly #addon: NativeAddon;
   readonly #keepAlive: KeepAlive;
   readonly #maxPayloadBytes: number;
+  /** undefined: events carry no traces. */
+  readonly #tracing: Tracing | undefined;
   /** Valid event type → the start of its records without options. */
   readonly #types = new Map<string, string>();
   readonly #pending = new PendingTable();
@@ -45,10 +48,11 @@ export class Publisher {
   #nextToken = 0;
   #marks: Mark[] | undefined;
 
-  constructor(addon: NativeAddon, keepAlive: KeepAlive, maxPayloadBytes: number, refusal: () => OSSAError) {
+  constructor(addon: NativeAddon, keepAlive: KeepAlive, maxPayloadBytes: number, tracing: Tracing | undefined, refusal: () => OSSAError) {
     this.#addon = addon;
     this.#keepAlive = keepAlive;
     this.#maxPayloadBytes = maxPayloadBytes;
+    this.#tracing = tracing;
     this.#refusal = refusal;
   }
 
@@ -85,10 +89,13 @@ export class Publisher {
     let signal: AbortSignal | undefined;
     try {
       head = this.#types.get(eventType) ?? this.#learn(eventType);
+      const carried = this.#tracing?.outgoing();
       if (options !== undefined && options !== null) {
         signal = signalOf(options, mark === '' ? 'publish' : 'request');
-        const text = mark + encodePublishOptions(options);
+        const text = mark + encodePublishOptions(carried === undefined ? options : carried.beside(options));
         if (text !== '') head = `${eventType}\t${text}\t`;
+      } else if (carried !== undefined) {
+        head = `${eventType}\t${carried.text}\t`;
       }
       json = stringifyData(data);
       if (json.length > this.#maxPayloadBytes) throw this.#tooLarge(json.length);
@@ -129,7 +136,9 @@ export class Publisher {
       const json = stringifyData(data);
       // Refused by the engine, which records it; the data itself need not cross for that.
       const characters = json.length > this.#maxPayloadBytes ? json.length : undefined;
-      const address = encode({ source, target, options: options ?? undefined, characters });
+      const carried = this.#tracing?.outgoing();
+      const given = carried === undefined ? (options ?? undefined) : carried.beside(options ?? {});
+      const address = encode({ source, target, options: given, characters });
       record = `${eventType}\t@${address}\t${characters === undefined ? json : 'null'}\n`;
     } catch (error) {
       return Promise.reject(error instanceof OSSAError ? error : internal('sending failed', error));

@@ -80,6 +80,16 @@ impl Env {
         u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
     }
 
+    /// The same in ns, as fine as the clock is.
+    pub fn now_ns(&self) -> u64 {
+        let now = match &self.0.clock {
+            Clock::System => wall(),
+            Clock::Turned => self.0.epoch + self.0.start.elapsed(),
+            Clock::Of(machine) => return machine.now_ms().saturating_mul(1_000_000),
+        };
+        u64::try_from(now.as_nanos()).unwrap_or(u64::MAX)
+    }
+
     /// Runs a task beside the caller's, on the machine of this bus.
     pub fn spawn<T: Send + 'static>(&self, task: impl Future<Output = T> + Send + 'static) -> JoinHandle<T> {
         let Clock::Of(machine) = &self.0.clock else { return tokio::spawn(task) };
@@ -95,6 +105,11 @@ impl Env {
     /// A random number in `0.0..1.0`.
     pub fn random(&self) -> f64 {
         lock(&self.0.random).random()
+    }
+
+    /// 64 random bits.
+    pub fn bits(&self) -> u64 {
+        lock(&self.0.random).next_u64()
     }
 
     /// A `UUIDv7` (RFC 9562): ms of the wall clock, a counter within the millisecond, 62 random bits. Ids of one

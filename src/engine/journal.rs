@@ -25,7 +25,7 @@ pub struct Journal {
 }
 
 /// A hash of an event's id, in `0.0..1.0`. Processes of all versions agree on it.
-fn place(id: &str) -> f64 {
+pub(super) fn place(id: &str) -> f64 {
     let hash = id.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
     // The last bytes of an id, which differ most, reach the high bits only by more mixing.
     let hash = (hash ^ (hash >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);

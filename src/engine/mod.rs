@@ -29,6 +29,8 @@ pub mod host;
 
 pub mod journal;
 
+pub mod trace;
+
 pub mod metrics;
 
 pub mod options;

@@ -48,6 +48,7 @@ fn build(config: &str, host: &Arc<NodeHost>) -> Result<Engine> {
     let OssaConfig { event_bus, service_registry, cross_project, orchestration, monitoring } = OssaConfig::from_resolved(&config)?;
     let bus = Bus::new(event_bus, Some(cross_project), host.clone(), Env::system())?;
     bus.with_monitoring(monitoring.clone());
+    bus.with_tracing(monitoring.tracing.clone())?;
     if orchestration.enabled {
         bus.with_orchestration(orchestration.config);
     }

@@ -8,4 +8,5 @@ mod proxies;
 mod reach;
 mod redirects;
 mod servers;
+mod spans;
 mod support;

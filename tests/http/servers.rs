@@ -33,7 +33,7 @@ pub struct Server {
 #[derive(Default)]
 struct Notes {
     connections: Mutex<usize>,
-    requests: Mutex<Vec<String>>,
+    requests: Mutex<Vec<Vec<u8>>>,
 }
 
 impl Server {
@@ -99,8 +99,20 @@ impl Server {
 
     /// What it was asked, each with head and body.
     pub fn requests(&self) -> Vec<String> {
-        self.notes.requests.lock().unwrap().clone()
+        self.notes.requests.lock().unwrap().iter().map(|request| text(request)).collect()
     }
+}
+
+impl Server {
+    /// The bodies of what it was asked.
+    pub fn bodies(&self) -> Vec<Vec<u8>> {
+        let body = |request: &Vec<u8>| request[memchr::memmem::find(request, b"\r\n\r\n").unwrap_or(0) + 4..].to_vec();
+        self.notes.requests.lock().unwrap().iter().map(body).collect()
+    }
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
 }
 
 impl Drop for Server {
@@ -110,10 +122,10 @@ impl Drop for Server {
 }
 
 async fn converse(mut stream: impl Stream, notes: &Notes, answer: &(impl Fn(&str) -> String + ?Sized)) {
-    while let Some(request) = request(&mut stream).await {
-        let text = answer(&request);
+    while let Some(request) = request_bytes(&mut stream).await {
+        let answer = answer(&text(&request));
         notes.requests.lock().unwrap().push(request);
-        if stream.write_all(text.as_bytes()).await.is_err() {
+        if stream.write_all(answer.as_bytes()).await.is_err() {
             break;
         }
     }
@@ -121,6 +133,10 @@ async fn converse(mut stream: impl Stream, notes: &Notes, answer: &(impl Fn(&str
 
 /// The next request on a connection, with its body; None at its end.
 pub async fn request(stream: &mut impl Stream) -> Option<String> {
+    Some(text(&request_bytes(stream).await?))
+}
+
+async fn request_bytes(stream: &mut impl Stream) -> Option<Vec<u8>> {
     let mut text = Vec::new();
     let mut byte = [0];
     while !text.ends_with(b"\r\n\r\n") {
@@ -134,7 +150,7 @@ pub async fn request(stream: &mut impl Stream) -> Option<String> {
     let mut body = vec![0; length];
     stream.read_exact(&mut body).await.ok()?;
     text.extend(body);
-    Some(String::from_utf8_lossy(&text).into_owned())
+    Some(text)
 }
 
 /// An answer with this status line, these headers and a body of the right length.

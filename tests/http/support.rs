@@ -3,6 +3,8 @@
 
 #[path = "../support/certificates.rs"]
 pub mod certificates;
+#[path = "../support/host.rs"]
+pub mod host;
 #[path = "../support/server.rs"]
 pub mod server;
 #[path = "../support/wait.rs"]

@@ -14,6 +14,7 @@ mod registering;
 mod routing;
 #[path = "../support/mod.rs"]
 mod support;
+mod tracing;
 #[path = "../http/servers.rs"]
 #[allow(dead_code)] // each test program uses its part
 mod web;

@@ -9,8 +9,8 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::alarms::Alarms;
-use super::config::{BusConfig, CrossProject, LoadBalancing};
-use super::consume::{Command, Consumer, Verdict};
+use super::config::{Address, BusConfig, CrossProject, LoadBalancing, TraceExport};
+use super::consume::{Command, ConsumeSettings, Consumer, Verdict};
 use super::env::{Env, lock};
 use super::error::{Code, Error, Result};
 use super::event::seconds_to_ms;
@@ -28,9 +28,10 @@ use super::opening;
 use super::options::SubscribeOptions;
 use super::orchestration::{self, Orchestration};
 use super::projects::Projects;
-use super::publish::{Beside, Publisher};
+use super::publish::{Beside, PublishSettings, Publisher};
 use super::store::{DeadLetterQuery, Loss, Store, StoreEvent, StoredDeadLetter};
 use super::streams;
+use super::trace::{Server, TraceCounts, Tracer};
 use super::vitals::LastVitals;
 
 /// Drain time unless given.
@@ -90,6 +91,10 @@ pub struct Bus {
     /// All groups, as last looked at, and until when that holds.
     groups: tokio::sync::Mutex<Option<(tokio::time::Instant, Value)>>,
     checks: Arc<health::History>,
+    /// Where spans go, where they are made.
+    tracing: Mutex<Option<TraceExport>>,
+    /// Outlives `running`, for its counts.
+    tracer: Mutex<Tracer>,
     store: Arc<dyn Store>,
     host: Arc<dyn Host>,
     /// The same, for subscriptions of the engine's own.
@@ -143,6 +148,8 @@ impl Bus {
             vitals: Arc::default(),
             groups: tokio::sync::Mutex::default(),
             checks: Arc::default(),
+            tracing: Mutex::default(),
+            tracer: Mutex::default(),
             cross_project: cross_project.filter(|cross_project| cross_project.enabled),
             metrics: Arc::new(Metrics::new(env.clone())),
             config,
@@ -190,6 +197,37 @@ impl Bus {
     pub fn with_orchestration(&self, config: LoadBalancing) {
         let payload_bytes_max = self.config.limits.max_payload_bytes;
         *lock(&self.orchestrating) = Some(orchestration::Settings { config, payload_bytes_max });
+    }
+
+    /// From the next [`Bus::connect`] on it makes spans, where an endpoint is configured and `monitoring.tracing` of the bus is on.
+    ///
+    /// # Errors
+    /// `ERR_INVALID_CONFIG` where an endpoint cannot be used.
+    pub fn with_tracing(&self, config: TraceExport) -> Result<()> {
+        if self.config.monitoring.tracing.enabled {
+            Tracer::check(&config)?;
+            *lock(&self.tracing) = Some(config);
+        }
+        Ok(())
+    }
+
+    /// What became of spans, also after [`Bus::disconnect`]; `None`: none are made.
+    pub fn trace_counts(&self) -> Option<TraceCounts> {
+        lock(&self.tracer).counts()
+    }
+
+    /// Makes spans from now on, where that was asked for.
+    fn start_tracing(&self) -> Result<Tracer> {
+        let Some(config) = lock(&self.tracing).clone() else { return Ok(Tracer::default()) };
+        let server = match &self.config.redis.address {
+            Address::Single { host, port } => Some(Server { address: host.clone(), port: Some(*port) }),
+            Address::Socket { path } => Some(Server { address: path.clone(), port: None }),
+            // None, or several of which any may serve an event.
+            Address::Memory { .. } | Address::Cluster { .. } | Address::Sentinel { .. } => None,
+        };
+        let tracer = Tracer::start(&config, server, &self.host, &self.env)?;
+        *lock(&self.tracer) = tracer.clone();
+        Ok(tracer)
     }
 
     /// Answers by its part in the orchestration of agents. `ERR_DISABLED` without one.
@@ -322,17 +360,20 @@ impl Bus {
         self.listen_to_store(&parts);
         self.store.open().await?;
         self.metrics.connected.store(true, Ordering::Relaxed);
+        let tracer = self.start_tracing()?;
         let alarms = Arc::new(Alarms::default());
         let (store, host, env, metrics) = (self.store.clone(), self.host.clone(), self.env.clone(), self.metrics.clone());
         let projects = match &self.cross_project {
-            Some(cross) => Some(Arc::new(Projects::start(&self.config, cross, store.clone(), host.clone(), env.clone())?)),
+            Some(cross) => Some(Arc::new(Projects::start(&self.config, cross, store.clone(), host.clone(), env.clone(), tracer.clone())?)),
             None => None,
         };
         let beside =
             Beside { metrics: metrics.clone(), alarms: alarms.clone(), courier: projects.as_ref().map(|projects| projects.courier()) };
-        let publisher = Arc::new(Publisher::start((&self.config).into(), store.clone(), host.clone(), env.clone(), beside));
+        let publishing = PublishSettings { tracer: tracer.clone(), ..(&self.config).into() };
+        let publisher = Arc::new(Publisher::start(publishing, store.clone(), host.clone(), env.clone(), beside));
         let gate = projects.as_ref().map(|projects| projects.gate());
-        let consumer = Arc::new(Consumer::start((&self.config).into(), store.clone(), host.clone(), env.clone(), metrics.clone(), gate));
+        let consuming = ConsumeSettings { tracer, ..(&self.config).into() };
+        let consumer = Arc::new(Consumer::start(consuming, store.clone(), host.clone(), env.clone(), metrics.clone(), gate));
         self.switch.subscribe_by(&consumer);
         if let Some(projects) = &projects {
             projects.speak_by(&publisher);
@@ -429,6 +470,8 @@ impl Bus {
         if let Some(projects) = &running.projects {
             projects.close(CLOSE_MAX).await;
         }
+        let tracer = lock(&self.tracer).clone();
+        tracer.close(CLOSE_MAX).await;
         drop(running);
         self.store.close(CLOSE_MAX).await;
     }

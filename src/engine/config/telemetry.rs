@@ -150,7 +150,7 @@ impl TraceExport {
     fn read(parent: &Section<'_>, service_name: Option<&str>) -> Result<Self> {
         let section = parent.child("tracing", &["enabled", "samplingRate", "serviceName", "jaegerEndpoint", "otlpEndpoint"])?;
         let named = |name: &str| !name.trim().is_empty() && name.len() <= 256 && !name.contains(char::is_control);
-        let endpoint = |key: &'static str| section.argument(key).map(|found| read_http_url(&found)).transpose();
+        let endpoint = |key: &'static str| section.argument(key).map(|found| read_endpoint(&found)).transpose();
         Ok(Self {
             enabled: section.flag("enabled", true)?,
             sampling_rate: section.number("samplingRate", &bounds::SAMPLING_RATE, 0.1)?,
@@ -261,6 +261,19 @@ fn read_webhook_secret(found: &Found<'_>) -> Result<Secret> {
     let right = "whsec_ and 24 to 64 random bytes as base64 (openssl rand -base64 32)";
     let secret = found.secret(right)?;
     if webhook_key(secret.expose()).is_some() { Ok(secret) } else { Err(found.wrong_secret(right)) }
+}
+
+/// Where OTLP is taken. What is found at Jaeger's own path takes another format.
+fn read_endpoint(found: &Found<'_>) -> Result<Secret> {
+    let url = read_http_url(found)?;
+    let path = url.expose().split(['?', '#']).next().unwrap_or_default();
+    if path.trim_end_matches('/').ends_with("/api/traces") {
+        return Err(found.error(
+            "is where Jaeger takes its own format (Thrift), which is not spoken here. Jaeger takes OTLP since 1.35: give its OTLP endpoint, \
+             as http://<host>:4318, or the whole URL with /v1/traces",
+        ));
+    }
+    Ok(url)
 }
 
 /// An HTTP URL, of which no message repeats anything.

@@ -8,6 +8,7 @@ use tokio::time::Instant;
 use super::group::GroupName;
 use crate::engine::host::Lifecycle;
 use crate::engine::store::Transient;
+use crate::engine::trace::Open;
 
 /// Most that the task has not looked at.
 const CASTS_MAX: usize = 10_000;
@@ -61,6 +62,8 @@ pub struct InTransit {
     pub started: Instant,
     /// Its time was over, and it still runs.
     pub overdue: bool,
+    /// Of its call, where its trace is recorded.
+    pub span: Option<Open>,
 }
 
 #[cfg(test)]

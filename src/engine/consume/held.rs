@@ -10,6 +10,7 @@ use crate::engine::event::{Asked, RetryOverride};
 use crate::engine::host::{EventText, Token};
 use crate::engine::numbers::ByNumber;
 use crate::engine::store::{Disposal, EntryId, Held, Partition};
+use crate::engine::trace::{Arrival, Open};
 
 /// Names an entry in flight, unique on a bus.
 pub type Key = u64;
@@ -44,6 +45,8 @@ pub struct InFlight {
     pub asked: Option<Box<Asked>>,
     /// When its handlers were called.
     pub started: Instant,
+    /// Where its trace is recorded.
+    pub trace: Option<Box<Arrival>>,
 }
 
 /// A handler that failed, judged when it did: its subscription may be gone when the others end.
@@ -118,10 +121,19 @@ struct Called {
     key: Key,
     subscription: u32,
     batch: Option<BatchId>,
+    /// Of a call of its own; that of a batch is with the batch.
+    span: Option<Open>,
 }
 
 /// Names one call of a batch handler.
 pub type BatchId = u64;
+
+/// One call of a batch handler.
+struct Batch {
+    /// Deliveries that wait for their verdict.
+    left: usize,
+    span: Option<Open>,
+}
 
 /// A delivery whose verdict came.
 pub struct Redeemed {
@@ -138,8 +150,8 @@ pub struct Redeemed {
 pub struct Deliveries {
     entries: ByNumber<Key, InFlight>,
     tokens: ByNumber<Token, Called>,
-    /// Deliveries of a batch that wait for their verdict.
-    batches: ByNumber<BatchId, usize>,
+    /// Calls with several deliveries.
+    batches: ByNumber<BatchId, Batch>,
     last_batch: BatchId,
     /// Handlers past their time, by token.
     pub overdue: ByNumber<Token, Overdue>,
@@ -198,19 +210,28 @@ impl Deliveries {
             return None;
         }
         self.last_batch += 1;
-        self.batches.insert(self.last_batch, deliveries);
+        self.batches.insert(self.last_batch, Batch { left: deliveries, span: None });
         Some(self.last_batch)
     }
 
     /// A token for a call of a handler of `subscription` for the entry, one of those of `batch`.
     pub fn call(&mut self, key: Key, subscription: u32, batch: Option<BatchId>) -> Token {
         let token = self.free_token();
-        self.tokens.insert(token, Called { key, subscription, batch });
+        self.tokens.insert(token, Called { key, subscription, batch, span: None });
         if let Some(entry) = self.entries.get_mut(&key) {
             entry.running.push((token, subscription));
             entry.started = Instant::now();
         }
         token
+    }
+
+    /// Where the span of the call is kept in which the token's delivery was made.
+    pub fn span_of(&mut self, token: Token) -> Option<&mut Option<Open>> {
+        let called = self.tokens.get_mut(&token)?;
+        match called.batch {
+            Some(batch) => Some(&mut self.batches.get_mut(&batch)?.span),
+            None => Some(&mut called.span),
+        }
     }
 
     /// A token that nobody has.
@@ -226,11 +247,12 @@ impl Deliveries {
 
     /// Ends a token: its entry and subscription.
     pub fn redeem(&mut self, token: Token) -> Option<Redeemed> {
-        let Called { key, subscription, batch } = self.tokens.remove(&token)?;
+        // Its span ends with it.
+        let Called { key, subscription, batch, span: _ } = self.tokens.remove(&token)?;
         let call_ended = batch.is_none_or(|batch| {
-            let left = self.batches.get_mut(&batch).map_or(0, |left| {
-                *left -= 1;
-                *left
+            let left = self.batches.get_mut(&batch).map_or(0, |batch| {
+                batch.left -= 1;
+                batch.left
             });
             if left == 0 {
                 self.batches.remove(&batch);

@@ -37,6 +37,7 @@ use super::options::SubscribeOptions;
 use super::retry::RetryPolicy;
 use super::settle::Failure;
 use super::store::{Partition, Store, Transient};
+use super::trace::Tracer;
 
 use casts::{Cast, Casts};
 use confirm::Confirms;
@@ -85,6 +86,8 @@ pub struct ConsumeSettings {
     pub dead_letters: bool,
     /// Debug mode.
     pub journal: Journal,
+    /// Makes spans; none unless set.
+    pub tracer: Tracer,
 }
 
 impl From<&BusConfig> for ConsumeSettings {
@@ -98,6 +101,7 @@ impl From<&BusConfig> for ConsumeSettings {
             retry: config.defaults.retry.clone(),
             dead_letters: config.dead_letter_queue.enabled,
             journal: config.into(),
+            tracer: Tracer::default(),
         }
     }
 }

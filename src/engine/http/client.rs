@@ -110,14 +110,14 @@ impl Http {
     ///
     /// The server's word is the status. If the rest of its answer is too long, late or broken off, that does not take the word back: the
     /// answer has what came of it, and is not `complete`.
-    pub async fn post(&self, url: &str, headers: &[(&str, &str)], body: String, timeout: Duration) -> Result<Answer, Failure> {
+    pub async fn post(&self, url: &str, headers: &[(&str, &str)], body: impl Into<Bytes>, timeout: Duration) -> Result<Answer, Failure> {
         let asked = Asked::new(timeout.min(self.timeout));
         let target = self.target(url)?;
         let mut headers = self::headers(&target, headers)?;
         if !headers.contains_key(CONTENT_TYPE) {
             headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         }
-        let response = self.send(&asked, Method::POST, &target, headers, Bytes::from(body)).await?;
+        let response = self.send(&asked, Method::POST, &target, headers, body.into()).await?;
         if let Some(location) = redirects_to(&response) {
             let to = target.redirected(&location).map_or_else(|shown| shown, |next| next.shown());
             return Err(Failure::Redirected(to));

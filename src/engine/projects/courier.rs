@@ -23,6 +23,7 @@ use crate::engine::host::Token;
 use crate::engine::name;
 use crate::engine::publish::{Courier, Draft, Finished, Outgoing, Parcel, Prepared, Sent};
 use crate::engine::store::{Appended, Idempotency, NewEvent, Partition};
+use crate::engine::trace::{self, About, Beside, Open};
 
 /// A message, or why it may not be sent.
 type Looked = Result<Cleared, Box<(Letter, Error)>>;
@@ -68,6 +69,23 @@ impl Shared {
         cleared.into_iter().map(judge).collect()
     }
 
+    /// The span of one copy of a message: those of all copies stand beside each other.
+    fn begin_span(&self, letter: &Letter, id: &Arc<str>, stream: &str, first: &mut Option<Beside>) -> Option<Open> {
+        let about = || About {
+            partition: Some(Partition::new(stream, 0)),
+            message_id: Some(id.clone()),
+            body_bytes: Some(letter.data.len()),
+            correlation_id: letter.options.extras.correlation_id.as_deref().map(Into::into),
+            ..About::default()
+        };
+        let span = match first {
+            None => self.tracer.publish(letter.options.extras.headers.as_ref(), id, letter.own, about),
+            Some(first) => self.tracer.publish_beside(first, about),
+        };
+        first.get_or_insert(span.as_ref().map_or(Beside::Nothing, Open::beside));
+        span
+    }
+
     fn parcel(&self, cleared: Cleared) -> Parcel {
         let Cleared { letter, source, signer, copies } = cleared;
         let id: Arc<str> = self.env.new_id().into();
@@ -75,8 +93,13 @@ impl Shared {
         let now_ms = self.store.now_ms();
         let options = &letter.options;
         let delay_ms = options.delay_ms.filter(|ms| *ms > 0);
+        let mut first = None;
         let draft = |copy: Addressed| {
             let stream = name::addressed(&copy.target.project_id, &letter.event_type);
+            let span = self.begin_span(&letter, &id, &stream, &mut first);
+            let headers = options.extras.headers.clone();
+            // Signed with the rest: it has to be there before.
+            let headers = if let Some(span) = &span { trace::with_header(headers, span) } else { headers };
             let contracts = copy.contracts.iter().map(ToString::to_string).collect();
             let extras = Extras {
                 target: Some(copy.target.project_id.clone()),
@@ -88,6 +111,7 @@ impl Shared {
                     route: copy.route,
                     key_id: signer.as_ref().map(|signer| signer.key_id().to_owned()),
                 }),
+                headers,
                 ..options.extras.clone()
             };
             let version = copy.contracts.first().map_or(Cow::Borrowed("1.0.0"), |named| named.version.to_string().into());
@@ -123,15 +147,8 @@ impl Shared {
                 cancelled: None,
                 entry: None,
             };
-            Draft {
-                token: letter.token,
-                event,
-                key: options.extras.partition_key.clone(),
-                lane: priority,
-                asks: false,
-                copy: None,
-                taken: Instant::now(),
-            }
+            let key = options.extras.partition_key.clone();
+            Draft { key, span, ..Draft::new(letter.token, event, priority, Instant::now()) }
         };
         Parcel { copies: copies.into_iter().map(draft).collect(), source: source.project_id.as_str().into() }
     }

@@ -47,6 +47,7 @@ use super::event::{Priority, seconds_to_ms};
 use super::host::{Host, Lifecycle};
 use super::publish::{Courier, Publisher};
 use super::store::Store;
+use super::trace::Tracer;
 use answers::Answer;
 use audit::Audit;
 use audit::log::Query;
@@ -82,6 +83,7 @@ struct Shared {
     store: Arc<dyn Store>,
     host: Arc<dyn Host>,
     env: Env,
+    tracer: Tracer,
     directory: Directory,
     held: Held,
     audit: Audit,
@@ -147,7 +149,14 @@ impl Drop for Projects {
 
 impl Projects {
     /// Starts what goes on beside. Nothing is known before the first [`Projects::read`].
-    pub fn start(config: &BusConfig, cross: &CrossProject, store: Arc<dyn Store>, host: Arc<dyn Host>, env: Env) -> Result<Self> {
+    pub fn start(
+        config: &BusConfig,
+        cross: &CrossProject,
+        store: Arc<dyn Store>,
+        host: Arc<dyn Host>,
+        env: Env,
+        tracer: Tracer,
+    ) -> Result<Self> {
         let settings = Settings {
             security_enabled: cross.security_enabled,
             rate_limiting_enabled: cross.rate_limiting_enabled,
@@ -174,6 +183,7 @@ impl Projects {
             store,
             host,
             env,
+            tracer,
             tally,
             answers,
         });

@@ -11,10 +11,14 @@ use super::Finished;
 use crate::engine::env::Env;
 use crate::engine::host::{Host, Kind, Lifecycle, Token};
 use crate::engine::metrics::Metrics;
-use crate::engine::store::{Bucket, Partition, Store, Transient};
+use crate::engine::store::{Appended, Bucket, Partition, Store, Transient};
+use crate::engine::trace::{self, Open};
 
-/// Who waits, the event's id, and the event.
-pub type Casts = Vec<(Token, Arc<str>, Transient)>;
+/// Who waits, the event's id, the event, and the span of its publishing.
+pub type CastOut = (Token, Arc<str>, Transient, Option<Open>);
+
+/// Those that are not sent yet.
+pub type Casts = Vec<CastOut>;
 
 /// Sends them, a call for each bucket.
 pub fn cast(
@@ -31,8 +35,10 @@ pub fn cast(
     let send = |(bucket, casts): (Bucket, Casts)| -> BoxFuture<'static, Finished> {
         let mut events = Vec::with_capacity(casts.len());
         let mut waiting = Vec::with_capacity(casts.len());
-        for (token, id, event) in casts {
+        let mut spans = Vec::new();
+        for (token, id, event, span) in casts {
             waiting.push((token, id, event.event_type.clone()));
+            spans.extend(span);
             events.push(event);
         }
         // A defect of the store costs these events, not the publisher.
@@ -41,6 +47,9 @@ pub fn cast(
         let began = Instant::now();
         Box::pin(async move {
             let result = sent.await.unwrap_or_else(|error| Err(crate::engine::error::Error::internal(error.to_string())));
+            for span in spans {
+                trace::stored(span, &result.clone().map(|()| Appended::Stored));
+            }
             if result.is_ok() {
                 metrics.cast(waiting.iter().map(|(_, _, event_type)| event_type), began.elapsed());
                 if host.listens(Kind::Published) {

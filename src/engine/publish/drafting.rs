@@ -9,15 +9,16 @@ use tokio::time::Instant;
 
 use super::courier::Outgoing;
 use super::placing::Draft;
-use super::{Drafted, Task, WAIT_MAX};
+use super::{Drafted, NOTED, Task, WAIT_MAX};
 use crate::engine::ask::Wait;
 use crate::engine::env::lock;
 use crate::engine::error::{Code, Error, Result};
-use crate::engine::event::{self, NewMeta};
+use crate::engine::event::{self, Extras, NewMeta};
 use crate::engine::host::Token;
 use crate::engine::name::ADDRESSED;
 use crate::engine::options::{Ask, PublishOptions};
-use crate::engine::store::{NewEvent, Transient};
+use crate::engine::store::{NewEvent, Partition, Transient};
+use crate::engine::trace::{self, About, Open};
 
 /// `ERR_PAYLOAD_TOO_LARGE` of an event with `bytes` of data.
 pub fn too_large(event_type: &str, bytes: usize, limit: usize) -> Error {
@@ -58,6 +59,39 @@ impl Task {
         self.answers.register(token, wait)
     }
 
+    /// The span of the event, where its trace is recorded. What the bus publishes by itself begins no trace.
+    fn begin_span(&self, token: Token, partition: &Partition, id: &Arc<str>, data: &str, extras: Option<&Extras>) -> Option<Open> {
+        if !self.settings.tracer.is_on() {
+            return None;
+        }
+        let about = || About {
+            partition: Some(partition.clone()),
+            message_id: Some(id.clone()),
+            body_bytes: Some(data.len()),
+            correlation_id: extras.and_then(|extras| Some(extras.correlation_id.as_deref()?.into())),
+            ..About::default()
+        };
+        self.settings.tracer.publish(extras.and_then(|extras| extras.headers.as_ref()), id, token >= NOTED, about)
+    }
+
+    /// What `options` say of the event, and what is known of this one alone.
+    fn extras<'a>(&self, options: &'a PublishOptions, due_ms: Option<u64>, span: Option<&Open>) -> Cow<'a, Extras> {
+        let mut extras = Cow::Borrowed(&options.extras);
+        if let Some(due_ms) = due_ms {
+            extras.to_mut().due = Some(due_ms);
+        }
+        match options.ask {
+            Some(Ask::Acknowledgement(_)) => extras.to_mut().ack_to = Some(self.answers.inbox().to_owned()),
+            Some(Ask::Reply(_)) => extras.to_mut().reply_to = Some(self.answers.inbox().to_owned()),
+            None => {}
+        }
+        if let Some(span) = span {
+            let extras = extras.to_mut();
+            extras.headers = trace::with_header(extras.headers.take(), span);
+        }
+        extras
+    }
+
     /// An event from its record.
     pub(super) fn draft(&mut self, token: Token, record: &str) -> Result<Drafted> {
         let mut parts = record.splitn(3, '\t');
@@ -85,8 +119,14 @@ impl Task {
         };
         if options.is_empty() {
             let ttl_ms = event::seconds_to_ms(meta.ttl);
-            let tail = self.plain_tail.get_or_insert_with(|| event::pack_tail(&meta));
-            let meta = event::pack_with(meta.id, meta.timestamp_ms, tail);
+            let span = self.begin_span(token, &partition, &id, data, None);
+            let meta = if let Some(span) = &span {
+                let extras = Extras { headers: trace::with_header(None, span), ..Extras::default() };
+                event::pack(&NewMeta { extras: Some(&extras), ..meta })
+            } else {
+                let tail = self.plain_tail.get_or_insert_with(|| event::pack_tail(&meta));
+                event::pack_with(meta.id, meta.timestamp_ms, tail)
+            };
             let event = NewEvent {
                 partition,
                 meta,
@@ -99,12 +139,13 @@ impl Task {
                 cancelled: None,
                 entry: None,
             };
-            return Ok(Drafted::Event(Draft::new(token, event, self.settings.priority, self.taken)));
+            return Ok(Drafted::Event(Draft { span, ..Draft::new(token, event, self.settings.priority, self.taken) }));
         }
         if self.last_options.0 != options {
             self.last_options = (options.to_owned(), Arc::new(PublishOptions::read(options)?));
         }
         let options = &self.last_options.1;
+        let span = self.begin_span(token, &partition, &id, data, Some(&options.extras));
         if let Some(ttl) = options.ttl {
             (meta.ttl, meta.ttl_given) = (ttl, true);
         }
@@ -119,19 +160,11 @@ impl Task {
         }
         let delay_ms =
             options.delay_ms.or_else(|| options.deliver_at_ms.map(|at| at.saturating_sub(meta.timestamp_ms))).filter(|ms| *ms > 0);
-        let mut extras = Cow::Borrowed(&options.extras);
-        if let Some(delay_ms) = delay_ms {
-            extras.to_mut().due = Some(meta.timestamp_ms.saturating_add(delay_ms));
-        }
-        match options.ask {
-            Some(Ask::Acknowledgement(_)) => extras.to_mut().ack_to = Some(self.answers.inbox().to_owned()),
-            Some(Ask::Reply(_)) => extras.to_mut().reply_to = Some(self.answers.inbox().to_owned()),
-            None => {}
-        }
+        let extras = self.extras(options, delay_ms.map(|delay_ms| meta.timestamp_ms.saturating_add(delay_ms)), span.as_ref());
         meta.extras = Some(&extras);
         if options.transient {
             let event = Transient { event_type: partition.event_type, meta: event::pack(&meta), data: data.to_owned() };
-            return Ok(Drafted::Cast(token, id, event));
+            return Ok(Drafted::Cast((token, id, event, span)));
         }
         let cancelled = (options.cancellable || options.ask.is_some()).then(Arc::<AtomicBool>::default);
         if options.cancellable
@@ -156,6 +189,6 @@ impl Task {
             self.register(token, ask, &event)?;
         }
         let (key, asks) = (options.extras.partition_key.clone(), options.ask.is_some());
-        Ok(Drafted::Event(Draft { key, asks, ..Draft::new(token, event, lane, self.taken) }))
+        Ok(Drafted::Event(Draft { key, asks, span, ..Draft::new(token, event, lane, self.taken) }))
     }
 }

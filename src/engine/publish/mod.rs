@@ -30,8 +30,9 @@ use super::journal::Journal;
 use super::metrics::Metrics;
 use super::name::ADDRESSED;
 use super::options::PublishOptions;
-use super::store::{Appended, Bucket, NewEvent, Store, StreamLayout, Transient};
-use casting::{Casts, cast};
+use super::store::{Appended, Bucket, NewEvent, Store, StreamLayout};
+use super::trace::{self, Open, Tracer};
+use casting::{CastOut, Casts, cast};
 use courier::{CopyOf, OnItsWay};
 pub use courier::{Courier, Outgoing, Parcel, Posted, Prepared, Sent};
 pub use drafting::too_large;
@@ -57,6 +58,8 @@ pub struct PublishSettings {
     pub pending_max: usize,
     /// Debug mode.
     pub journal: Journal,
+    /// Makes spans; none unless set.
+    pub tracer: Tracer,
 }
 
 impl From<&BusConfig> for PublishSettings {
@@ -70,6 +73,7 @@ impl From<&BusConfig> for PublishSettings {
             payload_bytes_max: config.limits.max_payload_bytes,
             pending_max: config.limits.max_pending_publishes,
             journal: config.into(),
+            tracer: Tracer::default(),
         }
     }
 }
@@ -153,7 +157,7 @@ enum Drafted {
     /// Stored.
     Event(Draft),
     /// Sent to the subscribers of this moment.
-    Cast(Token, Arc<str>, Transient),
+    Cast(CastOut),
     /// To be checked and signed first.
     Message(Outgoing),
 }
@@ -423,8 +427,11 @@ impl Task {
                 self.send(by_bucket(placed));
             }
             Err(error) => {
-                let (copies, others): (Vec<_>, Vec<_>) =
-                    self.placer.give_up(event_type).into_iter().partition(|draft| draft.copy.is_some());
+                let mut given_up = self.placer.give_up(event_type);
+                for span in given_up.iter_mut().filter_map(|draft| draft.span.take()) {
+                    trace::stored(span, &Err(error.clone()));
+                }
+                let (copies, others): (Vec<_>, Vec<_>) = given_up.into_iter().partition(|draft| draft.copy.is_some());
                 self.answer(others.into_iter().map(|draft| (draft.token, Err(error.clone()))).collect());
                 let sent = copies.into_iter().filter_map(|draft| posted(draft.copy.as_ref()?, &draft.event, Err(error.clone()))).collect();
                 self.note(sent);
@@ -473,7 +480,7 @@ impl Task {
             let token = token(submission.first, i);
             match if i < submission.accepted { self.draft(token, record) } else { Err(self.too_many()) } {
                 Ok(Drafted::Event(draft)) => drafts.push(draft),
-                Ok(Drafted::Cast(token, id, event)) => self.casts.push((token, id, event)),
+                Ok(Drafted::Cast(cast)) => self.casts.push(cast),
                 Ok(Drafted::Message(message)) => messages.push(message),
                 Err(error) => refused.push((token, Err(error))),
             }
@@ -559,6 +566,7 @@ impl Task {
                 self.answers.placed(draft.token, &draft.event.partition);
             }
             let taken = earliest(&drafts);
+            let spans = self.spans_of(&mut drafts);
             let (tokens, events): (Vec<Token>, Vec<NewEvent>) = drafts.into_iter().map(|draft| (draft.token, draft.event)).unzip();
             let ids: Vec<Arc<str>> = events.iter().map(|event| event.id.clone()).collect();
             let appended = self.append(bucket, events, taken);
@@ -567,21 +575,39 @@ impl Task {
                     Appended::Stored => Ok(id.as_ref().to_owned()),
                     Appended::Duplicate(first) => Ok(first),
                 };
-                tokens.into_iter().zip(appended.await.into_iter().zip(ids).map(id)).collect()
+                let appended = appended.await;
+                end_spans(spans, &appended);
+                tokens.into_iter().zip(appended.into_iter().zip(ids).map(id)).collect()
             }));
         }
     }
 
     /// Sends copies of messages between projects.
-    fn post(&mut self, bucket: Bucket, drafts: Vec<Draft>) {
+    fn post(&mut self, bucket: Bucket, mut drafts: Vec<Draft>) {
+        let spans = self.spans_of(&mut drafts);
         let copies: Vec<(Option<CopyOf>, Arc<str>, Arc<str>)> =
             drafts.iter().map(|draft| (draft.copy.clone(), draft.event.partition.event_type.clone(), draft.event.id.clone())).collect();
         let taken = earliest(&drafts);
         let appended = self.append(bucket, drafts.into_iter().map(|draft| draft.event).collect(), taken);
         self.posting.push(Box::pin(async move {
-            let results = appended.await.into_iter().zip(copies);
+            let appended = appended.await;
+            end_spans(spans, &appended);
+            let results = appended.into_iter().zip(copies);
             results.filter_map(|(result, (copy, stream, id))| copy?.posted(Posted { stream, id, result })).collect()
         }));
+    }
+
+    /// The spans of events that are sent now, by their place among them.
+    fn spans_of(&self, drafts: &mut [Draft]) -> Spans {
+        if !self.settings.tracer.is_on() {
+            return Spans::new();
+        }
+        let take = |(place, draft): (usize, &mut Draft)| {
+            let mut span = draft.span.take()?;
+            span.tell(|about| about.partition = Some(draft.event.partition.clone()));
+            Some((place, span))
+        };
+        drafts.iter_mut().enumerate().filter_map(take).collect()
     }
 
     /// Has the store take events of a bucket, the first of which was taken then; tells those who listen.
@@ -627,6 +653,17 @@ impl Task {
 
 fn defect(error: &tokio::task::JoinError) -> Error {
     Error::internal(format!("a defect of this library: {error}. Please report it"))
+}
+
+/// Spans of publishes, by the place of the event.
+type Spans = Vec<(usize, Open)>;
+
+fn end_spans(spans: Spans, results: &[Result<Appended>]) {
+    for (place, span) in spans {
+        if let Some(result) = results.get(place) {
+            trace::stored(span, result);
+        }
+    }
 }
 
 /// What became of the message, if this is the last of its copies.

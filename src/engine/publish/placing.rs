@@ -13,6 +13,7 @@ use crate::engine::error::Result;
 use crate::engine::event::Priority;
 use crate::engine::name;
 use crate::engine::store::{NewEvent, Partition, Partitioning, Store, StreamLayout};
+use crate::engine::trace::Open;
 
 /// Event types remembered, their names found right and their layouts known; beyond this they are asked for anew.
 const TYPES_KEPT_MAX: usize = 10_000;
@@ -20,7 +21,7 @@ const TYPES_KEPT_MAX: usize = 10_000;
 const ASK_PAUSE: Duration = Duration::from_millis(50);
 
 /// An event whose partition is not chosen yet.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Draft {
     /// Who waits for it.
     pub token: Token,
@@ -36,12 +37,14 @@ pub struct Draft {
     pub copy: Option<CopyOf>,
     /// When it was given to the publisher.
     pub taken: Instant,
+    /// The span of its publishing, where its trace is recorded.
+    pub span: Option<Open>,
 }
 
 impl Draft {
     /// One to which nothing special belongs.
     pub fn new(token: Token, event: NewEvent, lane: Priority, at: Instant) -> Self {
-        Self { token, event, key: None, lane, asks: false, copy: None, taken: at }
+        Self { token, event, key: None, lane, asks: false, copy: None, taken: at, span: None }
     }
 }
 
@@ -184,7 +187,7 @@ mod tests {
             cancelled: None,
             entry: None,
         };
-        Draft { token: 0, event, key: None, lane: Priority::Normal, asks: false, copy: None, taken: Instant::now() }
+        Draft::new(0, event, Priority::Normal, Instant::now())
     }
 
     fn placer(layout: StreamLayout) -> Placer {

@@ -198,7 +198,10 @@ fn flags_texts_and_objects_of_another_type() {
         ("monitoring.tracing.serviceName", vec![json!(""), json!(" "), json!("a\nb"), json!(1), json!("x".repeat(257))]),
         ("monitoring.alerting.webhookUrl", vec![json!(""), json!("ftp://h"), json!("https://"), json!("https://a b"), json!(1)]),
         ("monitoring.tracing.otlpEndpoint", vec![json!("localhost:4318"), json!(1)]),
-        ("monitoring.tracing.jaegerEndpoint", vec![json!("http:///x"), json!(1)]),
+        (
+            "monitoring.tracing.jaegerEndpoint",
+            vec![json!("http:///x"), json!(1), json!("http://j:14268/api/traces"), json!("https://j/x/api/traces/?format=jaeger.thrift")],
+        ),
     ] {
         for value in values.iter().chain(&never_right()) {
             refuses(&as_ossa, path, value);

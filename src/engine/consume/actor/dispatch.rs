@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::Actor;
+use super::{Actor, traced};
 use crate::engine::consume::group::{Group, Sub};
 use crate::engine::consume::held::{Deliveries, Key};
 use crate::engine::consume::waiting::Waiting;
@@ -15,6 +15,7 @@ use crate::engine::metrics::Metrics;
 use crate::engine::metrics::types::LastType;
 use crate::engine::options::Batch;
 use crate::engine::store::Held;
+use crate::engine::trace::Tracer;
 
 /// Entries that wait for more, by the subscriptions that will get them together.
 type Gathered = BTreeMap<Vec<u32>, Vec<(Priority, Key)>>;
@@ -25,6 +26,7 @@ impl Actor {
         let now = Instant::now();
         let metrics = self.counters.metrics.clone();
         let mut waits = Waits { metrics: &metrics, last: LastType::default(), now_ms: self.store.now_ms(), count: 0, sum: Duration::ZERO };
+        let tracer = &self.settings.tracer;
         for group in self.groups.values_mut() {
             group.gathered_at = None;
             if group.waiting.is_empty() || !group.subs.iter().any(Sub::can_run) {
@@ -43,13 +45,13 @@ impl Actor {
                     continue;
                 }
                 let Some(batch) = batch_of(group, &entry.subscriptions) else {
-                    call(group, &mut self.deliveries, &mut self.out, &mut waits, &[(lane, key)]);
+                    call(group, &mut self.deliveries, &mut self.out, &mut waits, &[(lane, key)], tracer);
                     continue;
                 };
                 let together = gathered.entry(entry.subscriptions.clone()).or_default();
                 together.push((lane, key));
                 if together.len() >= batch.size_max {
-                    call(group, &mut self.deliveries, &mut self.out, &mut waits, &std::mem::take(together));
+                    call(group, &mut self.deliveries, &mut self.out, &mut waits, &std::mem::take(together), tracer);
                 }
             }
             for (subscriptions, together) in gathered {
@@ -59,7 +61,7 @@ impl Actor {
                 // Without a place nothing more can come that it might wait for.
                 let is_full = group.subs.iter().any(|sub| subscriptions.contains(&sub.id) && sub.in_flight >= sub.in_flight_max);
                 if can_all_run(group, &subscriptions) && (at <= now || is_full) {
-                    call(group, &mut self.deliveries, &mut self.out, &mut waits, &together);
+                    call(group, &mut self.deliveries, &mut self.out, &mut waits, &together, tracer);
                 } else {
                     group.gathered_at = Some(group.gathered_at.map_or(at, |first| first.min(at)));
                     for (lane, key) in together {
@@ -105,7 +107,14 @@ fn batch_of(group: &Group, subscriptions: &[u32]) -> Option<Batch> {
 }
 
 /// One call of each of their handlers, with all of the entries.
-fn call(group: &mut Group, deliveries: &mut Deliveries, out: &mut Vec<Delivery>, waits: &mut Waits<'_>, entries: &[(Priority, Key)]) {
+fn call(
+    group: &mut Group,
+    deliveries: &mut Deliveries,
+    out: &mut Vec<Delivery>,
+    waits: &mut Waits<'_>,
+    entries: &[(Priority, Key)],
+    tracer: &Tracer,
+) {
     for (lane, key) in entries {
         group.waiting.called(*lane);
         if let Some(entry) = deliveries.get(*key) {
@@ -119,6 +128,7 @@ fn call(group: &mut Group, deliveries: &mut Deliveries, out: &mut Vec<Delivery>,
         }
         sub.running += 1;
         let batch = deliveries.begin_batch(entries.len());
+        let first_of_call = out.len();
         for (i, (_, key)) in entries.iter().enumerate() {
             let token = deliveries.call(*key, sub.id, batch);
             let Some(entry) = deliveries.get(*key) else { continue };
@@ -132,6 +142,9 @@ fn call(group: &mut Group, deliveries: &mut Deliveries, out: &mut Vec<Delivery>,
                 joined: i > 0,
                 text: entry.text.clone(),
             });
+        }
+        if tracer.is_on() {
+            traced::call(tracer, deliveries, entries, sub.options.batch.is_some(), &mut out[first_of_call..]);
         }
     }
 }

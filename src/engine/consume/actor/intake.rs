@@ -184,6 +184,7 @@ impl Actor {
         }
         let priority = held.partition.lane;
         self.said.extend(self.settings.journal.delivered(&event_id, group_name, consumer, &held));
+        let trace = self.settings.tracer.arrived(&meta);
         let key = self.deliveries.insert(InFlight {
             held,
             group: group_name.clone(),
@@ -199,6 +200,7 @@ impl Actor {
             confirmations: Vec::new(),
             asked,
             started: Instant::now(),
+            trace,
         });
         group.waiting.push(priority, key);
     }

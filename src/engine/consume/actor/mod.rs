@@ -2,8 +2,8 @@
 //! settlements out. Everything in it happens one after the other; everything slow happens beside it.
 //!
 //! Reading order: [`subscriptions`], [`partitions`]; the way of an entry: [`intake`], [`ordered`], [`redeliveries`],
-//! [`dispatch`], [`verdicts`], [`settled`], [`asked`]; events that are not stored: [`transient`]; then [`faults`] and
-//! [`shutdown`].
+//! [`dispatch`], [`verdicts`], [`settled`], [`asked`], with spans of it in [`traced`]; events that are not stored: [`transient`]; then
+//! [`faults`] and [`shutdown`].
 
 mod asked;
 mod dispatch;
@@ -15,6 +15,7 @@ mod redeliveries;
 mod settled;
 mod shutdown;
 mod subscriptions;
+mod traced;
 mod transient;
 mod verdicts;
 

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use serde_json::json;
 use tokio::time::Instant;
 
-use super::{Actor, Done, release};
+use super::{Actor, Done, release, traced};
 use crate::engine::consume::Verdict;
 use crate::engine::consume::casts::{Cast, InTransit};
 use crate::engine::consume::group::Sub;
@@ -17,6 +17,7 @@ use crate::engine::host::{Delivery, EventText, Host, Kind, Lifecycle, Token};
 use crate::engine::name;
 use crate::engine::settle::Failure;
 use crate::engine::store::{Bucket, EntryId, Partition, Store};
+use crate::engine::trace::{About, Arrival};
 
 /// Most events that wait for a place of one subscription.
 const WAITING_MAX: usize = 1000;
@@ -26,6 +27,8 @@ struct Arrived {
     event_id: String,
     event_type: Arc<str>,
     text: Arc<EventText>,
+    /// Where its trace is recorded. Each subscription receives it for itself.
+    trace: Option<Box<Arrival>>,
 }
 
 /// What waits for a place of one subscription.
@@ -72,7 +75,8 @@ impl Actor {
         for sub in self.groups.values().flat_map(|group| &group.subs).filter(|sub| takes(sub, &event.event_type, &view, &event.meta)) {
             let arrived: &Arc<Arrived> = arrived.get_or_insert_with(|| {
                 let text = EventText { meta: event.meta.clone(), data: event.data.clone(), asks: false, redriven: false };
-                Arc::new(Arrived { event_id: view.id.to_string(), event_type: event.event_type.clone(), text: Arc::new(text) })
+                let trace = self.settings.tracer.arrived(&event.meta);
+                Arc::new(Arrived { event_id: view.id.to_string(), event_type: event.event_type.clone(), text: Arc::new(text), trace })
             });
             let queue = self.transients.queues.entry(sub.id).or_default();
             if queue.events.len() < WAITING_MAX {
@@ -102,6 +106,10 @@ impl Actor {
                 {
                     sub.running += 1;
                     let token = self.deliveries.free_token();
+                    let (text, span) = arrived.trace.as_ref().map_or_else(
+                        || (arrived.text.clone(), None),
+                        |arrival| traced::call_transient(&self.settings.tracer, arrival, &arrived.text, about(&arrived, &group.id.name)),
+                    );
                     let call = InTransit {
                         subscription: sub.id,
                         group: group.id.name.clone(),
@@ -109,6 +117,7 @@ impl Actor {
                         event_id: arrived.event_id.clone(),
                         started: Instant::now(),
                         overdue: false,
+                        span,
                     };
                     self.deliveries.in_transit.insert(token, call);
                     self.out.push(Delivery {
@@ -119,7 +128,7 @@ impl Actor {
                         partition: Partition::new(arrived.event_type.clone(), 0),
                         id: EntryId::default(),
                         joined: false,
-                        text: arrived.text.clone(),
+                        text,
                     });
                 }
                 if queue.events.is_empty() {
@@ -138,6 +147,9 @@ impl Actor {
         let Some(call) = self.deliveries.in_transit.get_mut(&token) else { return false };
         let sub = self.groups.get_mut(&call.group).and_then(|group| group.sub_mut(call.subscription));
         let was_overdue = call.overdue;
+        traced::ended(Some(&mut call.span), verdict);
+        // It ends now, whatever its handler does behind its time.
+        call.span = None;
         if let Verdict::Failed(Failure::TimedOut(_)) = verdict
             && !was_overdue
         {
@@ -211,6 +223,17 @@ pub struct Hearing {
     /// Held while the store is told, so that it is told in this order.
     wishes: tokio::sync::Mutex<BTreeMap<u32, BTreeSet<Bucket>>>,
     refused: AtomicBool,
+}
+
+fn about(arrived: &Arrived, group: &Arc<str>) -> About {
+    About {
+        partition: Some(Partition::new(arrived.event_type.clone(), 0)),
+        message_id: Some(arrived.event_id.as_str().into()),
+        body_bytes: Some(arrived.text.data.len()),
+        group: Some(group.clone()),
+        attempt: Some(1),
+        ..About::default()
+    }
 }
 
 fn buckets_of(pattern: &str) -> BTreeSet<Bucket> {

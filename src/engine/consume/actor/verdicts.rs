@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::intake::message;
-use super::{Actor, release};
+use super::{Actor, release, traced};
 use crate::engine::consume::Verdict;
 use crate::engine::consume::flush::Note;
 use crate::engine::consume::held::{Failed, Key, Late, Overdue, Redeemed};
@@ -22,6 +22,9 @@ impl Actor {
         for (token, verdict) in self.post_replies(verdicts, confirm) {
             if self.transient_ended(token, &verdict) {
                 continue;
+            }
+            if self.settings.tracer.is_on() {
+                traced::ended(self.deliveries.span_of(token), &verdict);
             }
             match self.deliveries.redeem(token) {
                 Some(redeemed) => {
