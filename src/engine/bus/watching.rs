@@ -132,6 +132,10 @@ impl Bus {
         if let Some(orchestration) = &running.orchestration {
             orchestration.expose(&mut own);
         }
+        if let Some(counts) = self.trace_counts() {
+            own.counter("ossa_tracing_spans_exported_total", "Spans that an endpoint took.", counts.exported);
+            own.counters("ossa_tracing_spans_dropped_total", "Spans that no endpoint took.", "reason", counts.dropped());
+        }
         let projects = running.projects.as_ref().map(|projects| projects.metrics());
         let services = running.integration.get().map(Integration::metrics);
         [own.text()].into_iter().chain(projects).chain(services).collect()
@@ -151,7 +155,7 @@ impl Bus {
     pub fn monitoring_stats(&self) -> Result<Value> {
         let mut stats = Self::monitoring_of(&*self.running()?)?.stats();
         stats["healthHistorySize"] = self.checks.checks().len().into();
-        stats["activeTraces"] = 0.into();
+        stats["activeTraces"] = self.trace_counts().map_or(0, |counts| counts.active).into();
         Ok(stats)
     }
 
