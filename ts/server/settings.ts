@@ -87,9 +87,8 @@ function read(file: string): string {
 function parse(file: string, text: string): unknown {
   try {
     return JSON.parse(text);
-  } catch (error) {
-    // The message quotes what is around the place, which may be a password.
-    const [place] = /at position \d+/.exec(String(property(error, 'message'))) ?? ['at its end'];
-    throw new SettingsError(`OSSA_CONFIG: ${file} is not JSON (${place})`);
+  } catch {
+    // The message of the parser quotes what is around the place, which may be a password.
+    throw new SettingsError(`OSSA_CONFIG: ${file} is not JSON`);
   }
 }
