@@ -11,6 +11,12 @@ export type Handler = (request: IncomingMessage, response: ServerResponse) => vo
 /** Why the program is not ready. */
 export type Waiting = 'starting' | 'draining';
 
+/** Longest times that a client may take to ask. */
+const TIMEOUTS = { headersTimeout: 10_000, requestTimeout: 30_000 };
+
+/** Far more than probes, a Prometheus and some operators need. */
+const CONNECTIONS_MAX = 512;
+
 /** The server, and who answers. */
 export class Front {
   readonly #server: Server;
@@ -18,7 +24,8 @@ export class Front {
   #waiting: Waiting | undefined = 'starting';
 
   constructor() {
-    this.#server = createServer((request, response) => this.#answer(request, response));
+    this.#server = createServer(TIMEOUTS, (request, response) => this.#answer(request, response));
+    this.#server.maxConnections = CONNECTIONS_MAX;
   }
 
   /** Resolves with the address under which it can be reached. Rejects with the system's error. */

@@ -7,6 +7,9 @@ import { DEFAULT_LEVEL, isLevel, type Level, levelNames } from './log';
 /** Longest drain that may be asked for: a day. */
 const DRAIN_TIMEOUT_MS_MAX = 86_400_000;
 
+/** Longest token, characters. */
+const TOKEN_MAX = 1024;
+
 /** How the program runs. */
 export interface Settings {
   /** 0: any free port. */
@@ -56,8 +59,8 @@ function whole(name: string, value: string | undefined, otherwise: number, max: 
 /** A secret: it is taken as it is, and never shown. What no header can carry nobody could send. */
 function readToken(value: string | undefined): string | undefined {
   if (value === undefined || value === '') return undefined;
-  if (/^[\x21-\x7e]+$/.test(value)) return value;
-  throw new SettingsError('OSSA_HTTP_TOKEN must consist of printable ASCII characters without blanks and line breaks');
+  if (/^[\x21-\x7e]+$/.test(value) && value.length <= TOKEN_MAX) return value;
+  throw new SettingsError(`OSSA_HTTP_TOKEN must be 1 to ${TOKEN_MAX} printable ASCII characters without blanks and line breaks`);
 }
 
 /** The file's word over the environment's, as for the bus. A wrong word in the file is for the bus to refuse. */
