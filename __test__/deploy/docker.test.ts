@@ -7,6 +7,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { DockerfileParser, type Instruction } from 'dockerfile-ast';
+import { ModifiableInstruction } from 'dockerfile-ast/lib/modifiableInstruction';
 import { ROOT, read } from '../support/deployment';
 
 const file = DockerfileParser.parse(read('deploy/docker/Dockerfile'));
@@ -19,9 +20,14 @@ for (const instruction of file.getInstructions()) {
 }
 const runtime = stages.at(-1) as Instruction[];
 const builder = stages.at(-2) as Instruction[];
-/** What is said with that keyword, flags included. */
+/** What is said with that keyword, flags first. */
 const said = (stage: Instruction[], keyword: string) =>
-  stage.filter((instruction) => instruction.getKeyword() === keyword).map((instruction) => instruction.getRawArgumentsContent() ?? '');
+  stage
+    .filter((instruction) => instruction.getKeyword() === keyword)
+    .map((instruction) => {
+      const flags = instruction instanceof ModifiableInstruction ? instruction.getFlags() : [];
+      return [...flags.map((flag) => `--${flag.getName()}=${flag.getValue()}`), instruction.getArgumentsContent() ?? ''].join(' ');
+    });
 
 /** What .dockerignore lets through: everything is kept out, but for these. */
 const context = read('.dockerignore')
