@@ -155,6 +155,24 @@ describe('while Redis is not there', () => {
   });
 });
 
+describe('an error that nothing handles', () => {
+  test.each([
+    ['unhandledRejection', 'void Promise.reject(new Error("boom"))'],
+    ['uncaughtException', 'throw new Error("boom")'],
+  ])('%s is logged, and ends it with exit code 1', async (event, makes) => {
+    const preload = join(folder, 'preload.cjs');
+    // Once the program listens for it.
+    const body = `const timer = setInterval(() => { if (process.listenerCount('${event}') === 0) return; clearInterval(timer); ${makes}; }, 5);`;
+    writeFileSync(preload, body);
+    const program = new ServerProgram({ ...NOBODY, NODE_OPTIONS: `--require ${preload}` });
+    expect(await program.ended).toEqual({ code: 1, signal: null });
+    expect(program.stderr).toBe('');
+    expect(program.log.filter(({ level }) => level === 'error').map(({ message }) => message)).toEqual([
+      expect.stringMatching(/^An error that nothing handled: Error: boom\n +at /),
+    ]);
+  });
+});
+
 describe('serving', () => {
   const world = useWorld('redis');
   const ready = async (env: { [name: string]: string }) => {
@@ -208,6 +226,25 @@ describe('serving', () => {
   test('with the registry switched off it needs none', async () => {
     const program = await ready({ OSSA_CONFIG: configFile({ serviceRegistry: { enabled: false } }) });
     expect((await program.get('/metrics')).text).not.toContain('ossa_service_registry_services_total');
+  });
+
+  test('a second signal ends it at once', async () => {
+    const server = await TestServer.start();
+    try {
+      const program = new ServerProgram({ REDIS_URL: server.url });
+      await program.logged(/^Connected to Redis$/);
+      // Saying goodbye waits for Redis, which does not answer.
+      server.pause();
+      program.kill('SIGTERM');
+      await program.logged(/^SIGTERM: ending/);
+      expect(await program.get('/readyz')).toMatchObject({ status: 503 });
+      expect((await program.get('/healthz')).status).toBe(200);
+      program.kill('SIGTERM');
+      expect(await program.ended).toEqual({ code: 143, signal: null });
+    } finally {
+      server.resume();
+      await server.stop();
+    }
   });
 
   test('Redis going away makes it not ready, and it stays alive', async () => {
