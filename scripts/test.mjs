@@ -8,10 +8,10 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { buildAddon } from './lib/addon.mjs';
-import { installDebian } from './lib/debian.mjs';
 import { buildFacade } from './lib/facade.mjs';
 import { root } from './lib/paths.mjs';
-import { main, works } from './lib/run.mjs';
+import { prometheus } from './lib/prometheus.mjs';
+import { main } from './lib/run.mjs';
 import { buildRustTests, rustSteps } from './lib/rust-tests.mjs';
 import { startServers } from './lib/servers.mjs';
 import { runSteps } from './lib/steps.mjs';
@@ -25,12 +25,11 @@ main(async () => {
   const rest = args.filter((arg) => arg !== mode);
 
   if (mode !== '--rust') await buildFacade();
-  // Rules of deploy/ are checked by promtool, and a Prometheus watches a bus.
-  if (mode !== '--rust' && !(await works('promtool'))) await installDebian(['prometheus']);
   const programs = startRustBuild(mode, rest);
   const addon = startAddonBuild(mode, programs);
   // Nothing that measures time runs beside a compiler, but for one that yields. Without Rust's tests the addon is first.
   await (programs ? Promise.allSettled([programs]) : addon);
+  if (mode !== '--rust') await prometheus();
   const { env, stop } = await startServers({ cluster: true, eight: true });
   if (!env.OSSA_TEST_REDIS_8)
     console.log('No Redis 8.2 to be had here (OSSA_REDIS_SERVER_8, or PyPI on Linux): the tests use one version of Redis.');
