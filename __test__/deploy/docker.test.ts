@@ -116,4 +116,4 @@ test('what is let through is enough: the package has all it needs, the façade i
   } finally {
     rmSync(folder, { recursive: true, force: true });
   }
-}, 60_000);
+}, 180_000);
