@@ -10,6 +10,7 @@ import { join } from 'node:path';
 import { buildAddon } from './lib/addon.mjs';
 import { buildFacade } from './lib/facade.mjs';
 import { root } from './lib/paths.mjs';
+import { prometheus } from './lib/prometheus.mjs';
 import { main } from './lib/run.mjs';
 import { buildRustTests, rustSteps } from './lib/rust-tests.mjs';
 import { startServers } from './lib/servers.mjs';
@@ -28,6 +29,7 @@ main(async () => {
   const addon = startAddonBuild(mode, programs);
   // Nothing that measures time runs beside a compiler, but for one that yields. Without Rust's tests the addon is first.
   await (programs ? Promise.allSettled([programs]) : addon);
+  if (mode !== '--rust') await prometheus();
   const { env, stop } = await startServers({ cluster: true, eight: true });
   if (!env.OSSA_TEST_REDIS_8)
     console.log('No Redis 8.2 to be had here (OSSA_REDIS_SERVER_8, or PyPI on Linux): the tests use one version of Redis.');

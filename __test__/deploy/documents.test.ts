@@ -1,0 +1,42 @@
+/** The documents: variables, links and boxes, held against what there is. */
+import { existsSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { anchors, ROOT, read } from '../support/deployment';
+
+const DOCUMENTS = ['docs/deployment.md', 'docs/monitoring.md', 'docs/production-checklist.md', 'docs/runbook.md'];
+
+test('every environment variable that counts is in the table', () => {
+  const ofBus = [...read('src/engine/config/env.rs').matchAll(/pub const (\w+): &str = "\1"/g)].map(([, name]) => name as string);
+  const ofProgram = [...read('ts/server/settings.ts').matchAll(/(?:text|env\[)\(?'(\w+)'/g)].map(([, name]) => name as string);
+  expect(ofBus.length).toBeGreaterThan(10);
+  expect(ofProgram).toEqual(expect.arrayContaining(['PORT', 'HOST', 'OSSA_HTTP_TOKEN', 'OSSA_CONFIG', 'DRAIN_TIMEOUT_MS', 'OSSA_LOG']));
+  const table = [...read('docs/deployment.md').matchAll(/^\| `([A-Z_]+)` \|/gm)].map(([, name]) => name as string);
+  expect([...table].sort()).toEqual([...new Set([...ofBus, ...ofProgram])].sort());
+});
+
+test.each(DOCUMENTS)('links of %s lead somewhere', (document) => {
+  const links = [...read(document).matchAll(/\]\(([^)\s]+)\)/g)]
+    .map(([, link]) => link as string)
+    .filter((link) => !link.startsWith('http'));
+  for (const link of links) {
+    const [path, anchor] = link.split('#');
+    const target = path === '' ? document : join(dirname(document), path as string);
+    expect([link, existsSync(join(ROOT, target))]).toEqual([link, true]);
+    if (anchor !== undefined) expect([link, anchors(read(target)).has(anchor)]).toEqual([link, true]);
+  }
+});
+
+test('the checklist has nine boxes, each with commands that show whether it is so', () => {
+  const boxes = read('docs/production-checklist.md')
+    .split(/^- \[ \] /m)
+    .slice(1);
+  expect(boxes).toHaveLength(9);
+  for (const box of boxes) expect(box).toMatch(/^\*\*[^*]+\.\*\*[\s\S]+```bash\n[\s\S]+```/);
+});
+
+test('variables in the files of deploy/ are known', () => {
+  const known = [...read('docs/deployment.md').matchAll(/^\| `([A-Z_]+)` \|/gm)].map(([, name]) => name as string);
+  const used = [...read('deploy/kubernetes/ossa.env').matchAll(/^(\w+)=/gm)].map(([, name]) => name as string);
+  expect(used.length).toBeGreaterThan(0);
+  expect(used.filter((name) => !known.includes(name))).toEqual([]);
+});

@@ -1,0 +1,89 @@
+/**
+ * The HTTP server of the program. It answers from the start to the end of the process, also while the bus does not: a bus has
+ * no HTTP handler before it is connected, and none after it was closed.
+ */
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
+import type { AddressInfo } from 'node:net';
+
+/** What answers once the bus is there. */
+export type Handler = (request: IncomingMessage, response: ServerResponse) => void;
+
+/** Why the program is not ready. */
+export type Waiting = 'starting' | 'draining';
+
+/** Longest times that a client may take to ask. */
+const TIMEOUTS = { headersTimeout: 10_000, requestTimeout: 30_000 };
+
+/** Far more than probes, a Prometheus and some operators need. */
+const CONNECTIONS_MAX = 512;
+
+/** The server, and who answers. */
+export class Front {
+  readonly #server: Server;
+  #handler: Handler | undefined;
+  #waiting: Waiting | undefined = 'starting';
+
+  constructor() {
+    this.#server = createServer(TIMEOUTS, (request, response) => this.#answer(request, response));
+    this.#server.maxConnections = CONNECTIONS_MAX;
+  }
+
+  /** Resolves with the address under which it can be reached. Rejects with the system's error. */
+  listen(port: number, host: string): Promise<string> {
+    return new Promise((resolve, reject) => {
+      this.#server.once('error', reject);
+      this.#server.listen(port, host, () => {
+        this.#server.off('error', reject);
+        const { address, family, port } = this.#server.address() as AddressInfo;
+        resolve(`http://${family === 'IPv6' ? `[${address}]` : address}:${port}`);
+      });
+    });
+  }
+
+  /** The bus is connected: from now on its handler answers. */
+  ready(handler: Handler): void {
+    this.#handler = handler;
+    if (this.#waiting === 'starting') this.#waiting = undefined;
+  }
+
+  /** From now on the program is not ready; what was asked otherwise is answered as before. */
+  drain(): void {
+    this.#waiting = 'draining';
+  }
+
+  /** Ends it, with connections that are still open. */
+  close(): Promise<void> {
+    return new Promise((resolve) => {
+      this.#server.close(() => resolve());
+      this.#server.closeAllConnections();
+    });
+  }
+
+  #answer(request: IncomingMessage, response: ServerResponse): void {
+    const waiting = this.#waiting;
+    const [path] = (request.url ?? '/').split('?', 1);
+    // A process that waits for Redis, or ends, is alive: nobody need restart it.
+    if (waiting !== undefined && path === '/healthz') say(response, 200, waiting);
+    else if (waiting !== undefined && path === '/readyz') say(response, 503, waiting);
+    else this.#delegate(request, response);
+  }
+
+  #delegate(request: IncomingMessage, response: ServerResponse): void {
+    if (this.#handler === undefined) {
+      say(response, 503, this.#waiting ?? 'starting');
+      return;
+    }
+    try {
+      this.#handler(request, response);
+    } catch {
+      // The bus was closed between the question and the answer.
+      if (response.headersSent) response.destroy();
+      else say(response, 503, this.#waiting ?? 'draining');
+    }
+  }
+}
+
+function say(response: ServerResponse, status: number, what: Waiting): void {
+  response.writeHead(status, { 'content-type': 'application/json; charset=utf-8', 'cache-control': 'no-store' });
+  response.end(`${JSON.stringify({ status: what })}\n`);
+}
