@@ -5,6 +5,10 @@ import { resolveOssaConfig } from './config';
 import { BusCore } from './core';
 import { CORE, EventBus } from './EventBus';
 import { describeThrown, fromNative, OSSAError, property } from './errors';
+import { makeHandler } from './http/handler';
+import { handlerOptions, serveOptions } from './http/options';
+import { serve } from './http/server';
+import type { Source } from './http/source';
 import { notYet } from './later';
 import type { NativeAnswer } from './native';
 import { OrchestrationOptimizer, orchestrationComponent } from './orchestration';
@@ -24,6 +28,8 @@ export class OSSAEventBus extends EventBus {
   readonly #optimizer: OrchestrationOptimizer | undefined;
   /** undefined: no registry was given, or it is not to be used. */
   readonly #services: ServiceRegistryIntegration | undefined;
+  /** What is shown over HTTP. */
+  readonly #shown: Source;
 
   /** @throws OSSAError ERR_INVALID_CONFIG with the key's path, ERR_INVALID_ARGUMENT for something else than a registry */
   constructor(serviceRegistry?: api.ServiceRegistry | null, config?: api.DeepPartial<api.OSSAEventBusConfig>) {
@@ -47,6 +53,13 @@ export class OSSAEventBus extends EventBus {
     this.#hasProjects = resolved.crossProject.enabled;
     this.#optimizer = resolved.orchestration.enabled ? new OrchestrationOptimizer(core) : undefined;
     this.#services = access === undefined ? undefined : new ServiceRegistryIntegration(core);
+    this.#shown = {
+      bus: this as unknown as Source['bus'],
+      registry: access === undefined ? undefined : (serviceRegistry ?? undefined),
+      windows: resolved.monitoring.metrics.aggregationWindows,
+      isOpen: () => core.isOpen,
+      failed: (what, error) => core.log.failure(what, error),
+    };
   }
 
   /** Connects; idempotent. Every method that needs it says ERR_NOT_INITIALIZED before. */
@@ -237,14 +250,22 @@ export class OSSAEventBus extends EventBus {
     return answer.ok;
   }
 
-  /** Not in this version. */
-  httpHandler(_options?: { token?: string; basePath?: string }): (req: IncomingMessage, res: ServerResponse) => void {
-    throw this.#later('httpHandler()', MONITORING);
+  /** A handler of requests: metrics, health, the HTTP API and the dashboard page, see docs/dashboard.md. It never throws. */
+  httpHandler(options?: { token?: string; basePath?: string }): (req: IncomingMessage, res: ServerResponse) => void {
+    this[CORE].native();
+    return makeHandler(this.#shown, handlerOptions(options));
   }
 
-  /** Not in this version. */
-  async serve(_options?: { port?: number; host?: string; token?: string }): ReturnType<api.OSSAEventBus['serve']> {
-    throw this.#later('serve()', MONITORING);
+  /** The same on a server of its own, on 127.0.0.1:3000 unless told otherwise. It ends with the bus. */
+  async serve(options?: { port?: number; host?: string; token?: string }): ReturnType<api.OSSAEventBus['serve']> {
+    const core = this[CORE];
+    core.native();
+    const { token, ...address } = serveOptions(options);
+    const handler = makeHandler(this.#shown, { basePath: '', ...(token === undefined ? {} : { token }) });
+    const serving = await serve(handler, address);
+    const forget = core.atEnd(() => serving.close());
+    const { port, url } = serving;
+    return { port, url, close: () => serving.close().finally(forget) };
   }
 
   /** The event bus inside; both share one connection and one life. */
