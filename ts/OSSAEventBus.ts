@@ -264,6 +264,8 @@ export class OSSAEventBus extends EventBus {
     const handler = makeHandler(this.#shown, { basePath: '', ...(token === undefined ? {} : { token }) });
     const serving = await serve(handler, address);
     const forget = core.atEnd(() => serving.close());
+    // It may have been shut down meanwhile.
+    core.native();
     const { port, url } = serving;
     return { port, url, close: () => serving.close().finally(forget) };
   }

@@ -73,7 +73,7 @@ class HttpApi {
   #file(request: IncomingMessage, { path, redirect }: Target): Answer | undefined {
     const tag = request.headers['if-none-match'];
     if (path === '/') return redirect === undefined ? asset('index.html', tag) : { status: 308, headers: { Location: redirect } };
-    return path.startsWith('/assets/') ? asset(path.slice('/assets/'.length), tag) : undefined;
+    return path.startsWith('/assets/') ? asset(path.slice(1), tag) : undefined;
   }
 
   async #route(request: IncomingMessage, { path, query }: Target): Promise<Answer> {
