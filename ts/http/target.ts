@@ -22,7 +22,8 @@ type Mounted = IncomingMessage & { originalUrl?: unknown };
 export function targetOf(request: Mounted, basePath: string): Target {
   const url = split(request.url ?? '/');
   const original = typeof request.originalUrl === 'string' ? split(request.originalUrl) : url;
-  const path = below(original.path, basePath) ?? below(url.path, basePath) ?? (original.path === url.path ? undefined : url.path);
+  const cut = original.path === url.path ? undefined : url.path;
+  const path = basePath === '' ? url.path : (below(original.path, basePath) ?? below(url.path, basePath) ?? cut);
   if (path === undefined) throw notHere();
   const target = { path: path === '' ? '/' : path, query: new URLSearchParams(url.search) };
   // Relative and without the first segments, so that it cannot lead to another host.
