@@ -174,7 +174,7 @@ describe('addresses', () => {
     const odd = await bus.publish('a:b/c', 1);
     expect((await ask(url, `/api/events/${encodeURIComponent('a:b/c')}/${odd}`)).json).toMatchObject({ event: { metadata: { id: odd } } });
     expect(await ask(url, `/api/events/other/${id}`)).toMatchObject({ status: 404, json: { error: { code: 'ERR_NOT_FOUND' } } });
-    expect(await ask(url, '/api/events/a/nonsense')).toMatchObject({ status: 404 });
+    expect(await ask(url, '/api/events/a/nonsense')).toMatchObject({ status: 400, json: { error: { code: 'ERR_INVALID_ARGUMENT' } } });
     expect(await ask(url, '/api/events/a/%E0%A4%A')).toMatchObject({ status: 400, json: { error: { code: 'ERR_INVALID_ARGUMENT' } } });
   });
 

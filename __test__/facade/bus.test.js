@@ -95,6 +95,8 @@ const PROJECT_METHODS = [
   ['getAuditLog', []],
   ['verifyAuditLog', []],
   ['exportMetrics', []],
+  ['httpHandler', []],
+  ['serve', []],
 ];
 /** Of agents. */
 const AGENT_METHODS = [
@@ -106,11 +108,7 @@ const AGENT_METHODS = [
   ['getPools', []],
 ];
 /** Of later versions. */
-const LATER_METHODS = [
-  ['getDashboardData', []],
-  ['httpHandler', []],
-  ['serve', []],
-];
+const LATER_METHODS = [['getDashboardData', []]];
 
 /** The code of a call's rejection or throw; a rejection where the contract says Promise. */
 const codeOf = async (bus, method, args) => {

@@ -15,7 +15,7 @@ const MINUTE_MS = 60_000;
 /** How far back is looked, one after the other until enough is found. */
 const WINDOWS_MS = [MINUTE_MS, 15 * MINUTE_MS, 6 * 60 * MINUTE_MS, 7 * 24 * 60 * MINUTE_MS];
 const PAGE = 1000;
-const PAGES_MAX = 10;
+const PAGES_MAX = 5;
 
 /** At most `limit` refusals, of one project where it is named. */
 export async function lastRefusals(

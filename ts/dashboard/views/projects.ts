@@ -73,7 +73,7 @@ export function projects(page: Page): View {
 
   return {
     element: el('div', { class: 'view' }, el('h1', {}, 'Projects'), section.element, audit.element),
-    everyMs: 5000,
+    everyMs: 10_000,
     async load({ parameters }, signal) {
       const { sort, outcome: wanted = '', project: projectId = '' } = parameters;
       setField(outcome, wanted);
