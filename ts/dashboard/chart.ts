@@ -42,7 +42,7 @@ export class Chart {
       el('summary', {}, 'Figures'),
       el(
         'div',
-        { class: 'table', role: 'region', 'aria-label': `${title}, figures`, tabindex: '0' },
+        { class: 'table', role: 'group', 'aria-label': `${title}, figures`, tabindex: '0' },
         el('table', {}, el('caption', { class: 'hidden' }, `${title}, last 5 minutes`), el('thead', {}, head), this.#rows),
       ),
     );

@@ -106,6 +106,8 @@ class Dashboard implements Page {
     if (view === undefined) {
       view = make(this);
       this.#views.set(name, view);
+      // Nothing is seen before there is something to see, so that nothing moves.
+      view.element.classList.add('fresh');
     }
     if (this.#shown !== name) {
       const isFirst = this.#shown === undefined;
@@ -131,6 +133,7 @@ class Dashboard implements Page {
       if (loading.signal.aborted) return;
       this.#connection.failed(error);
     }
+    view.element.classList.remove('fresh');
     this.#main.classList.toggle('old', this.#connection.isLost);
     this.#timer = window.setTimeout(() => void this.#load(), view.everyMs ?? EVERY_MS);
   }
@@ -156,10 +159,11 @@ class Dashboard implements Page {
 /** A number beside a link, with what it counts for those who hear it. */
 function showBadge(badge: HTMLElement, number: number, what: string): void {
   badge.hidden = number === 0;
-  const label = plural(number, what);
+  const label = number === 0 ? '' : plural(number, what);
   if (badge.title === label) return;
   badge.title = label;
-  fill(badge, count(number), el('span', { class: 'hidden' }, label.slice(label.indexOf(' '))));
+  if (number === 0) fill(badge);
+  else fill(badge, count(number), el('span', { class: 'hidden' }, label.slice(label.indexOf(' '))));
 }
 
 new Dashboard().start();

@@ -63,7 +63,7 @@ export class Table<Row> {
     }
     for (const column of options.columns) head.append(this.#head(column));
     const table = el('table', {}, el('caption', { class: 'hidden' }, options.caption), el('thead', {}, head), this.#body);
-    this.element = el('div', { class: 'table', role: 'region', 'aria-label': options.caption, tabindex: '0' }, table, this.#empty);
+    this.element = el('div', { class: 'table', role: 'group', 'aria-label': options.caption, tabindex: '0' }, table, this.#empty);
   }
 
   /** Shows these rows. `current`: the key of the one that is chosen. */

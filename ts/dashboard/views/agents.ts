@@ -135,7 +135,7 @@ export function agents(page: Page): View {
   });
   const poolSection = new Section('Pools', '', pools.element);
   const agentSection = new Section('Agents', '', list.element);
-  const taskText = el('pre', { tabindex: '0', 'aria-label': 'The task as JSON' });
+  const taskText = el('pre', { tabindex: '0', role: 'group', 'aria-label': 'The task as JSON' });
   const taskNote = el('p', { class: 'note' });
   const close = el('button', { type: 'button', onclick: () => page.choose({ task: '' }) }, 'Close');
   const taskPanel = el(

@@ -22,7 +22,7 @@ export class LetterDetail {
   readonly element: HTMLElement;
   readonly #heading = el('h2', { tabindex: '-1' });
   readonly #facts = el('dl', { class: 'facts' });
-  readonly #json = el('pre', { tabindex: '0', 'aria-label': "The event's JSON", class: 'json' });
+  readonly #json = el('pre', { tabindex: '0', role: 'group', 'aria-label': "The event's JSON", class: 'json' });
   readonly #explained = el('div', { class: 'explained' });
   readonly #size = el('span', { class: 'note' });
   readonly #groups: Table<Standing>;
