@@ -607,6 +607,18 @@ describe('options, and the life of a server', () => {
     expect(elsewhere).toMatchObject({ message: expect.stringContaining("'192.0.2.1'"), details: { argument: 'options.host' } });
   });
 
+  test('who serves to others without a token is warned', async () => {
+    const warnings: string[] = [];
+    const logger = { debug() {}, info() {}, error() {}, warn: (text: string) => void warnings.push(text) };
+    const { bus } = await served({}, { eventBus: { logger } });
+    await bus.serve({ port: 0, host: '0.0.0.0', token: 'a-token' });
+    await bus.serve({ port: 0, host: '127.0.0.2' });
+    expect(warnings).toEqual([]);
+    const open = await bus.serve({ port: 0, host: '0.0.0.0' });
+    expect(warnings).toEqual([expect.stringContaining('0.0.0.0 without a token')]);
+    expect((await ask(`http://127.0.0.1:${open.port}`, '/api/status', { headers: { host: 'evil.example' } })).status).toBe(403);
+  });
+
   test('several may be served; each ends by itself, with connections that idle', async () => {
     const bus = await makeBus();
     const [one, other] = [await bus.serve({ port: 0 }), await bus.serve({ port: 0, host: 'localhost' })];

@@ -6,7 +6,7 @@ import { BusCore } from './core';
 import { CORE, EventBus } from './EventBus';
 import { describeThrown, fromNative, OSSAError, property } from './errors';
 import { makeHandler } from './http/handler';
-import { handlerOptions, serveOptions } from './http/options';
+import { exposure, handlerOptions, serveOptions } from './http/options';
 import { serve } from './http/server';
 import type { Source } from './http/source';
 import { notYet } from './later';
@@ -260,9 +260,11 @@ export class OSSAEventBus extends EventBus {
   async serve(options?: { port?: number; host?: string; token?: string }): ReturnType<api.OSSAEventBus['serve']> {
     const core = this[CORE];
     core.native();
-    const { token, ...address } = serveOptions(options);
-    const handler = makeHandler(this.#shown, { basePath: '', ...(token === undefined ? {} : { token }) });
-    const serving = await serve(handler, address);
+    const checked = serveOptions(options);
+    const { token } = checked;
+    const serving = await serve(makeHandler(this.#shown, { basePath: '', ...(token === undefined ? {} : { token }) }), checked);
+    const warning = exposure(checked);
+    if (warning !== undefined) core.log.write('warn', warning);
     const forget = core.atEnd(() => serving.close());
     // It may have been shut down meanwhile.
     core.native();

@@ -40,6 +40,12 @@ export function serveOptions(options: unknown): ServeOptions {
   return { port: port as number, host, ...checkedToken(token) };
 }
 
+/** What is to be said of a server that others than this machine reach without a token; undefined: nothing. */
+export function exposure({ host, token }: ServeOptions): string | undefined {
+  if (token !== undefined || host === 'localhost' || host === '::1' || /^127\./.test(host)) return undefined;
+  return `serve() on ${host} without a token: everybody who reaches it can read events, and redrive and purge dead letters`;
+}
+
 function known(options: unknown, names: readonly string[]): Record<string, unknown> {
   if (options === undefined || options === null) return {};
   const read = keysOf('options', options);

@@ -92,7 +92,7 @@ export function overview(_page: Page): View {
     tops,
     component.element,
   );
-  const onlyMeasured = [activeAlerts.element, tops];
+  const onlyMeasured = [tiles.element, activeAlerts.element, tops];
 
   const showDashboard = (data: Dashboard) => {
     const { overview, realtime, topMetrics, activeAlerts } = data;
