@@ -56,7 +56,7 @@ export class OSSAEventBus extends EventBus {
     this.#shown = {
       bus: this as unknown as Source['bus'],
       registry: access === undefined ? undefined : (serviceRegistry ?? undefined),
-      windows: resolved.monitoring.metrics.aggregationWindows,
+      windows: () => resolved.monitoring.metrics.aggregationWindows,
       isOpen: () => core.isOpen,
       failed: (what, error) => core.log.failure(what, error),
     };

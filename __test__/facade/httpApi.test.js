@@ -18,7 +18,7 @@ async function serve(bus, { source = {}, bodyTimeoutMs, token } = {}) {
   const shown = {
     bus,
     registry: undefined,
-    windows: [60],
+    windows: () => [60],
     isOpen: () => true,
     failed: (what, error) => failures.push([what, error]),
     ...source,

@@ -78,7 +78,7 @@ export const ROUTES: readonly Route[] = [
     path: '/api/analytics',
     get: ({ source, query }) => {
       const window = new Query(query, ['window']).whole('window', 1, Number.MAX_SAFE_INTEGER);
-      return json({ ...source.bus.getAnalytics(window), windows: source.windows });
+      return json({ ...source.bus.getAnalytics(window), windows: source.windows() });
     },
   },
   {

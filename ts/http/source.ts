@@ -28,7 +28,7 @@ export interface Source {
   /** The registry that the bus was given; undefined: none, or it is not to be used. */
   readonly registry: Pick<api.ServiceRegistry, 'discover'> | undefined;
   /** What getAnalytics() takes, seconds. */
-  readonly windows: readonly number[];
+  windows(): readonly number[];
   /** Whether the bus takes work: it is connected, and nobody began to shut it down. */
   isOpen(): boolean;
   /** For errors that no client is told of. Never throws. */
