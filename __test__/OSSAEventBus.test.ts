@@ -97,6 +97,8 @@ describe.each(stores)('on %s', (kind) => {
     ['getGroups', (bus) => bus.getGroups()],
     ['getDashboardData', (bus) => bus.getDashboardData()],
     ...orchestration,
+    ['httpHandler', (bus) => bus.httpHandler()],
+    ['serve', (bus) => bus.serve({ port: 0 })],
   ];
 
   test.each(orchestration)('%s: ERR_DISABLED where agents are not to be orchestrated', async (_, call) => {
@@ -112,20 +114,6 @@ describe.each(stores)('on %s', (kind) => {
     await bus.initialize();
     await bus.shutdown();
     await refusal('ERR_CLOSED', () => call(bus));
-  });
-
-  /** Of later versions. */
-  const calls: Array<[string, (bus: OSSAEventBus) => unknown]> = [
-    ['httpHandler', (bus) => bus.httpHandler()],
-    ['serve', (bus) => bus.serve()],
-  ];
-
-  test.each(calls)('%s: ERR_NOT_INITIALIZED before initialize, then ERR_DISABLED with what to do instead', async (_, call) => {
-    const bus = new OSSAEventBus(null, config());
-    open.add(bus);
-    await refusal('ERR_NOT_INITIALIZED', () => call(bus));
-    await bus.initialize();
-    expect((await refusal('ERR_DISABLED', () => call(bus))).message).toMatch(/Until then/);
   });
 
   test.each<[string, (bus: OSSAEventBus) => unknown]>([

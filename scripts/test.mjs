@@ -8,6 +8,7 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { buildAddon } from './lib/addon.mjs';
+import { chromium } from './lib/chromium.mjs';
 import { buildFacade } from './lib/facade.mjs';
 import { root } from './lib/paths.mjs';
 import { prometheus } from './lib/prometheus.mjs';
@@ -25,6 +26,7 @@ main(async () => {
   const rest = args.filter((arg) => arg !== mode);
 
   if (mode !== '--rust') await buildFacade();
+  if (wantsBrowser(mode, rest)) await chromium();
   const programs = startRustBuild(mode, rest);
   const addon = startAddonBuild(mode, programs);
   // Nothing that measures time runs beside a compiler, but for one that yields. Without Rust's tests the addon is first.
@@ -39,6 +41,10 @@ main(async () => {
     await stop();
   }
 });
+
+/** Whether the tests of the dashboard page run: they say themselves where there is no browser. */
+const wantsBrowser = (mode, rest) =>
+  (mode === undefined || mode === '--jest') && (rest.length === 0 || rest.some((arg) => arg.includes('dashboard')));
 
 /**
  * A promise of the addon, null where it is not needed. Its build ends in minutes on a single core, so it goes on while

@@ -6,15 +6,16 @@ import { BusCore } from './core';
 import { CORE, EventBus } from './EventBus';
 import { OSSAError } from './errors';
 import { checkHealth, type HealthComponent, type Part } from './health';
-import { notYet } from './later';
+import { makeHandler } from './http/handler';
+import { exposure, handlerOptions, serveOptions } from './http/options';
+import { serve } from './http/server';
+import type { Source } from './http/source';
 import { Monitoring, processHealth } from './monitoring';
 import { OrchestrationOptimizer, orchestrationComponent } from './orchestration';
 import { CrossProjectCommunication } from './projects';
 import { RedisEventBus, SharedCore } from './RedisEventBus';
 import { accessTo } from './registryAccess';
 import { registryComponent, ServiceRegistryIntegration } from './services';
-
-const MONITORING = 'Until then, use getMetrics(), getStatus() and healthCheck().';
 
 /** The event bus with service registry, cross-project messages, orchestration and monitoring around it. */
 export class OSSAEventBus extends EventBus {
@@ -28,6 +29,8 @@ export class OSSAEventBus extends EventBus {
   readonly #monitoringConfig: api.MonitoringConfig;
   /** undefined: no registry was given, or it is not to be used. */
   readonly #services: ServiceRegistryIntegration | undefined;
+  /** What is shown over HTTP. */
+  readonly #shown: Source;
 
   /** @throws OSSAError ERR_INVALID_CONFIG with the key's path, ERR_INVALID_ARGUMENT for something else than a registry */
   constructor(serviceRegistry?: api.ServiceRegistry | null, config?: api.DeepPartial<api.OSSAEventBusConfig>) {
@@ -54,6 +57,13 @@ export class OSSAEventBus extends EventBus {
     this.#monitoringConfig = resolved.monitoring;
     this.#monitoring = metrics.enabled || alerting.enabled ? new Monitoring(core, () => this.healthCheck()) : undefined;
     this.#services = access === undefined ? undefined : new ServiceRegistryIntegration(core);
+    this.#shown = {
+      bus: this as unknown as Source['bus'],
+      registry: access === undefined ? undefined : (serviceRegistry ?? undefined),
+      windows: () => resolved.monitoring.metrics.aggregationWindows,
+      isOpen: () => core.isOpen,
+      failed: (what, error) => core.log.failure(what, error),
+    };
   }
 
   /** Connects; idempotent. Every method that needs it says ERR_NOT_INITIALIZED before. */
@@ -252,14 +262,26 @@ export class OSSAEventBus extends EventBus {
     return this.#measured('exportMetrics()').exportMetrics();
   }
 
-  /** Not in this version. */
-  httpHandler(_options?: { token?: string; basePath?: string }): (req: IncomingMessage, res: ServerResponse) => void {
-    throw this.#later('httpHandler()', MONITORING);
+  /** A handler of requests: metrics, health, the HTTP API and the dashboard page, see docs/dashboard.md. It never throws. */
+  httpHandler(options?: { token?: string; basePath?: string }): (req: IncomingMessage, res: ServerResponse) => void {
+    this[CORE].native();
+    return makeHandler(this.#shown, handlerOptions(options));
   }
 
-  /** Not in this version. */
-  async serve(_options?: { port?: number; host?: string; token?: string }): ReturnType<api.OSSAEventBus['serve']> {
-    throw this.#later('serve()', MONITORING);
+  /** The same on a server of its own, on 127.0.0.1:3000 unless told otherwise. It ends with the bus. */
+  async serve(options?: { port?: number; host?: string; token?: string }): ReturnType<api.OSSAEventBus['serve']> {
+    const core = this[CORE];
+    core.native();
+    const checked = serveOptions(options);
+    const { token } = checked;
+    const serving = await serve(makeHandler(this.#shown, { basePath: '', ...(token === undefined ? {} : { token }) }), checked);
+    const warning = exposure(checked);
+    if (warning !== undefined) core.log.write('warn', warning);
+    const forget = core.atEnd(() => serving.close());
+    // It may have been shut down meanwhile.
+    core.native();
+    const { port, url } = serving;
+    return { port, url, close: () => serving.close().finally(forget) };
   }
 
   /** The event bus inside; both share one connection and one life. */
@@ -317,12 +339,6 @@ export class OSSAEventBus extends EventBus {
       code: 'ERR_DISABLED',
       details: { feature: what, path: 'orchestration.enabled' },
     });
-  }
-
-  /** Before initialize() and after shutdown() that is what is wrong; else that the part is missing. */
-  #later(what: string, instead: string): Error {
-    this[CORE].native();
-    return notYet(what, instead);
   }
 }
 

@@ -53,6 +53,7 @@ export class BusCore {
   readonly #keepAlive = new KeepAlive(systemClock, this);
   readonly #subscriptions = new Map<EventSubscription, EventHandlerFn | undefined>();
   readonly #calls = new Calls(this.#keepAlive);
+  readonly #ends = new Set<() => Promise<void>>();
   #native: NativeBus | undefined;
   #sampler: Sampler | undefined;
   #state: State = 'new';
@@ -112,6 +113,21 @@ export class BusCore {
   native(): NativeBus {
     if (this.#native === undefined || this.#state === 'new' || this.#state === 'closed') throw this.#refusal();
     return this.#native;
+  }
+
+  /** Whether it takes work: connected, and nobody began to close it. */
+  get isOpen(): boolean {
+    return this.#state === 'open';
+  }
+
+  /**
+   * `end` is called when all else of the bus has ended, and waited for, unless the returned function was called before. It must not
+   * reject. Where that is over already it is called at once.
+   */
+  atEnd(end: () => Promise<void>): () => void {
+    if (this.#state === 'closed') void end();
+    else this.#ends.add(end);
+    return () => void this.#ends.delete(end);
   }
 
   /** subscribe(); with `project`, messages to it. */
@@ -238,6 +254,7 @@ export class BusCore {
       native?.close();
       // What the engine has not answered by now it never does.
       this.#calls.end(error);
+      await Promise.all([...this.#ends].map((end) => end()));
       if (before === 'new' && this.#connecting !== undefined) await this.#connecting.catch(() => undefined);
     }
   }

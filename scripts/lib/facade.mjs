@@ -1,5 +1,5 @@
 /** Builds the TypeScript façade into dist/. */
-import { rmSync } from 'node:fs';
+import { cpSync, mkdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { bin } from './bin.mjs';
 import { root } from './paths.mjs';
@@ -13,5 +13,19 @@ export async function buildFacade() {
     bin('typescript', 'tsc'),
     ...['-p', 'ts/tsconfig.json', '--noEmitOnError', '--sourceMap', '--inlineSources'],
   ]);
+  await buildDashboard();
   await run(process.execPath, ['scripts/types.mjs', '--check']);
+}
+
+/** The dashboard page: ES modules for browsers, what is no TypeScript, and the chart library with its licence. */
+async function buildDashboard() {
+  const assets = join(root, 'dist/dashboard/assets');
+  await run(process.execPath, [bin('typescript', 'tsc'), ...['-p', 'ts/dashboard/tsconfig.json', '--noEmitOnError']]);
+  const copy = (from, to) => cpSync(join(root, from), join(assets, to));
+  mkdirSync(join(assets, 'vendor'), { recursive: true });
+  for (const file of ['style.css', 'icon.svg']) copy(`ts/dashboard/${file}`, file);
+  copy('ts/dashboard/index.html', '../index.html');
+  copy('node_modules/uplot/dist/uPlot.esm.js', 'vendor/uPlot.js');
+  copy('node_modules/uplot/dist/uPlot.min.css', 'vendor/uPlot.css');
+  copy('node_modules/uplot/LICENSE', 'vendor/uPlot.LICENSE.txt');
 }

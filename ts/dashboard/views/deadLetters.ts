@@ -1,0 +1,277 @@
+/** Events that were given up: looking for them, putting them back, deleting them. */
+import { get } from '../client.js';
+import { confirmed } from '../dialog.js';
+import { el } from '../dom.js';
+import { absolute, ago, count, plural, shortened } from '../format.js';
+import { act, type Deed, type Filter, GATHERED_MAX, gather } from '../letters.js';
+import { changed, formatPlace, type Place } from '../route.js';
+import { Table } from '../table.js';
+import { type Page, searchField, setField, type View } from '../view.js';
+import type { DeadLetter, LetterPage } from '../wire.js';
+import { LetterDetail } from './letterDetail.js';
+
+const PAGE = '50';
+/** Pages that stay loaded while the list is live. */
+const PAGES_MAX = 10;
+
+const VERB: Readonly<Record<Deed, string>> = { redrive: 'Redrive', purge: 'Purge' };
+const DONE: Readonly<Record<Deed, string>> = { redrive: 'put back for the groups that failed them', purge: 'deleted' };
+
+export function deadLetters(page: Page): View {
+  return new DeadLettersView(page);
+}
+
+class DeadLettersView implements View {
+  readonly element: HTMLElement;
+  readonly everyMs = 5000;
+  readonly #page: Page;
+  readonly #table: Table<DeadLetter>;
+  readonly #detail: LetterDetail;
+  readonly #found = el('p', { class: 'note' });
+  readonly #more = el('button', { type: 'button', hidden: true, onclick: () => this.#loadMore() }, 'Load more');
+  readonly #selected: Record<Deed, HTMLButtonElement>;
+  readonly #all: Record<Deed, HTMLButtonElement>;
+  readonly #fields: Record<'text' | 'eventType' | 'group', HTMLInputElement>;
+  readonly #times: Record<'from' | 'to', HTMLInputElement>;
+  readonly #layout = el('div', { class: 'split' });
+  #filter: Filter = {};
+  #pages = 1;
+  #items: DeadLetter[] = [];
+  #isBusy = false;
+  /** The letter that the panel was opened for by this page, not by a link. */
+  #opened = '';
+
+  constructor(page: Page) {
+    this.#page = page;
+    const field = (label: string, name: string, placeholder: string) =>
+      searchField(label, { name, placeholder }, (value) => this.#choose({ [name]: value }));
+    const [text, eventType, group] = [
+      field('Search', 'text', 'id, error, or anything in the event'),
+      field('Event type', 'eventType', 'all'),
+      field('Group', 'group', 'all'),
+    ];
+    this.#fields = { text: text.input, eventType: eventType.input, group: group.input };
+    const time = (name: 'from' | 'to') =>
+      el('input', { type: 'datetime-local', name, onchange: () => this.#choose({ [name]: this.#times[name].value }) });
+    this.#times = { from: time('from'), to: time('to') };
+    const reset = el(
+      'button',
+      { type: 'button', class: 'quiet', onclick: () => this.#choose({ text: '', eventType: '', group: '', from: '', to: '' }) },
+      'Clear filters',
+    );
+    const filters = el(
+      'div',
+      { class: 'filters', role: 'search' },
+      text.element,
+      eventType.element,
+      group.element,
+      el('label', { class: 'field' }, el('span', {}, 'Failed from'), this.#times.from),
+      el('label', { class: 'field' }, el('span', {}, 'Failed until'), this.#times.to),
+      reset,
+    );
+    const button = (deed: Deed, what: string, go: () => void) =>
+      el('button', { type: 'button', class: deed === 'purge' ? 'danger' : '', disabled: true, onclick: go }, `${VERB[deed]} ${what}`);
+    this.#selected = {
+      redrive: button('redrive', 'selected…', () => this.#ofSelected('redrive')),
+      purge: button('purge', 'selected…', () => this.#ofSelected('purge')),
+    };
+    this.#all = {
+      redrive: button('redrive', 'all…', () => this.#ofAll('redrive')),
+      purge: button('purge', 'all…', () => this.#ofAll('purge')),
+    };
+    const buttons = el(
+      'div',
+      { class: 'buttons' },
+      this.#selected.redrive,
+      this.#selected.purge,
+      this.#all.redrive,
+      this.#all.purge,
+      this.#found,
+    );
+    this.#table = new Table<DeadLetter>({
+      caption: 'Dead letters',
+      key: ({ id }) => id,
+      empty: '',
+      name: ({ eventType, event }) => `${eventType} ${event.metadata.id}`,
+      onTick: (ticked) => this.#showTicked(ticked.size),
+      columns: [
+        {
+          key: 'type',
+          label: 'Event type',
+          cell: (letter) => ({
+            text: letter.eventType,
+            tone: 'mono',
+            title: letter.eventType,
+            href: formatPlace(changed(page.place, { letter: letter.id })),
+          }),
+        },
+        { key: 'failed', label: 'Failed', cell: ({ failedAt }) => ({ text: ago(failedAt, Date.now()), title: absolute(failedAt) }) },
+        { key: 'group', label: 'Group', cell: ({ group }) => group },
+        { key: 'reason', label: 'Reason', cell: ({ reason }) => reason },
+        { key: 'attempts', label: 'Attempts', numeric: true, cell: ({ attempts }) => count(attempts) },
+        { key: 'error', label: 'Error', cell: ({ error }) => ({ text: shortened(error, 160), tone: 'wide', title: error }) },
+      ],
+    });
+    this.#detail = new LetterDetail({
+      redrive: (letter) => void this.#do('redrive', [letter.id]),
+      purge: (letter) => void this.#do('purge', [letter.id]),
+      close: () => this.#close(),
+      failed: (error) => this.#failed(error),
+    });
+    this.#layout.append(el('div', { class: 'list' }, buttons, this.#table.element, this.#more), this.#detail.element);
+    this.#layout.addEventListener('click', (event) => {
+      const link = event.target instanceof Element ? event.target.closest('a') : null;
+      if (link !== null) this.#opened = new URLSearchParams(link.hash.split('?')[1]).get('letter') ?? '';
+    });
+    const note = el('p', { class: 'note' }, 'Of all processes, the oldest first within each event type.');
+    const panel = el('section', { class: 'panel', 'aria-label': 'Dead letters' }, note, filters, this.#layout);
+    this.element = el('div', { class: 'view' }, el('h1', {}, 'Dead letters'), panel);
+  }
+
+  async load({ parameters }: Place, signal: AbortSignal): Promise<void> {
+    const { letter: chosen = '', ...given } = parameters;
+    const filter = filterOf(given);
+    if (JSON.stringify(filter) !== JSON.stringify(this.#filter)) {
+      this.#pages = 1;
+      this.#filter = filter;
+      this.#table.untick();
+    }
+    for (const [name, input] of Object.entries({ ...this.#fields, ...this.#times })) setField(input, given[name] ?? '');
+    const items = new Map<string, DeadLetter>();
+    let cursor: string | undefined;
+    let isShort = false;
+    for (let loaded = 0; loaded < this.#pages; loaded++) {
+      const found: LetterPage = await get('api/dead-letters', { ...filter, limit: PAGE, cursor }, signal);
+      for (const letter of found.items) items.set(letter.id, letter);
+      cursor = found.cursor;
+      isShort = found.items.length < Number(PAGE);
+      if (cursor === undefined) break;
+    }
+    this.#items = [...items.values()];
+    this.#show(chosen, cursor !== undefined, isShort);
+  }
+
+  #show(chosen: string, hasMore: boolean, isShort: boolean): void {
+    const isFiltered = Object.keys(this.#filter).length > 0;
+    this.#table.empty(
+      hasMore
+        ? 'Nothing found among the letters that were looked through; there are more.'
+        : isFiltered
+          ? 'No dead letter is like this. Clear the filters to see all.'
+          : 'No dead letters: every event was handled, or waits for its next attempt.',
+    );
+    this.#table.update(this.#items, { current: chosen });
+    this.#more.hidden = !hasMore || this.#pages >= PAGES_MAX;
+    this.#more.textContent = isShort ? 'Look further' : 'Load more';
+    const shown = plural(this.#items.length, 'letter');
+    this.#found.textContent = hasMore ? `${shown} shown, there are more` : shown;
+    for (const deed of ['redrive', 'purge'] as const) {
+      this.#all[deed].textContent = `${VERB[deed]} all${isFiltered ? ' that match' : ''}…`;
+      this.#all[deed].disabled = this.#isBusy || (this.#items.length === 0 && !hasMore);
+    }
+    const letter =
+      this.#items.find(({ id }) => id === chosen) ??
+      (chosen !== '' && this.#detail.letter?.id === chosen && hasMore ? this.#detail.letter : undefined);
+    this.#layout.classList.toggle('open', letter !== undefined);
+    this.#detail.show(letter);
+    if (letter !== undefined && this.#opened === chosen) {
+      this.#opened = '';
+      this.#detail.focus();
+    }
+  }
+
+  #showTicked(number: number): void {
+    for (const deed of ['redrive', 'purge'] as const) {
+      this.#selected[deed].textContent = `${VERB[deed]} ${number === 0 ? 'selected' : count(number)}…`;
+      this.#selected[deed].disabled = this.#isBusy || number === 0;
+    }
+  }
+
+  #choose(filter: Readonly<Record<string, string>>): void {
+    this.#page.choose({ ...filter, letter: '' }, true);
+  }
+
+  #close(): void {
+    const id = this.#detail.letter?.id;
+    this.#page.choose({ letter: '' });
+    const link = [...this.#table.element.querySelectorAll('a')].find(
+      (each) => new URLSearchParams(each.hash.split('?')[1]).get('letter') === id,
+    );
+    (link ?? this.#table.element).focus();
+  }
+
+  #loadMore(): void {
+    this.#pages++;
+    this.#page.refresh();
+  }
+
+  #ofSelected(deed: Deed): void {
+    void this.#do(deed, [...this.#table.ticked]);
+  }
+
+  /** All that match are gathered first: what is asked for is what is done. */
+  #ofAll(deed: Deed): void {
+    void this.#busily(async () => {
+      const { ids, isCut } = await gather(this.#filter, (found) => this.#page.announce(`Looking for letters: ${count(found)} found`));
+      this.#page.announce('');
+      if (ids.length === 0) this.#page.announce('There are no letters like this any more.');
+      else await this.#ask(deed, ids, isCut ? ` These are the first ${count(GATHERED_MAX)} that match; there are more.` : '');
+    });
+  }
+
+  #do(deed: Deed, ids: readonly string[]): Promise<void> {
+    return this.#busily(() => this.#ask(deed, ids, ''));
+  }
+
+  async #ask(deed: Deed, ids: readonly string[], more: string): Promise<void> {
+    const letters = plural(ids.length, 'dead letter');
+    const text =
+      deed === 'redrive'
+        ? `${letters} will be put back for the ${ids.length === 1 ? 'group' : 'groups'} that failed ${ids.length === 1 ? 'it' : 'them'}, with attempts counted from 1.${more}`
+        : `${letters} will be deleted. This cannot be undone.${more}`;
+    const go = await confirmed({
+      title: `${VERB[deed]} ${letters}?`,
+      text,
+      action: `${VERB[deed]} ${count(ids.length)}`,
+      isDangerous: deed === 'purge',
+    });
+    if (!go) return;
+    const done = await act(deed, ids);
+    const missing = ids.length - done;
+    this.#page.announce(`${plural(done, 'letter')} ${DONE[deed]}${missing > 0 ? `; ${count(missing)} were gone already` : ''}.`);
+    this.#table.untick();
+    if (this.#detail.letter !== undefined && ids.includes(this.#detail.letter.id)) {
+      this.#page.choose({ letter: '' }, true);
+      this.#table.element.focus();
+    }
+    this.#page.refresh();
+  }
+
+  async #busily(work: () => Promise<void>): Promise<void> {
+    if (this.#isBusy) return;
+    this.#isBusy = true;
+    try {
+      await work();
+    } catch (error) {
+      this.#failed(error);
+    } finally {
+      this.#isBusy = false;
+      this.#showTicked(this.#table.ticked.size);
+    }
+  }
+
+  #failed(error: unknown): void {
+    this.#page.announce(`That failed: ${error instanceof Error ? error.message : String(error)}`);
+    this.#page.refresh();
+  }
+}
+
+/** What the API takes: local times of the fields with their place in the world. */
+function filterOf({ text, eventType, group, from, to }: Readonly<Record<string, string>>): Filter {
+  const time = (value: string | undefined) => {
+    const at = new Date(value ?? '');
+    return Number.isNaN(at.getTime()) ? undefined : at.toISOString();
+  };
+  const all = { text, eventType, group, from: time(from), to: time(to) };
+  return Object.fromEntries(Object.entries(all).filter(([, value]) => value !== undefined && value !== ''));
+}
