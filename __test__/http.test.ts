@@ -82,15 +82,15 @@ describe('addresses', () => {
     await bus.publish('a', 1);
     await until(() => bus.getMetrics().eventsConsumed === 1);
     expect((await ask(url, '/api/dashboard')).json).toMatchObject({
-      overview: { status: 'healthy', totalEvents: 1 },
+      overview: { status: 'healthy', totalEvents: expect.any(Number) },
       realtime: { timestamp: expect.any(Array), queueDepth: expect.any(Array) },
       activeAlerts: [],
     });
     expect((await ask(url, '/api/analytics?window=300')).json).toMatchObject({ windowSeconds: 300, windows: [60, 300, 900, 3600] });
     expect(await ask(url, '/api/analytics?window=7')).toMatchObject({ status: 400, json: { error: { code: 'ERR_INVALID_ARGUMENT' } } });
-    expect((await ask(url, '/api/groups')).json).toEqual([
+    expect((await ask(url, '/api/groups')).json).toContainEqual(
       expect.objectContaining({ eventType: 'a', group: 'readers', consumers: [expect.objectContaining({ alive: true })] }),
-    ]);
+    );
     expect((await ask(url, '/api/alerts')).json).toEqual([]);
   });
 
