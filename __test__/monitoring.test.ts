@@ -288,7 +288,10 @@ describe('health', () => {
     ['criticalMemoryUsage', { criticalMemoryUsage: 0 }, 'memory'],
   ])('%s makes it unhealthy though the server is there', async (_, criticalThresholds, problem) => {
     const bus = await create('memory', {
-      monitoring: { healthCheck: { criticalThresholds: { criticalErrorRate: 100, ...criticalThresholds } } },
+      monitoring: {
+        alerting: { enabled: false },
+        healthCheck: { criticalThresholds: { criticalErrorRate: 100, ...criticalThresholds } },
+      },
     });
     await workload(bus);
     await until(async () => (await bus.healthCheck()).status === 'unhealthy');

@@ -132,10 +132,9 @@ impl Bus {
         if let Some(orchestration) = &running.orchestration {
             orchestration.expose(&mut own);
         }
-        if let Some(counts) = self.trace_counts() {
-            own.counter("ossa_tracing_spans_exported_total", "Spans that an endpoint took.", counts.exported);
-            own.counters("ossa_tracing_spans_dropped_total", "Spans that no endpoint took.", "reason", counts.dropped());
-        }
+        let spans = self.trace_counts().unwrap_or_default();
+        own.counter("ossa_tracing_spans_exported_total", "Spans that an endpoint took.", spans.exported);
+        own.counters("ossa_tracing_spans_dropped_total", "Spans that no endpoint took.", "reason", spans.dropped());
         let projects = running.projects.as_ref().map(|projects| projects.metrics());
         let services = running.integration.get().map(Integration::metrics);
         [own.text()].into_iter().chain(projects).chain(services).collect()
