@@ -65,6 +65,19 @@ impl Level {
     }
 }
 
+/// Says that something failed which no call can report, and which is tried again: `debug` where trying again helps, as with a
+/// server that is away, of which one line tells; else `warn`.
+macro_rules! failed {
+    ($error:expr, $($about:tt)+) => {
+        if $error.retryable || $error.code == $crate::engine::error::Code::Closed {
+            tracing::debug!(error = %$error, $($about)+);
+        } else {
+            tracing::warn!(error = %$error, $($about)+);
+        }
+    };
+}
+pub(crate) use failed;
+
 /// The log of one bus or registry, or none. Cheap to clone.
 #[derive(Clone, Default)]
 pub struct Log(Option<Arc<Inner>>);
@@ -91,6 +104,11 @@ impl Log {
     /// The one on whose behalf the caller runs.
     pub fn current() -> Self {
         Self(CURRENT.try_with(|log| log.borrow().clone()).unwrap_or_default())
+    }
+
+    /// Whether lines go anywhere.
+    pub fn is_there(&self) -> bool {
+        self.0.is_some()
     }
 
     /// What `work` says goes to this log.

@@ -107,7 +107,7 @@ async fn lines_of_two_buses_that_share_a_thread_stay_apart() {
     let twice: Vec<String> = (0..3).flat_map(|n| [format!("a {n}"), format!("a {n}")]).collect();
     assert_eq!(messages(&first_lines), [twice, vec!["a below".to_owned(), "a along".to_owned()]].concat());
     assert_eq!(messages(&second_lines), ["b 0", "b 1", "b 2", "b below", "b along"]);
-    assert!(Log::current().0.is_none());
+    assert!(!Log::current().is_there());
 }
 
 #[test]
