@@ -32,6 +32,8 @@ export type {
   EventPayload,
   EventRetryConfig,
   EventStream,
+  LogLevel,
+  LogLine,
   MessageRoute,
   MonitoringStats,
   OrchestrationStats,
@@ -55,7 +57,7 @@ export type {
   TaskView,
 } from '../index';
 
-/** What a bus logs to, if it is given one. */
+/** What a bus, or a registry, logs to, if it is given one. */
 export type Logger = NonNullable<api.EventBusConfig['logger']>;
 
 /** Order among waiting events; low ones keep a share. */
