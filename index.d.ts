@@ -206,6 +206,13 @@ export interface EventBusConfig {
 }
 /** How severe a line of the log is; 'silent': none. */
 export type LogLevel = 'debug' | 'info' | 'warn' | 'error' | 'silent';
+/** What a listener of 'log' is given: a line of logLevel or above. A logger and the console get `message` with `fields` behind it as
+ *  key=value. Where somebody listens and there is no logger, nothing goes to the console. */
+export interface LogLine {
+  level: Exclude<LogLevel, 'silent'>; message: string; timestamp: Date;
+  target?: string;                     // the part of the engine that says it
+  fields?: Record<string, string>;     // what it happened to, and why
+}
 /** host localhost, port 6379, keyPrefix 'ossa:eventbus'; batchSize 100, batchTimeout 1000, connectionPoolSize 10,
  *  pipelineSize 100; monitoring on, 30000, true, 15000; ttl 3600, normal, retry 3 × from 1000 ms × 2 to 30000 ms;
  *  dead letters on, 604800 (a week) */
@@ -271,7 +278,7 @@ export interface DeadLetters {
  *  Lifecycle events: 'event:published' 'event:consumed' 'event:failed' 'event:retried' 'event:dead-lettered' 'event:expired'
  *  'subscription:created' 'subscription:cancelled' 'data:loss' 'connection:lost' 'connection:restored' 'metrics:updated'
  *  'health:status:changed' 'log' 'error', and of an OSSAEventBus 'agent:circuit:changed', 'alert:triggered' and 'alert:resolved' (an
- *  AlertEvent; resolved: with `resolvedAt`). 'log': a line of the log, { level, message }. 'error' without a listener is logged, it never
+ *  AlertEvent; resolved: with `resolvedAt`). 'log': a line of the log, a LogLine. 'error' without a listener is logged, it never
  *  ends the process. */
 export declare abstract class EventBus<E extends EventMap = AnyEvents> extends EventEmitter implements AsyncDisposable {
   /** Resolves with the event's id once the store has it. `undefined` is stored as null, a Date as its ISO string. */
@@ -907,6 +914,7 @@ export interface ServiceRegistryEvents {
   'service:expired': ServiceDefinition;
   'service:health:changed': ServiceHealthChange;
   'registry:error': OSSAError;
+  'log': LogLine;
 }
 /** Configuration of ServiceRegistry. `redis` takes every key that `eventBus.redis` takes; keyPrefix is 'ossa:services' unless given. */
 export interface ServiceRegistryConfig {
@@ -916,6 +924,7 @@ export interface ServiceRegistryConfig {
   healthCheck: { intervalMs: number; timeoutMs: number; failureThreshold: number; successThreshold: number };
   serviceTtlSeconds: number;  // a service that nobody renews is forgotten after this
   http?: ServiceHttpConfig;
+  logger?: EventBusConfig['logger']; logLevel?: LogLevel;     // as of a bus
 }
 /** What may be asked over HTTP of the endpoints that services give, and within which bounds. Redirects are followed by GET only, and only to
  *  the same scheme, host and port; certificates are always verified; proxies of the environment are not used.

@@ -487,7 +487,7 @@ describe('without a server', () => {
     for (const end of ends.splice(0).reverse()) await end();
   });
   const make = (port: number, keyPrefix = freshPrefix()) => {
-    const registry = new ServiceRegistry({ redis: { host: '127.0.0.1', port, keyPrefix, connectTimeoutMs: 500 } });
+    const registry = new ServiceRegistry({ redis: { host: '127.0.0.1', port, keyPrefix, connectTimeoutMs: 500 }, logLevel: 'error' });
     ends.push(() => registry.close());
     return registry;
   };

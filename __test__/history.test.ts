@@ -196,7 +196,7 @@ describe('replay over what other programs wrote', () => {
   const world = useWorld('redis');
 
   test('their entries are left out, with a line in the log', async () => {
-    const bus = await world.bus();
+    const bus = await world.bus({ logLevel: 'debug' });
     const client = connectTo(redisUrl());
     try {
       await bus.publishBatch(batch(2));

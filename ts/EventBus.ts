@@ -29,7 +29,7 @@ export const CORE = Symbol('ossa.core');
  *
  * Lifecycle events: 'event:published' 'event:consumed' 'event:failed' 'event:retried' 'event:dead-lettered'
  * 'event:expired' 'subscription:created' 'subscription:cancelled' 'data:loss' 'connection:lost' 'connection:restored'
- * 'metrics:updated' 'health:status:changed' 'error', and of an OSSAEventBus 'agent:circuit:changed'. A listener that throws is logged; 'error' without a listener is
+ * 'metrics:updated' 'health:status:changed' 'log' 'error', and of an OSSAEventBus 'agent:circuit:changed'. A listener that throws is logged; 'error' without a listener is
  * logged too and never ends the process.
  */
 export abstract class EventBus extends ObservedEmitter {

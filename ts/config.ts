@@ -46,13 +46,9 @@ export function resolveOssaConfig(argument: unknown): { config: OSSAEventBusConf
  * Configuration of a ServiceRegistry.
  * @throws OSSAError ERR_INVALID_CONFIG
  */
-export function resolveServiceRegistryConfig(argument: unknown): ServiceRegistryConfig {
-  return resolve<ServiceRegistryConfig>('serviceRegistry', argument);
-}
-
-/** Whether what events go through is logged: a sampling rate was given, and it is not 0. */
-export function isDebugMode({ monitoring: { tracing } }: EventBusConfig): boolean {
-  return typeof tracing === 'object' && tracing.enabled && (tracing.samplingRate ?? 0) > 0;
+export function resolveServiceRegistryConfig(argument: unknown): { config: ServiceRegistryConfig; logger: Logger | undefined } {
+  const logger = takeLogger(argument, 'logger');
+  return { config: resolve<ServiceRegistryConfig>('serviceRegistry', withLoggerMarked(argument, logger)), logger };
 }
 
 function resolve<T>(kind: string, argument: unknown): T {

@@ -5,7 +5,7 @@
 import { addon } from './addon';
 import { Calls } from './calls';
 import { systemClock } from './clock';
-import { isDebugMode, type ResolvedEventBus } from './config';
+import type { ResolvedEventBus } from './config';
 import { DEFAULT_EVENT_BUS_CONFIG } from './defaults';
 import { closingReason } from './delivery';
 import { Dispatcher } from './dispatcher';
@@ -62,7 +62,7 @@ export class BusCore {
   #lastRoute = 0;
 
   constructor({ config, logger, ...parts }: ResolvedEventBus, names: BusNames) {
-    const log = new Log(logger, isDebugMode(config));
+    const log = new Log(logger, config.logLevel);
     this.log = log;
     collected.register(this, this.#keepAlive);
     this.#names = names;

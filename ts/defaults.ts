@@ -28,6 +28,7 @@ export const DEFAULT_EVENT_BUS_CONFIG: EventBusConfig = deepFreeze({
     keepAcknowledged: 100000,
     stallTimeoutMs: 120000,
   },
+  logLevel: 'warn',
 });
 
 /** Defaults of ServiceRegistry. */
@@ -43,4 +44,5 @@ export const DEFAULT_SERVICE_REGISTRY_CONFIG: ServiceRegistryConfig = deepFreeze
   healthCheck: { intervalMs: 30000, timeoutMs: 5000, failureThreshold: 3, successThreshold: 2 },
   serviceTtlSeconds: 300,
   http: { deny: [], timeoutMs: 10000, maxResponseBytes: 1048576 },
+  logLevel: 'warn',
 });

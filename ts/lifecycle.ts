@@ -1,7 +1,7 @@
 /** Lifecycle events: from the engine to the listeners of a bus or a registry, none of which can break anything. */
 import type { EventEmitter } from 'node:events';
 import { fromNative } from './errors';
-import type { Log } from './logger';
+import type { CrossedLine, Log } from './logger';
 import type { NativeErrorData } from './native';
 import { Listening } from './native';
 
@@ -39,6 +39,7 @@ export class Lifecycle {
   constructor(log: Log, kind: LifecycleKind = OF_BUS) {
     this.#log = log;
     this.#kind = kind;
+    log.listenedBy((line) => this.#emit('log', line));
   }
 
   /** `emitter` hears the events from now on. It says by {@link listenersChanged} when its listeners change. */
@@ -78,26 +79,32 @@ export class Lifecycle {
       return;
     }
     for (const [name, payload] of events) {
-      if (name === 'log') this.#log.write(String(payload['level']), String(payload['message']));
+      if (name === 'log') this.#log.receive(payload as CrossedLine);
       else this.emit(name, name === this.#kind.error ? asError(payload) : this.#kind.revive(payload, name));
     }
   }
 
   /** Calls each listener on its own: one that throws, or whose promise rejects, is logged and the rest are called. */
   emit(name: string, payload: unknown): void {
+    if (!this.#emit(name, payload) && name === this.#kind.error) this.#log.failure(this.#kind.label, payload);
+  }
+
+  /** Whether somebody listens. */
+  #emit(name: string, payload: unknown): boolean {
     let heard = false;
+    const failed = (error: unknown) => this.#log.failure(`A listener of '${name}' failed`, error, name === 'log');
     for (const emitter of this.#emitters) {
       for (const listener of emitter.rawListeners(name)) {
         heard = true;
         try {
           const result: unknown = Reflect.apply(listener, emitter, [payload]);
-          if (isThenable(result)) result.then(undefined, (error: unknown) => this.#log.failure(`A listener of '${name}' failed`, error));
+          if (isThenable(result)) result.then(undefined, failed);
         } catch (error) {
-          this.#log.failure(`A listener of '${name}' failed`, error);
+          failed(error);
         }
       }
     }
-    if (!heard && name === this.#kind.error) this.#log.failure(this.#kind.label, payload);
+    return heard;
   }
 
   /** An error that reaches no caller: the event of errors, or the log. */

@@ -66,7 +66,10 @@ export const enum Message {
   Deliveries = 1,
   /** Settlements with the confirmation numbers `numbers` are in the store; `text` is '' or a JSON array of `[number, NativeErrorData]`. */
   Settled = 2,
-  /** Lifecycle events: `text` is a JSON array of `[name, object]`; `['log', { level, message }]` among them. */
+  /**
+   * Lifecycle events: `text` is a JSON array of `[name, object]`; `['log', { level, message, target?, fields?, timestamp?, asked? }]`
+   * among them, see `CrossedLine` in ts/logger.ts.
+   */
   Lifecycle = 3,
   /** The answer to the call `numbers[0]`: `text` is JSON text of {@link NativeAnswer}. */
   Answer = 4,

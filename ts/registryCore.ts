@@ -11,7 +11,7 @@ import { KeepAlive, Reason } from './keepAlive';
 import { Lifecycle, type LifecycleKind } from './lifecycle';
 import { Log } from './logger';
 import { Message, type NativeListener, type NativeRegistry } from './native';
-import type { ServiceRegistryConfig } from './types';
+import type { Logger, ServiceRegistryConfig } from './types';
 
 /** Who listens for one of these is told what other processes do, so it needs a connection. */
 const SERVICE_EVENTS = ['service:registered', 'service:updated', 'service:unregistered', 'service:expired', 'service:health:changed'];
@@ -24,7 +24,7 @@ const OF_REGISTRY: LifecycleKind = { error: 'registry:error', label: 'Service re
 
 /** One registry of the engine with all that belongs to it on this side. */
 export class RegistryCore {
-  readonly lifecycle = new Lifecycle(new Log(undefined), OF_REGISTRY);
+  readonly lifecycle: Lifecycle;
   readonly #config: string;
   readonly #keepAlive = new KeepAlive(systemClock, this);
   readonly #calls = new Calls(this.#keepAlive);
@@ -42,7 +42,8 @@ export class RegistryCore {
   /** Whether it was started since it was stopped. */
   #monitored = false;
 
-  constructor(config: ServiceRegistryConfig) {
+  constructor({ config, logger }: { config: ServiceRegistryConfig; logger: Logger | undefined }) {
+    this.lifecycle = new Lifecycle(new Log(logger, config.logLevel), OF_REGISTRY);
     this.#config = JSON.stringify(config);
     collected.register(this, this.#keepAlive);
   }

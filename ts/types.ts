@@ -35,6 +35,8 @@ export type {
   EventStream,
   GroupView,
   HealthReport,
+  LogLevel,
+  LogLine,
   MessageRoute,
   MonitoringStats,
   OrchestrationStats,
@@ -58,7 +60,7 @@ export type {
   TaskView,
 } from '../index';
 
-/** What a bus logs to, if it is given one. */
+/** What a bus, or a registry, logs to, if it is given one. */
 export type Logger = NonNullable<api.EventBusConfig['logger']>;
 
 /** Order among waiting events; low ones keep a share. */

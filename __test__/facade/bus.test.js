@@ -476,21 +476,35 @@ describe('lifecycle events', () => {
     expect(logged).toHaveLength(1);
   });
 
-  test('the log of the engine goes to the logger; without one only errors are shown, on the console', async () => {
-    tell(['log', { level: 'warn', message: 'w' }], ['log', { level: 'strange', message: 's' }]);
-    expect(logged).toEqual([
-      ['warn', 'w'],
-      ['info', 's'],
-    ]);
+  test('the log of the engine goes to the logger, with fields behind the message; what is no level is info', async () => {
+    const fields = { group: 'g', error: 'no "route"', empty: '' };
+    tell(['log', { level: 'warn', message: 'w', fields }], ['log', { level: 'strange', message: 's' }], ['log', { level: 'silent' }]);
+    expect(logged).toEqual([['warn', 'w group=g error="no \\"route\\"" empty=""']]);
+  });
+
+  test('without a logger the log goes to the console, from warnings on', async () => {
     const plain = await connected();
-    plain.native.onLifecycle(
-      JSON.stringify([
-        ['log', { level: 'warn', message: 'w' }],
-        ['log', { level: 'error', message: 'e' }],
-      ]),
-    );
-    expect(errors.mock.calls).toEqual([['@bluefly/ossa: e']]);
+    const spies = ['debug', 'info', 'warn'].map((level) => jest.spyOn(console, level).mockImplementation(() => {}));
+    const lines = ['debug', 'info', 'warn', 'error'].map((level) => ['log', { level, message: level }]);
+    plain.native.onLifecycle(JSON.stringify([...lines, ['log', { level: 'debug', message: 'asked', asked: true }]]));
+    expect(spies.map((spy) => spy.mock.calls.flat())).toEqual([['@bluefly/ossa: asked'], [], ['@bluefly/ossa: warn']]);
+    expect(errors.mock.calls).toEqual([['@bluefly/ossa: error']]);
+    for (const spy of spies) spy.mockRestore();
     await plain.bus.disconnect();
+  });
+
+  test("what a listener of 'log' does is not told to it again", async () => {
+    const heard = [];
+    bus.on('log', ({ level, message, timestamp }) => {
+      heard.push([level, message, timestamp]);
+      tell(['log', { level: 'warn', message: 'by the listener' }]);
+    });
+    tell(['log', { level: 'warn', message: 'w', timestamp: 1_700_000_000_000 }]);
+    expect(heard).toEqual([['warn', 'w', new Date(1_700_000_000_000)]]);
+    expect(logged).toEqual([
+      ['warn', 'by the listener'],
+      ['warn', 'w'],
+    ]);
   });
 
   test('nothing is thrown into the addon, whatever it says', () => {

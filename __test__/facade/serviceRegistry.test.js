@@ -376,10 +376,17 @@ describe('events', () => {
     expect(errors).toHaveBeenCalledTimes(1);
   });
 
-  test('the log of the engine shows its errors', () => {
+  test('the log of the engine shows its warnings and errors', () => {
+    const warnings = jest.spyOn(console, 'warn').mockImplementation(() => {});
     const { native } = used();
-    native.tell(['log', { level: 'warn', message: 'w' }], ['log', { level: 'error', message: 'e' }]);
+    native.tell(
+      ['log', { level: 'info', message: 'i' }],
+      ['log', { level: 'warn', message: 'w' }],
+      ['log', { level: 'error', message: 'e' }],
+    );
+    expect(warnings.mock.calls).toEqual([['@bluefly/ossa: w']]);
     expect(errors.mock.calls).toEqual([['@bluefly/ossa: e']]);
+    warnings.mockRestore();
   });
 
   test('a listener that throws or rejects breaks nothing', async () => {

@@ -83,7 +83,8 @@ export class Fleet {
   }
 
   get #config() {
-    return { ...this.settings, redis: { url: this.server.url, keyPrefix: this.#prefix } };
+    // That a server is lost is what these tests do to it: no news for the console.
+    return { logLevel: 'error' as const, ...this.settings, redis: { url: this.server.url, keyPrefix: this.#prefix } };
   }
 
   /** One more in a process of its own; it listens. */

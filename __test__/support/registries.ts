@@ -14,9 +14,13 @@ export class Registries {
 
   constructor(readonly kind: StoreKind) {}
 
-  /** A registry for this store; the parts in `over` win. */
+  /** A registry for this store; the parts in `over` win. That a server is lost is what tests do to it: no news for the console. */
   make(over: Config = {}): ServiceRegistry {
-    const registry = new ServiceRegistry({ ...over, redis: { ...this.#address(), keyPrefix: this.prefix, ...over.redis } });
+    const registry = new ServiceRegistry({
+      logLevel: 'error',
+      ...over,
+      redis: { ...this.#address(), keyPrefix: this.prefix, ...over.redis },
+    });
     this.#open.add(registry);
     return registry;
   }

@@ -9,9 +9,11 @@ use rand::{Rng, RngCore, SeedableRng, rngs::SmallRng};
 use tokio::task::{AbortHandle, JoinHandle};
 use tokio::time::Instant;
 
-/// Wall clock, ids and random numbers of one bus. Cheap to clone.
+use super::log::Log;
+
+/// Wall clock, ids and random numbers of one bus, and the log of its tasks. Cheap to clone.
 #[derive(Clone)]
-pub struct Env(Arc<Inner>);
+pub struct Env(Arc<Inner>, Log);
 
 struct Inner {
     /// Wall time at `start`, where the wall clock runs on tokio's, which tests pause and turn.
@@ -67,7 +69,18 @@ impl Env {
 
     fn build(random: SmallRng, clock: Clock) -> Self {
         let epoch = Duration::from_secs(1_700_000_000);
-        Self(Arc::new(Inner { epoch, start: Instant::now(), clock, random: Mutex::new(random), ids: Mutex::default() }))
+        Self(Arc::new(Inner { epoch, start: Instant::now(), clock, random: Mutex::new(random), ids: Mutex::default() }), Log::default())
+    }
+
+    /// The same, but what its tasks say goes to `log`.
+    #[must_use]
+    pub fn logging(&self, log: Log) -> Self {
+        Self(self.0.clone(), log)
+    }
+
+    /// Where what its tasks say goes.
+    pub fn log(&self) -> &Log {
+        &self.1
     }
 
     /// Wall time, ms since 1970.
@@ -90,8 +103,9 @@ impl Env {
         u64::try_from(now.as_nanos()).unwrap_or(u64::MAX)
     }
 
-    /// Runs a task beside the caller's, on the machine of this bus.
+    /// Runs a task beside the caller's, on the machine of this bus, under its log.
     pub fn spawn<T: Send + 'static>(&self, task: impl Future<Output = T> + Send + 'static) -> JoinHandle<T> {
+        let task = self.1.along(task);
         let Clock::Of(machine) = &self.0.clock else { return tokio::spawn(task) };
         let (runs_on, mut task) = (machine.clone(), Box::pin(task));
         let handle = tokio::spawn(poll_fn(move |cx| {

@@ -3,9 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
+use super::env::Env;
 use super::error::{Error, Result};
+use super::log::{Level, Line, Log};
 use super::store::{EntryId, Partition};
 
 /// Names one call of one handler. Unique among the deliveries in flight on a bus.
@@ -140,15 +142,29 @@ impl Lifecycle {
         Self(Kind::Error, error.to_json())
     }
 
-    /// A line for those who look for a fault in the program.
-    pub fn debug(message: impl Into<String>) -> Self {
-        Self(Kind::Log, json!({ "level": "debug", "message": message.into() }))
+    /// A line of debug mode, which is written at every level: it was asked for.
+    pub fn journal(message: impl Into<String>) -> Self {
+        Self(Kind::Log, json!({ "level": "debug", "message": message.into(), "asked": true }))
     }
 
-    /// A warning for the program's log.
+    /// A warning for the program's log that is said once, or once an episode: unlike those of `tracing::warn!`, none is left out.
     pub fn warn(message: impl Into<String>) -> Self {
         Self(Kind::Log, json!({ "level": "warn", "message": message.into() }))
     }
+
+    fn line(Line { level, target, message, fields }: Line, at_ms: u64) -> Self {
+        let fields: Map<String, Value> = fields.into_iter().map(|(name, value)| (name.to_owned(), value.into())).collect();
+        Self(Kind::Log, json!({ "level": level, "target": target, "message": message, "fields": fields, "timestamp": at_ms }))
+    }
+}
+
+/// An environment in which what is said goes to the host, as [`Kind::Log`]; one that has a log stays as it is.
+pub fn logging(env: Env, host: &Arc<dyn Host>, level: Level) -> Env {
+    if env.log().is_there() {
+        return env;
+    }
+    let (host, clock) = (host.clone(), env.clone());
+    env.logging(Log::new(level, move |line| host.lifecycle(vec![Lifecycle::line(line, clock.now_ms())])))
 }
 
 /// A host without handlers, for tests.

@@ -184,7 +184,7 @@ impl Of<'_> {
 }
 
 fn line(id: &str, event_type: &str, step: &str, about: fmt::Arguments<'_>) -> Lifecycle {
-    Lifecycle::debug(format!("event={} type={event_type} step={step} {about}", Plain(id)))
+    Lifecycle::journal(format!("event={} type={event_type} step={step} {about}", Plain(id)))
 }
 
 /// A text in quotes that stays on its line, cut where it is long.

@@ -22,6 +22,7 @@ use super::error::Error;
 use super::event;
 use super::host::{EventText, Host, Kind, Lifecycle};
 use super::journal::Journal;
+use super::log::failed;
 use super::metrics::Metrics;
 use super::name;
 use super::store::{Bucket, Crashed, DeadLetterQuery, DeadReason, Disposal, EntryId, Held, Keeping, Partition, Store};
@@ -156,7 +157,7 @@ async fn renew(store: Arc<dyn Store>, host: Arc<dyn Host>, consumer: Arc<Consume
                 && !consumer.lease.is_suspended()
                 && let Err(error) = store.renew(&name, &[], LEASE).await
             {
-                tracing::debug!(%error, "the consumer could not say that it is there");
+                failed!(error, "the consumer could not say that it is there");
             }
             continue;
         }
@@ -171,7 +172,7 @@ async fn renew(store: Arc<dyn Store>, host: Arc<dyn Host>, consumer: Arc<Consume
                 }
             }
             Ok(_) => {}
-            Err(error) => tracing::debug!(%error, "the lease could not be renewed"),
+            Err(error) => failed!(error, "the lease could not be renewed"),
         }
     }
 }
@@ -181,7 +182,7 @@ async fn sample(store: Arc<dyn Store>, host: Arc<dyn Host>, metrics: Arc<Metrics
     loop {
         match store.count_dead_letters(&DeadLetterQuery::default()).await {
             Ok(count) => metrics.set_dead_letters(count),
-            Err(error) => tracing::debug!(%error, "dead letters could not be counted"),
+            Err(error) => failed!(error, "dead letters could not be counted"),
         }
         tokio::time::sleep(every).await;
         if host.listens(Kind::MetricsUpdated) {
@@ -242,7 +243,7 @@ impl Upkeep {
                 match moved {
                     Ok((_, Some(next_ms))) => drop(self.alarms.note(bucket, Duration::from_millis(next_ms))),
                     Ok((_, None)) => {}
-                    Err(error) => tracing::debug!(%error, "delayed events wait for the server"),
+                    Err(error) => failed!(error, "delayed events wait for the server"),
                 }
             }
             if let Some(alarm) = self.alarms.next() {
@@ -289,7 +290,7 @@ impl Upkeep {
                         self.host.lifecycle(events);
                     }
                 }
-                Err(error) => tracing::debug!(%error, "taking over from dead consumers"),
+                Err(error) => failed!(error, "taking over from dead consumers"),
             }
         }
     }
@@ -305,7 +306,7 @@ impl Upkeep {
                     tracing::info!(group = spec.group, pattern = spec.pattern, "a group ended with its last consumer");
                 }
             }
-            Err(error) => tracing::debug!(%error, "groups without consumers wait for the server"),
+            Err(error) => failed!(error, "groups without consumers wait for the server"),
         }
     }
 
@@ -380,7 +381,7 @@ impl Upkeep {
             let swept = match self.store.sweep(partition, keeping).await {
                 Ok(swept) => swept,
                 Err(error) => {
-                    tracing::debug!(%error, "a stream could not be swept");
+                    failed!(error, "a stream could not be swept");
                     return true;
                 }
             };

@@ -4,6 +4,8 @@ pub mod error;
 
 pub mod name;
 
+pub mod log;
+
 pub mod env;
 
 pub mod numbers;

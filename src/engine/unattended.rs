@@ -10,6 +10,7 @@ use tokio::time::Instant;
 
 use super::error::Result;
 use super::host::{Host, Lifecycle};
+use super::log::failed;
 use super::name;
 use super::store::{GroupSpec, Store, Topology};
 
@@ -44,7 +45,7 @@ pub async fn report(store: Arc<dyn Store>, host: Arc<dyn Host>, is_here: Arc<Ato
         match seen.look(&*store).await {
             Ok(said) if !said.is_empty() => host.lifecycle(said),
             Ok(_) => {}
-            Err(error) => tracing::debug!(%error, "groups that nobody reads wait for the server"),
+            Err(error) => failed!(error, "groups that nobody reads wait for the server"),
         }
     }
 }
@@ -77,7 +78,7 @@ impl Seen {
                     }
                 }
                 // The next look makes up for it; what is known of others is said nevertheless.
-                Err(error) => tracing::debug!(%error, group = key.0, "it is not known what waits for a group"),
+                Err(error) => failed!(error, group = key.0, "it is not known what waits for a group"),
             }
         }
         Ok(said)

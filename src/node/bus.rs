@@ -76,7 +76,8 @@ impl NativeBus {
             let (bus, threads) = (Arc::downgrade(bus), Arc::downgrade(threads));
             env.add_env_cleanup_hook((), move |()| {
                 if let (Some(bus), Some(threads)) = (bus.upgrade(), threads.upgrade()) {
-                    threads.handle().spawn(async move { bus.disconnect(Duration::ZERO).await });
+                    let log = bus.log().clone();
+                    threads.handle().spawn(log.along(async move { bus.disconnect(Duration::ZERO).await }));
                 }
             })?;
         }
@@ -91,12 +92,12 @@ impl NativeBus {
             Ok(Engine { bus, threads }) => {
                 // The threads stay until the answer is out.
                 let (bus, kept) = (bus.clone(), threads.clone());
-                threads.handle().spawn(async move {
+                threads.handle().spawn(bus.log().clone().along(async move {
                     let result = AssertUnwindSafe(calls::call(&bus, &method, &args)).catch_unwind().await;
                     host.answer(id, answer(result.unwrap_or_else(|panic| Err(Error::panicked(panic.as_ref())))));
                     drop(bus);
                     drop(kept);
-                });
+                }));
             }
             // Closing what never was is done.
             Err(_) if method == "disconnect" => host.answer(id, answer(Ok(serde_json::json!({})))),
@@ -152,7 +153,11 @@ impl NativeBus {
     #[napi]
     pub fn orchestration(&self, what: String) -> String {
         let known = |bus: &Arc<Bus>| bus.orchestration(&what);
-        let asked = self.engine.as_ref().map_err(Clone::clone).and_then(|engine| guarded(|| known(&engine.bus)).and_then(|answer| answer));
+        let asked = self
+            .engine
+            .as_ref()
+            .map_err(Clone::clone)
+            .and_then(|engine| guarded(|| engine.bus.log().within(|| known(&engine.bus))).and_then(|answer| answer));
         match asked {
             // Text that is JSON already.
             Ok(text) => format!("{{\"ok\":{text}}}"),
@@ -188,7 +193,7 @@ impl NativeBus {
     #[napi]
     pub fn metrics(&self) -> String {
         match &self.engine {
-            Ok(engine) => guarded(|| engine.bus.metrics().to_string()).unwrap_or_else(|_| "{}".to_owned()),
+            Ok(engine) => guarded(|| engine.bus.log().within(|| engine.bus.metrics().to_string())).unwrap_or_else(|_| "{}".to_owned()),
             Err(_) => "{}".to_owned(),
         }
     }
@@ -196,14 +201,13 @@ impl NativeBus {
 
 impl NativeBus {
     fn ask(&self, question: impl FnOnce(&Arc<Bus>) -> Result<Value>) -> String {
-        let asked =
-            self.engine.as_ref().map_err(Clone::clone).and_then(|engine| guarded(|| question(&engine.bus)).and_then(|answer| answer));
-        answer(asked)
+        let asked = |engine: &Engine| guarded(|| engine.bus.log().within(|| question(&engine.bus))).and_then(|answer| answer);
+        answer(self.engine.as_ref().map_err(Clone::clone).and_then(asked))
     }
 
     fn with(&self, work: impl FnOnce(&Arc<Bus>)) {
         let Ok(engine) = &self.engine else { return };
-        if let Err(error) = guarded(|| work(&engine.bus)) {
+        if let Err(error) = guarded(|| engine.bus.log().within(|| work(&engine.bus))) {
             self.host.lifecycle(vec![Lifecycle::error(&error)]);
         }
     }
@@ -214,10 +218,10 @@ impl Drop for NativeBus {
         if let Ok(Engine { bus, threads }) = &self.engine {
             // Collected without disconnect: nothing may run on for nobody.
             let (bus, kept) = (bus.clone(), threads.clone());
-            threads.handle().spawn(async move {
+            threads.handle().spawn(bus.log().clone().along(async move {
                 bus.disconnect(Duration::ZERO).await;
                 drop(kept);
-            });
+            }));
         }
     }
 }

@@ -121,7 +121,8 @@ impl NativeRegistry {
             let (registry, threads) = (Arc::downgrade(registry), Arc::downgrade(threads));
             env.add_env_cleanup_hook((), move |()| {
                 if let (Some(registry), Some(threads)) = (registry.upgrade(), threads.upgrade()) {
-                    threads.handle().spawn(async move { registry.close().await });
+                    let log = registry.log().clone();
+                    threads.handle().spawn(log.along(async move { registry.close().await }));
                 }
             })?;
         }
@@ -142,12 +143,12 @@ impl NativeRegistry {
             Ok(Engine { registry, threads }) => {
                 // The threads stay until the answer is out.
                 let (registry, kept) = (registry.clone(), threads.clone());
-                threads.handle().spawn(async move {
+                threads.handle().spawn(registry.log().clone().along(async move {
                     let result = AssertUnwindSafe(call(&registry, &method, &args)).catch_unwind().await;
                     host.answer(id, answer(result.unwrap_or_else(|panic| Err(Error::panicked(panic.as_ref())))));
                     drop(registry);
                     drop(kept);
-                });
+                }));
             }
             // Closing what never was is done.
             Err(_) if method == "close" => host.answer(id, answer(Ok(json!({})))),
@@ -167,10 +168,10 @@ impl Drop for NativeRegistry {
         if let Ok(Engine { registry, threads }) = &self.engine {
             // Collected without close: nothing may run on for nobody.
             let (registry, kept) = (registry.clone(), threads.clone());
-            threads.handle().spawn(async move {
+            threads.handle().spawn(registry.log().clone().along(async move {
                 registry.close().await;
                 drop(kept);
-            });
+            }));
         }
     }
 }

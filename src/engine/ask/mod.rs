@@ -23,6 +23,7 @@ use super::error::{Code, Error, Result};
 use super::host::{Host, Lifecycle, Token};
 use super::options::Ask;
 use super::store::{Partition, Store};
+use crate::engine::log::failed;
 use message::Answer;
 pub use post::{Letters, post};
 pub use waiting::Wait;
@@ -194,7 +195,7 @@ impl Asking {
                         refused = true;
                         self.host.lifecycle(vec![Lifecycle::error(&error)]);
                     }
-                    tracing::debug!(%error, "reading the inbox");
+                    failed!(error, "reading the inbox");
                     tokio::time::sleep(pause).await;
                     pause = (pause * 2).min(RECEIVE_PAUSE.1);
                 }

@@ -17,10 +17,11 @@ use super::event::seconds_to_ms;
 use super::explain;
 use super::health::{self, Health, Reading};
 use super::history::{self, Page, Period};
-use super::host::{Host, Kind, Lifecycle, Token};
+use super::host::{self, Host, Kind, Lifecycle, Token};
 use super::inside::Switch;
 use super::integration::{self, Integration};
 use super::keeper::Keeper;
+use super::log::Log;
 use super::metrics::Metrics;
 use super::monitoring::{self, Monitoring};
 use super::name;
@@ -128,6 +129,7 @@ impl Bus {
     /// A bus that is not connected yet; without `cross_project` it knows no messages between projects. `ERR_INVALID_CONFIG` where a
     /// certificate or key cannot be used.
     pub fn new(config: BusConfig, cross_project: Option<CrossProject>, host: Arc<dyn Host>, env: Env) -> Result<Arc<Self>> {
+        let env = host::logging(env, &host, config.log.level);
         let store = opening::open_bus(&config, &env)?;
         Ok(Self::with_store(config, cross_project, store, host, env))
     }
@@ -140,6 +142,7 @@ impl Bus {
         host: Arc<dyn Host>,
         env: Env,
     ) -> Arc<Self> {
+        let env = host::logging(env, &host, config.log.level);
         let switch = Arc::new(Switch::before(host));
         Arc::new(Self {
             services: Mutex::default(),
@@ -164,6 +167,11 @@ impl Bus {
         })
     }
 
+    /// Where what it says goes. Whoever calls it does so along with this.
+    pub fn log(&self) -> &Log {
+        self.env.log()
+    }
+
     /// Connects; idempotent. After a failure to reach a server it may be called again; after [`Bus::disconnect`], and where work with the
     /// service registry could not begin though it was reached, it is `ERR_CLOSED`.
     pub async fn connect(&self) -> Result<()> {
@@ -185,6 +193,7 @@ impl Bus {
             self.end(Duration::ZERO).await;
             return Err(error);
         }
+        tracing::info!(redis = self.config.redis.shown(), keyPrefix = self.config.redis.key_prefix, "connected");
         Ok(())
     }
 
@@ -474,6 +483,7 @@ impl Bus {
         tracer.close(CLOSE_MAX).await;
         drop(running);
         self.store.close(CLOSE_MAX).await;
+        tracing::info!("disconnected");
     }
 
     fn shutdown_notice(&self) -> Value {
@@ -611,9 +621,9 @@ impl Bus {
         name::check_stream(event_type)?;
         let page = history::page(&*self.store, event_type, period, cursor, count).await?;
         if let Some((count, partition, first)) = &page.foreign {
-            let message =
-                format!("replay of '{event_type}' left out {count} entries that this bus did not write, from {first} of {partition} on");
-            self.host.lifecycle(vec![Lifecycle::debug(message)]);
+            tracing::debug!(
+                "replay of '{event_type}' left out {count} entries that this bus did not write, from {first} of {partition} on"
+            );
         }
         Ok(page)
     }

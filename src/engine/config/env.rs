@@ -31,9 +31,11 @@ pub const METRICS_COLLECTION_INTERVAL: &str = "METRICS_COLLECTION_INTERVAL";
 pub const HEALTH_CHECK_INTERVAL: &str = "HEALTH_CHECK_INTERVAL";
 /// Name of this service: default group, source of events, service of traces.
 pub const SERVICE_NAME: &str = "SERVICE_NAME";
+/// Sets `logLevel`, of buses and registries.
+pub const OSSA_LOG: &str = "OSSA_LOG";
 
 /// All of them.
-pub const ALL: [&str; 15] = [
+pub const ALL: [&str; 16] = [
     REDIS_HOST,
     REDIS_PORT,
     REDIS_PASSWORD,
@@ -49,6 +51,7 @@ pub const ALL: [&str; 15] = [
     METRICS_COLLECTION_INTERVAL,
     HEALTH_CHECK_INTERVAL,
     SERVICE_NAME,
+    OSSA_LOG,
 ];
 
 /// An environment in which nothing is set.

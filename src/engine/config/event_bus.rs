@@ -5,15 +5,17 @@ use serde_json::{Map, Value, json};
 use super::bounds;
 use super::defaults::{Defaults, number};
 use super::env;
+use super::logging::Logging;
 use super::reader::{Environment, Section};
 use super::redis::{RedisConfig, read_prefix};
 use crate::engine::error::{Error, Result};
 use crate::engine::name::check_group;
 
 /// Keys of the public contract; in the resolved form `serviceName` joins them.
-pub(super) const KEYS: [&str; 8] = ["redis", "performance", "monitoring", "defaults", "deadLetterQueue", "limits", "durability", "logger"];
-pub(super) const RESOLVED_KEYS: [&str; 9] =
-    ["redis", "performance", "monitoring", "defaults", "deadLetterQueue", "limits", "durability", "logger", "serviceName"];
+pub(super) const KEYS: [&str; 9] =
+    ["redis", "performance", "monitoring", "defaults", "deadLetterQueue", "limits", "durability", "logger", "logLevel"];
+pub(super) const RESOLVED_KEYS: [&str; 10] =
+    ["redis", "performance", "monitoring", "defaults", "deadLetterQueue", "limits", "durability", "logger", "logLevel", "serviceName"];
 const MISPLACED: [(&str, &str); 6] = [
     ("eventBus", "OSSAEventBus; RedisEventBus takes the content of eventBus itself"),
     ("url", "redis.url"),
@@ -42,8 +44,8 @@ pub struct BusConfig {
     pub durability: Option<Durability>,
     /// `SERVICE_NAME`: default group and source.
     pub service_name: Option<String>,
-    /// Whether the program takes log lines.
-    pub logger: bool,
+    /// What the program logs.
+    pub log: Logging,
 }
 
 /// `performance`.
@@ -143,7 +145,7 @@ impl BusConfig {
             limits: Limits::read(section)?,
             durability: Durability::read(section, redis.address.is_memory())?,
             service_name: read_service_name(section)?,
-            logger: read_logger(section)?,
+            log: Logging::read(section)?,
             redis,
         })
     }
@@ -152,7 +154,9 @@ impl BusConfig {
     /// as it goes back into [`from_resolved`](Self::from_resolved): it is not for logs.
     pub fn to_json(&self) -> Value {
         let mut out = Map::new();
-        let mut put = |key: &str, value: Value| out.insert(key.to_owned(), value);
+        let mut put = |key: &str, value: Value| {
+            out.insert(key.to_owned(), value);
+        };
         put("redis", self.redis.to_json());
         put("performance", self.performance.to_json());
         put("monitoring", self.monitoring.to_json());
@@ -162,9 +166,7 @@ impl BusConfig {
         if let Some(durability) = &self.durability {
             put("durability", durability.to_json());
         }
-        if self.logger {
-            put("logger", json!({ "$logger": true }));
-        }
+        self.log.put_into(&mut put);
         if let Some(name) = &self.service_name {
             put("serviceName", json!(name));
         }
@@ -326,12 +328,4 @@ fn read_service_name(section: &Section<'_>) -> Result<Option<String>> {
     let right = "1 to 256 of the characters A-Z a-z 0-9 _ . : / -";
     let found = section.find(("serviceName", env::SERVICE_NAME));
     found.map(|found| found.checked(right, |name| check_group(name).is_ok())).transpose()
-}
-
-fn read_logger(section: &Section<'_>) -> Result<bool> {
-    match section.argument("logger") {
-        None => Ok(false),
-        Some(_) if section.value("logger").is_some_and(|value| value["$logger"] == true) => Ok(true),
-        Some(found) => Err(found.wrong("an object with the functions debug, info, warn and error")),
-    }
 }

@@ -104,12 +104,13 @@ impl Found<'_> {
         }
     }
 
-    /// One of the named values.
+    /// One of the named values; in the environment in any case.
     pub fn one_of<T: Copy>(&self, choices: &[(&str, T)]) -> Result<T> {
         let names: Vec<String> = choices.iter().map(|(name, _)| format!("'{name}'")).collect();
         let right = format!("one of {}", names.join(", "));
         let text = self.text(&right)?;
-        choices.iter().find(|(name, _)| *name == text).map(|(_, choice)| *choice).ok_or_else(|| self.wrong(right))
+        let is = |name: &str| if self.is_argument() { name == text } else { name.eq_ignore_ascii_case(&text) };
+        choices.iter().find(|(name, _)| is(name)).map(|(_, choice)| *choice).ok_or_else(|| self.wrong(right))
     }
 
     fn shown(&self) -> String {

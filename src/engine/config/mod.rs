@@ -6,7 +6,7 @@
 //! other are refused; a default yields to a given value instead. No secret is in any error.
 //!
 //! Reading order: `secret`, `bounds`, `suggest`, `env`; `found` and `reader` (values and objects); `host`, `url`,
-//! `tls`, `address`, `credentials`, `redis`; `defaults`, `event_bus`; `host_rule`, `http`, `registry`; `projects`,
+//! `tls`, `address`, `credentials`, `redis`; `defaults`, `logging`, `event_bus`; `host_rule`, `http`, `registry`; `projects`,
 //! `orchestration`, `telemetry`, `ossa`.
 
 pub mod bounds;
@@ -20,6 +20,7 @@ mod found;
 mod host;
 mod host_rule;
 mod http;
+mod logging;
 mod orchestration;
 mod ossa;
 mod projects;
@@ -43,6 +44,7 @@ pub use defaults::Defaults;
 pub use event_bus::{BusConfig, BusMonitoring, DeadLetterQueue, Durability, Limits, Performance, Tracing};
 pub use host_rule::{HostRule, Network, Whom};
 pub use http::HttpConfig;
+pub use logging::Logging;
 pub use orchestration::{LoadBalancing, Orchestration, Strategy};
 pub use ossa::{OssaConfig, RegistryIntegration};
 pub use projects::CrossProject;

@@ -13,7 +13,7 @@ use super::telemetry::MonitoringConfig;
 use crate::engine::error::Result;
 
 const KEYS: [&str; 5] = ["eventBus", "serviceRegistry", "crossProject", "orchestration", "monitoring"];
-const MISPLACED: [(&str, &str); 12] = [
+const MISPLACED: [(&str, &str); 13] = [
     ("redis", "eventBus.redis"),
     ("performance", "eventBus.performance"),
     ("defaults", "eventBus.defaults"),
@@ -21,6 +21,7 @@ const MISPLACED: [(&str, &str); 12] = [
     ("limits", "eventBus.limits"),
     ("durability", "eventBus.durability"),
     ("logger", "eventBus.logger"),
+    ("logLevel", "eventBus.logLevel"),
     ("url", "eventBus.redis.url"),
     ("host", "eventBus.redis.host"),
     ("port", "eventBus.redis.port"),

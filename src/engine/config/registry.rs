@@ -5,11 +5,12 @@ use serde_json::{Value, json};
 use super::bounds;
 use super::env;
 use super::http::HttpConfig;
+use super::logging::Logging;
 use super::reader::{Environment, Section};
 use super::redis::RedisConfig;
 use crate::engine::error::Result;
 
-const KEYS: [&str; 4] = ["redis", "healthCheck", "serviceTtlSeconds", "http"];
+const KEYS: [&str; 6] = ["redis", "healthCheck", "serviceTtlSeconds", "http", "logger", "logLevel"];
 const MISPLACED: [(&str, &str); 5] = [
     ("url", "redis.url"),
     ("host", "redis.host"),
@@ -29,6 +30,8 @@ pub struct RegistryConfig {
     pub service_ttl_s: u64,
     /// What may be asked over HTTP.
     pub http: HttpConfig,
+    /// What the program logs.
+    pub log: Logging,
 }
 
 /// `healthCheck` of `ServiceRegistryConfig`.
@@ -58,6 +61,7 @@ impl RegistryConfig {
             },
             service_ttl_s: section.whole("serviceTtlSeconds", &bounds::SERVICE_TTL, 300)?,
             http: HttpConfig::read(&section)?,
+            log: Logging::read(&section)?,
         })
     }
 
@@ -71,7 +75,7 @@ impl RegistryConfig {
 
     /// The complete configuration in the shape of `ServiceRegistryConfig`, passwords in clear.
     pub fn to_json(&self) -> Value {
-        json!({
+        let mut out = json!({
             "redis": self.redis.to_json(),
             "healthCheck": {
                 "intervalMs": self.health_check.interval_ms,
@@ -81,6 +85,8 @@ impl RegistryConfig {
             },
             "serviceTtlSeconds": self.service_ttl_s,
             "http": self.http.to_json(),
-        })
+        });
+        self.log.put_into(&mut |key, value| out[key] = value);
+        out
     }
 }

@@ -6,7 +6,6 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use tokio::time::Instant;
 
 use super::group::GroupName;
-use crate::engine::host::Lifecycle;
 use crate::engine::store::Transient;
 use crate::engine::trace::Open;
 
@@ -34,17 +33,17 @@ impl Drop for Cast {
 }
 
 impl Casts {
-    /// Lets one more in. A refusal says so once, until there is room again.
-    pub fn admit(&self, event: Arc<Transient>) -> Result<Cast, Option<Lifecycle>> {
+    /// Lets one more in, or drops it, and says so once until there is room again.
+    pub fn admit(&self, event: Arc<Transient>) -> Option<Cast> {
         if self.count.load(Ordering::Acquire) < CASTS_MAX {
             self.overflows.store(false, Ordering::Release);
             self.count.fetch_add(1, Ordering::AcqRel);
-            return Ok(Cast { event, count: self.count.clone() });
+            return Some(Cast { event, count: self.count.clone() });
         }
-        let first = !self.overflows.swap(true, Ordering::AcqRel);
-        Err(first.then(|| {
-            Lifecycle::warn(format!("transient events come faster than this bus can look at them: those beyond {CASTS_MAX} are dropped"))
-        }))
+        if !self.overflows.swap(true, Ordering::AcqRel) {
+            tracing::warn!("transient events come faster than this bus can look at them: those beyond {CASTS_MAX} are dropped");
+        }
+        None
     }
 }
 
@@ -69,16 +68,27 @@ pub struct InTransit {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::log::{Level, Log};
 
     #[test]
     fn what_is_too_much_is_refused_and_said_once_an_episode() {
+        let said = Arc::new(AtomicUsize::new(0));
+        let count = said.clone();
+        let log = Log::new(Level::Warn, move |_| {
+            count.fetch_add(1, Ordering::AcqRel);
+        });
         let casts = Casts::default();
         let event = || Arc::new(Transient { event_type: "t".into(), meta: String::new(), data: String::new() });
-        let mut held: Vec<Cast> = (0..CASTS_MAX).map(|_| casts.admit(event()).ok().unwrap()).collect();
-        assert!(matches!(casts.admit(event()), Err(Some(_))));
-        assert!(matches!(casts.admit(event()), Err(None)));
+        let admit = || log.within(|| casts.admit(event()));
+        let mut held: Vec<Cast> = (0..CASTS_MAX).map(|_| admit().unwrap()).collect();
+        assert_eq!(said.load(Ordering::Acquire), 0);
+        assert!(admit().is_none());
+        assert_eq!(said.load(Ordering::Acquire), 1);
+        assert!(admit().is_none());
+        assert_eq!(said.load(Ordering::Acquire), 1);
         held.pop();
-        held.push(casts.admit(event()).ok().unwrap());
-        assert!(matches!(casts.admit(event()), Err(Some(_))));
+        held.push(admit().unwrap());
+        assert!(admit().is_none());
+        assert_eq!(said.load(Ordering::Acquire), 2);
     }
 }

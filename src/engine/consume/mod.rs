@@ -235,10 +235,8 @@ impl Consumer {
 
     /// Tells the task of an event for the subscribers of this moment, unless it has too many to look at already.
     pub fn cast(&self, event: Arc<Transient>) {
-        match self.casts.admit(event) {
-            Ok(cast) => self.tell(Command::Cast(cast)),
-            Err(Some(warning)) => self.host.lifecycle(vec![warning]),
-            Err(None) => {}
+        if let Some(cast) = self.casts.admit(event) {
+            self.tell(Command::Cast(cast));
         }
     }
 

@@ -39,6 +39,7 @@ use super::services::health::Status;
 use super::services::view::{Happening, What};
 use super::services::{Registry, Watcher};
 use super::store::Store;
+use crate::engine::log::failed;
 use reporting::Limits;
 
 /// A process that says nothing for so long is not there.
@@ -348,7 +349,7 @@ async fn attend(shared: Arc<Shared>) {
     while !shared.registry.is_closed() {
         tokio::time::sleep(own::EVERY).await;
         if let Err(error) = shared.attend().await {
-            tracing::debug!(%error, "the bus could not say that it is there");
+            failed!(error, "the bus could not say that it is there");
         }
     }
 }

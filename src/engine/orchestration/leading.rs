@@ -21,6 +21,7 @@ use crate::engine::env::lock;
 use crate::engine::error::{Code, Error, Result};
 use crate::engine::event::MetaView;
 use crate::engine::host::{Delivery, Lifecycle, Token};
+use crate::engine::log::failed;
 use crate::engine::options::{NackOptions, Start, SubscribeOptions};
 use crate::engine::publish::Noted;
 use crate::engine::settle::Failure;
@@ -73,7 +74,7 @@ pub(super) async fn run(shared: Arc<Shared>) {
                 let (again, begun) = lead_on(&shared, lead, asked, kept.take()).await;
                 kept = again;
                 if let Err(error) = begun {
-                    tracing::debug!(%error, "leading the orchestration could not begin");
+                    failed!(error, "leading the orchestration could not begin");
                     wait(&shared, RENEW).await;
                 }
             }
@@ -82,7 +83,7 @@ pub(super) async fn run(shared: Arc<Shared>) {
                 wait(&shared, RENEW).await;
             }
             Err(error) => {
-                tracing::debug!(%error, "who leads the orchestration is not known");
+                failed!(error, "who leads the orchestration is not known");
                 wait(&shared, RENEW).await;
             }
         }
@@ -155,7 +156,9 @@ async fn lead_on(shared: &Arc<Shared>, lead: Lead, asked: Instant, kept: Option<
     }
     drop(deliveries);
     if begun.is_ok() {
+        tracing::info!(turn = lead.turn, "this process leads the orchestration of agents");
         leader.run(inbox).await;
+        tracing::info!(turn = lead.turn, "this process leads the orchestration of agents no more");
     }
     for id in subscriptions {
         if let Err(error) = shared.switch.unsubscribe(id, Duration::ZERO).await {
@@ -366,7 +369,7 @@ impl Leader {
         if !error.retryable && self.trouble.replace(error.code) != Some(error.code) {
             self.shared.host.lifecycle(vec![Lifecycle::error(error)]);
         }
-        tracing::debug!(%error, "what the orchestration decided is not written yet");
+        failed!(error, "what the orchestration decided is not written yet");
     }
 
     /// How a delivery ends.
@@ -439,7 +442,7 @@ async fn post_letters(shared: Arc<Shared>, mut written: mpsc::UnboundedReceiver<
         }
         for (inbox, posted) in post(&shared.store, letters, POST_PATIENCE).await {
             if let Err(error) = posted {
-                tracing::debug!(%error, inbox, "letters to agents could not be posted");
+                failed!(error, inbox, "letters to agents could not be posted");
             }
         }
     }

@@ -43,6 +43,7 @@ use super::inside::Switch;
 use super::metrics::Exposition;
 use super::publish::Publisher;
 use super::store::{Store, Table};
+use crate::engine::log::failed;
 use orchestra::Rules;
 use task::Task;
 use view::View;
@@ -239,7 +240,7 @@ async fn follow(shared: Arc<Shared>) {
             }
             Err(error) => {
                 shared.anew.fetch_or(anew, Ordering::AcqRel);
-                tracing::debug!(%error, "agents could not be looked at");
+                failed!(error, "agents could not be looked at");
             }
         }
         tokio::time::sleep(LOOK_PAUSE).await;

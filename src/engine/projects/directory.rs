@@ -15,6 +15,7 @@ use super::route::Route;
 use crate::engine::env::{Env, lock};
 use crate::engine::error::{Error, Result};
 use crate::engine::host::{Host, Lifecycle};
+use crate::engine::log::failed;
 use crate::engine::store::{Documents, Shelf, Store};
 
 /// How often it is looked whether an announcement was missed.
@@ -145,7 +146,7 @@ impl Looker {
             }
             let result = self.look().await;
             if let Err(error) = &result {
-                tracing::debug!(%error, "reading projects, contracts and routes");
+                failed!(error, "reading projects, contracts and routes");
             }
             for answer in asking.into_iter().flatten() {
                 let _ = answer.send(result.clone());

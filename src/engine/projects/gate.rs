@@ -23,7 +23,6 @@ use super::project::Project;
 use crate::engine::consume::{Gate, GivenUp, Message, Settlement};
 use crate::engine::error::{Code, Error, Result};
 use crate::engine::event::{self, Extras, MetaView};
-use crate::engine::host::Lifecycle;
 use crate::engine::name;
 use crate::engine::store::{Body, DeadReason, Disposal, Entry, EntryId, Partition, Refusal, Sighting};
 
@@ -381,9 +380,8 @@ impl Gate for Shared {
         let source = view.source.to_string();
         let signs = self.directory.view().project(project).is_some_and(|project| project.signs());
         if signs && self.held.signer(project).is_none() {
-            let message =
-                format!("'{source}' is not told that '{project}' gave up its message: the secret of '{project}' is not known here");
-            return self.host.lifecycle(vec![Lifecycle::debug(message)]);
+            tracing::debug!("'{source}' is not told that '{project}' gave up its message: the secret of '{project}' is not known here");
+            return;
         }
         let data = json!({
             "error": message.error,
@@ -408,8 +406,7 @@ impl Gate for Shared {
         });
         let stream = name::addressed(&source, ERROR);
         if self.answers.try_send(Answer { stream, data, address }).is_err() {
-            self.host
-                .lifecycle(vec![Lifecycle::warn(format!("'{source}' is not told that '{project}' gave up its message: too many wait"))]);
+            tracing::warn!("'{source}' is not told that '{project}' gave up its message: too many wait");
         }
     }
 }

@@ -208,9 +208,8 @@ impl Projects {
 
     /// Reads what there is; a store that is away is asked again later.
     pub async fn read(&self) {
-        if let Err(error) = self.shared.directory.refresh().await {
-            tracing::debug!(%error, "reading projects, contracts and routes");
-        }
+        // Whoever reads says why it failed.
+        let _ = self.shared.directory.refresh().await;
     }
 
     /// Something may have changed.

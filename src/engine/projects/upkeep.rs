@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::Shared;
 use crate::engine::error::Result;
+use crate::engine::log::failed;
 use crate::engine::store::{Bucket, Shelf};
 
 /// How long a process counts as there without saying so again.
@@ -25,7 +26,7 @@ pub async fn run(shared: Arc<Shared>) {
     tokio::time::sleep(EVERY.mul_f64(shared.env.random())).await;
     for round in 0_u32.. {
         if let Err(error) = shared.keep_up(round).await {
-            tracing::debug!(%error, "upkeep of projects");
+            failed!(error, "upkeep of projects");
         }
         tokio::time::sleep(EVERY).await;
     }

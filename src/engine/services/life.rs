@@ -29,7 +29,7 @@ impl Drop for Registry {
             && let Ok(runtime) = tokio::runtime::Handle::try_current()
         {
             let store = self.shared.store.clone();
-            runtime.spawn(async move { store.close(CLOSE_MAX).await });
+            runtime.spawn(self.log().along(async move { store.close(CLOSE_MAX).await }));
         }
     }
 }
@@ -108,6 +108,7 @@ impl Registry {
         // What is there is no news.
         self.shared.asking.refresh().await?;
         opening.all = true;
+        tracing::info!(redis = self.shown, "the service registry is connected");
         self.is_open.store(true, Ordering::Release);
         Ok(())
     }
@@ -140,6 +141,7 @@ impl Registry {
         // Whoever waits for a look is told that there is none.
         lock(&self.asked).take();
         self.shared.store.close(CLOSE_MAX).await;
+        tracing::info!("the service registry is closed");
     }
 
     /// Whether it was closed.

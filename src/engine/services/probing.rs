@@ -15,6 +15,7 @@ use super::shared::Shared;
 use crate::engine::env::lock;
 use crate::engine::error::Result;
 use crate::engine::http::{Answer, Failure};
+use crate::engine::log::failed;
 use crate::engine::store::{Errand, Running, Turn};
 
 /// Most probes at once.
@@ -77,7 +78,7 @@ pub(super) async fn run(shared: Arc<Shared>, mut ends: oneshot::Receiver<Infalli
             // What is on its way is due again an interval after its end.
             Ok(next) => next.map_or(LOOK_EVERY, Duration::from_millis).min(LOOK_EVERY).min(interval),
             Err(error) => {
-                tracing::debug!(%error, "probes could not be begun");
+                failed!(error, "probes could not be begun");
                 LOOK_EVERY
             }
         };
@@ -105,7 +106,7 @@ async fn plan(shared: &Shared, services: impl Iterator<Item = &Arc<Service>>, sp
         return;
     }
     if let Err(error) = shared.store.plan_errands(Errand::Probe, &names, spread).await {
-        tracing::debug!(%error, "probes could not be planned");
+        failed!(error, "probes could not be planned");
     }
 }
 

@@ -22,8 +22,9 @@ use super::view::{Happening, View};
 use crate::engine::config::{HttpConfig, RegistryConfig};
 use crate::engine::env::{Env, lock};
 use crate::engine::error::{Code, Error, Result};
-use crate::engine::host::Host;
+use crate::engine::host::{self, Host};
 use crate::engine::http::Http;
+use crate::engine::log::Log;
 use crate::engine::name::check_service;
 use crate::engine::store::{Listing, Store, Turn};
 
@@ -87,6 +88,8 @@ pub struct Registry {
     pub(super) attempts: AtomicU64,
     pub(super) reopening: AtomicBool,
     pub(super) policy: HttpConfig,
+    /// The store's address, without credentials.
+    pub(super) shown: String,
     /// What buses add to it for probes.
     pub(super) restrictions: Mutex<BTreeMap<u64, HttpConfig>>,
     /// What is there is known, and it was not closed.
@@ -96,12 +99,14 @@ pub struct Registry {
 impl Registry {
     /// One that is not connected yet. `ERR_INVALID_CONFIG` where a certificate or key cannot be used.
     pub fn new(config: &RegistryConfig, host: Arc<dyn Host>, env: Env) -> Result<Arc<Self>> {
+        let env = host::logging(env, &host, config.log.level);
         let store = crate::engine::opening::open_registry(config, &env)?;
         Self::with_store(config, store, host, env)
     }
 
     /// One over a store of the caller's.
     pub fn with_store(config: &RegistryConfig, store: Arc<dyn Store>, host: Arc<dyn Host>, env: Env) -> Result<Arc<Self>> {
+        let env = host::logging(env, &host, config.log.level);
         let (asking, asked) = Asking::channel();
         let http = Http::new(&[&config.http])?;
         let shared = Arc::new(Shared {
@@ -129,9 +134,15 @@ impl Registry {
             attempts: AtomicU64::new(0),
             reopening: AtomicBool::new(false),
             policy: config.http.clone(),
+            shown: config.redis.shown(),
             restrictions: Mutex::default(),
             is_open: AtomicBool::new(false),
         }))
+    }
+
+    /// Where what it says goes. Whoever calls it does so along with this.
+    pub fn log(&self) -> &Log {
+        self.shared.env.log()
     }
 
     /// The services at this moment.

@@ -8,6 +8,7 @@ use super::definition::Definition;
 use super::service::Service;
 use super::shared::Shared;
 use crate::engine::error::Result;
+use crate::engine::log::failed;
 use crate::engine::store::Turn;
 
 /// Renewals within the life of a service: one that fails is made up for by the next.
@@ -27,7 +28,7 @@ pub(super) async fn run(shared: Arc<Shared>) {
         wait = match renew(&shared).await {
             Ok(()) => every,
             Err(error) => {
-                tracing::debug!(%error, "services could not be renewed");
+                failed!(error, "services could not be renewed");
                 every.min(AGAIN)
             }
         };

@@ -103,7 +103,7 @@ impl Shared {
             listeners.retain(|listener| !listener.is_closed());
             for listener in &*listeners {
                 if listener.try_send(happening.clone()).is_err() {
-                    self.host.lifecycle(vec![Lifecycle::warn("changes of services come faster than they are seen to; some were left out")]);
+                    tracing::warn!("changes of services come faster than they are seen to; some were left out");
                 }
             }
         }

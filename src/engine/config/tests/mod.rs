@@ -43,6 +43,7 @@ fn the_defaults_are_those_of_the_contract() {
             "maxPayloadBytes": 1_048_576, "maxPendingPublishes": 100_000, "keepAcknowledged": 100_000,
             "stallTimeoutMs": 120_000,
         },
+        "logLevel": "warn",
     });
     assert_eq!(default_json("eventBus").unwrap(), bus);
     let ossa = default_json("ossa").unwrap();
@@ -90,6 +91,7 @@ fn the_defaults_are_those_of_the_contract() {
             "healthCheck": { "intervalMs": 30000, "timeoutMs": 5000, "failureThreshold": 3, "successThreshold": 2 },
             "serviceTtlSeconds": 300,
             "http": { "deny": [], "timeoutMs": 10000, "maxResponseBytes": 1_048_576 },
+            "logLevel": "warn",
         })
     );
 }
@@ -115,6 +117,7 @@ fn full_bus(redis: &Value) -> Value {
         },
         "durability": { "waitReplicas": 1, "fsync": true, "waitTimeoutMs": 3 },
         "logger": { "$logger": true },
+        "logLevel": "silent",
     })
 }
 

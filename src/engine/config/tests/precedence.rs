@@ -1,6 +1,7 @@
 //! Argument over environment over defaults, key by key.
 
 use super::*;
+use crate::engine::log::Level;
 
 #[test]
 fn every_variable_sets_its_key_and_yields_to_the_argument() {
@@ -18,6 +19,7 @@ fn every_variable_sets_its_key_and_yields_to_the_argument() {
         ("MONITORING_ENABLED", "Off", "monitoring.enabled", json!(false), json!(true)),
         ("METRICS_COLLECTION_INTERVAL", "700", "monitoring.metricsInterval", json!(700), json!(800)),
         ("HEALTH_CHECK_INTERVAL", "700", "monitoring.healthCheckInterval", json!(700), json!(800)),
+        ("OSSA_LOG", " Debug ", "logLevel", json!("debug"), json!("silent")),
     ] {
         let pointer = format!("/{}", key.replace('.', "/"));
         let resolved = bus(&json!({}), &[(variable, text)]).unwrap().to_json();
@@ -52,6 +54,17 @@ fn the_registry_takes_the_address_of_the_environment_but_not_the_key_prefix_of_t
 }
 
 #[test]
+fn one_variable_sets_the_level_of_buses_and_registries() {
+    assert_eq!(ossa(&json!({}), &[("OSSA_LOG", "ERROR")]).unwrap().event_bus.log.level, Level::Error);
+    let level = |argument: &str, text: &str| resolve("serviceRegistry", argument, &json!({ "OSSA_LOG": text }).to_string());
+    assert_eq!(level("{}", "info")["ok"]["logLevel"], "info");
+    assert_eq!(level(r#"{"logLevel":"silent","logger":{"$logger":true}}"#, "info")["ok"]["logLevel"], "silent");
+    let error = &level("{}", "loud")["err"];
+    assert_eq!((&error["code"], &error["details"]["path"]), (&json!("ERR_INVALID_CONFIG"), &json!("logLevel")));
+    assert!(error["message"].as_str().unwrap().contains("OSSA_LOG"), "{error}");
+}
+
+#[test]
 fn a_wrong_variable_is_named_with_its_key() {
     for (variable, text, path) in [
         ("REDIS_HOST", "a b", "redis.host"),
@@ -71,6 +84,7 @@ fn a_wrong_variable_is_named_with_its_key() {
         ("METRICS_COLLECTION_INTERVAL", "0", "monitoring.metricsInterval"),
         ("HEALTH_CHECK_INTERVAL", "0", "monitoring.healthCheckInterval"),
         ("SERVICE_NAME", "my service", "serviceName"),
+        ("OSSA_LOG", "trace", "logLevel"),
     ] {
         let error = bus(&json!({}), &[(variable, text)]).expect_err(variable);
         assert_eq!((error.code, &error.details["path"]), (Code::InvalidConfig, &json!(path)), "{error}");

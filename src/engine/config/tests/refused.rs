@@ -182,6 +182,7 @@ fn flags_texts_and_objects_of_another_type() {
         ("redis.tls.key", vec![json!("x"), json!(PEM_KEY)]),
         ("redis.cluster.nodes", vec![json!([]), json!({}), json!("h:1"), Value::Array(vec![json!({}); 1_001])]),
         ("logger", vec![json!({}), json!({ "$logger": false })]),
+        ("logLevel", vec![json!("WARN"), json!("trace"), json!(""), json!(1), json!({})]),
     ] {
         for value in values.iter().chain(&never_right()) {
             refuses(&as_bus, path, value);

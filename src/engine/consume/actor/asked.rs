@@ -11,7 +11,7 @@ use crate::engine::ask::{Letters, post};
 use crate::engine::consume::flush::Note;
 use crate::engine::consume::{Reply, Verdict};
 use crate::engine::error::Error;
-use crate::engine::host::{Lifecycle, Token};
+use crate::engine::host::Token;
 use crate::engine::settle::Failure;
 use crate::engine::store::{DeadReason, Disposal};
 
@@ -109,9 +109,9 @@ impl Actor {
             return;
         }
         if self.posting + count > ANNOUNCEMENTS_MAX {
-            self.said.push(Lifecycle::warn(format!(
+            tracing::warn!(
                 "{count} of those who wait for what becomes of an event are not told: {ANNOUNCEMENTS_MAX} messages wait for Redis"
-            )));
+            );
             return;
         }
         self.posting += count;

@@ -15,6 +15,7 @@ use crate::engine::consume::group::{Comparison, GroupId, GroupName};
 use crate::engine::consume::held::Key;
 use crate::engine::consume::ordered::Line;
 use crate::engine::host::{Kind, Lifecycle};
+use crate::engine::log::failed;
 use crate::engine::store::{Disposal, EntryId, GroupSpec, Held, Partition, Restored, StartFrom};
 
 /// Partitions whose pending entries are asked for at once.
@@ -52,13 +53,13 @@ impl Actor {
                         }
                     }
                     Ok(_) => {}
-                    Err(error) => tracing::debug!(%error, "making a lost group again"),
+                    Err(error) => failed!(error, "making a lost group again"),
                 }
             }
             for spec in &specs {
                 // Types and groups may be lost with the streams: note them again.
                 if let Err(error) = store.join(spec, StartFrom::Beginning, &consumer).await {
-                    tracing::debug!(%error, "joining again");
+                    failed!(error, "joining again");
                 }
             }
             Done::Restored(id)
@@ -135,7 +136,7 @@ impl Actor {
                         break;
                     }
                     Err(error) => {
-                        tracing::debug!(%error, "a new lease waits for the server");
+                        failed!(error, "a new lease waits for the server");
                         tokio::time::sleep(READ_PAUSE.1).await;
                     }
                 }

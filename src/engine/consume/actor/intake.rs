@@ -248,11 +248,13 @@ impl Actor {
     pub(super) fn or_drop(&mut self, disposal: Disposal, held: &Held) -> Disposal {
         match disposal {
             Disposal::DeadLetter { reason, error, .. } if !self.settings.dead_letters => {
-                self.said.push(Lifecycle::warn(format!(
-                    "an event of '{}' was dropped ({}: {error}): deadLetterQueue.enabled is false",
-                    held.partition.event_type,
-                    reason.as_str()
-                )));
+                let event_type = &*held.partition.event_type;
+                tracing::warn!(
+                    eventType = event_type,
+                    reason = reason.as_str(),
+                    error,
+                    "an event was dropped: deadLetterQueue.enabled is false"
+                );
                 Disposal::Acknowledge
             }
             other => other,

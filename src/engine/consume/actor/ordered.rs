@@ -14,6 +14,7 @@ use crate::engine::consume::gate;
 use crate::engine::consume::group::{Group, GroupId, GroupName};
 use crate::engine::consume::ordered::{Line, State};
 use crate::engine::error::Result;
+use crate::engine::log::failed;
 use crate::engine::store::{Disposal, Due, Entry, EntryId, Held, Ownership, Parked, Partition, Settled, Store};
 
 /// How often the members of a group are counted, to share its partitions.
@@ -171,7 +172,7 @@ impl Actor {
                 }
             }
             Err(error) => {
-                tracing::debug!(%error, "a partition could not be asked for");
+                failed!(error, "a partition could not be asked for");
                 // It may be ours without our knowing.
                 line.state = State::Leaving;
             }

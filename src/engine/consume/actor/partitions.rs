@@ -9,6 +9,7 @@ use super::{Actor, Done, Lapsed};
 use crate::engine::consume::group::GroupName;
 use crate::engine::consume::{LEASE, Lease};
 use crate::engine::error::Result;
+use crate::engine::log::failed;
 use crate::engine::name;
 use crate::engine::store::{Partition, Store};
 
@@ -68,7 +69,7 @@ impl Actor {
                 match take_lease(&store, &lease, &partitions).await {
                     Ok(lapsed) => Done::Ready { group, partitions, lapsed },
                     Err(error) => {
-                        tracing::debug!(%error, "new types wait for the server");
+                        failed!(error, "new types wait for the server");
                         Done::Nothing
                     }
                 }

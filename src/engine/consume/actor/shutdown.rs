@@ -65,6 +65,7 @@ impl Actor {
             for sub in group.subs.iter().filter(|sub| !sub.options.unseen) {
                 let about = json!({ "eventType": sub.pattern, "group": &**group.id.name, "consumer": &*self.consumer });
                 self.said.push(Lifecycle(Kind::SubscriptionCancelled, about));
+                tracing::info!(eventType = sub.pattern, group = &**group.id.name, "a subscription ended with its bus");
             }
         }
         self.counters.clear();

@@ -131,6 +131,7 @@ impl Actor {
             self.counters.subscriptions.fetch_add(1, Ordering::Relaxed);
             let about = json!({ "eventType": spec.pattern, "group": &**group_name, "consumer": &*self.consumer });
             self.said.push(Lifecycle(Kind::SubscriptionCreated, about));
+            tracing::info!(eventType = spec.pattern, group = &**group_name, consumer = &*self.consumer, "subscribed");
         }
         let _ = reply.send(Ok((group_name.to_string(), self.consumer.to_string())));
     }
@@ -210,6 +211,7 @@ impl Actor {
                     self.counters.subscriptions.fetch_sub(1, Ordering::Relaxed);
                     let about = json!({ "eventType": sub.pattern, "group": &**group, "consumer": &*self.consumer });
                     self.said.push(Lifecycle(Kind::SubscriptionCancelled, about));
+                    tracing::info!(eventType = sub.pattern, group = &**group, "a subscription ended");
                 }
                 self.leave(&group, &sub, reply);
             } else {

@@ -14,6 +14,7 @@ use crate::engine::consume::group::Sub;
 use crate::engine::event::MetaView;
 use crate::engine::filter::{Filter, Labels};
 use crate::engine::host::{Delivery, EventText, Host, Kind, Lifecycle, Token};
+use crate::engine::log::failed;
 use crate::engine::name;
 use crate::engine::settle::Failure;
 use crate::engine::store::{Bucket, EntryId, Partition, Store};
@@ -84,10 +85,7 @@ impl Actor {
                 continue;
             }
             if queue.dropped == 0 {
-                self.said.push(Lifecycle::warn(format!(
-                    "transient events for '{}' are dropped: {WAITING_MAX} wait for its handlers already",
-                    sub.pattern
-                )));
+                tracing::warn!("transient events for '{}' are dropped: {WAITING_MAX} wait for its handlers already", sub.pattern);
             }
             queue.dropped += 1;
         }
@@ -133,8 +131,7 @@ impl Actor {
                 }
                 if queue.events.is_empty() {
                     if queue.dropped > 0 {
-                        let message = format!("{} transient events for '{}' were dropped", queue.dropped, sub.pattern);
-                        self.said.push(Lifecycle::warn(message));
+                        tracing::warn!("{} transient events for '{}' were dropped", queue.dropped, sub.pattern);
                     }
                     self.transients.queues.remove(&sub.id);
                 }
@@ -248,7 +245,7 @@ impl Hearing {
         wishes.insert(id, buckets_of(pattern));
         let all = wishes.values().flatten().copied().collect();
         if let Err(error) = store.hear(&all).await {
-            tracing::debug!(%error, "transient events are not heard yet");
+            failed!(error, "transient events are not heard yet");
             if !error.retryable && !self.refused.swap(true, Ordering::AcqRel) {
                 let message = format!("transient events do not arrive: {}", error.message);
                 host.lifecycle(vec![Lifecycle::error(&crate::engine::error::Error { message, ..error })]);

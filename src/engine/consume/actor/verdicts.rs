@@ -9,7 +9,7 @@ use super::{Actor, release, traced};
 use crate::engine::consume::Verdict;
 use crate::engine::consume::flush::Note;
 use crate::engine::consume::held::{Failed, Key, Late, Overdue, Redeemed};
-use crate::engine::host::{Lifecycle, Token};
+use crate::engine::host::Token;
 use crate::engine::settle::{self, Case, Failure};
 use crate::engine::store::{Disposal, Held};
 
@@ -88,10 +88,12 @@ impl Actor {
                     };
                     let is_stuck = sub.is_stuck();
                     if is_stuck && call_ended {
-                        self.said.push(Lifecycle::warn(format!(
+                        tracing::warn!(
                             "{} handlers of '{}' in group '{}' are past consumerTimeout and still run: no more are called until one ends",
-                            sub.overdue, sub.pattern, entry.group
-                        )));
+                            sub.overdue,
+                            sub.pattern,
+                            entry.group
+                        );
                     }
                     self.deliveries.overdue.insert(token, overdue);
                     if is_stuck {

@@ -17,6 +17,7 @@ use super::nodes::Node;
 use super::roster::SERVICES;
 use super::{Shared, hash_slot, reply};
 use crate::engine::error::{Error, Result};
+use crate::engine::log::failed;
 
 /// First and longest pause between attempts to connect.
 const RECONNECT: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
@@ -162,7 +163,7 @@ impl Shared {
     async fn news(&self, news: Option<&str>) {
         if news.is_none_or(|news| ![DOCUMENTS, SERVICES, ORCHESTRATION].contains(&news)) {
             if let Err(error) = self.heard(news).await {
-                tracing::debug!(%error, "how types are laid out could not be read");
+                failed!(error, "how types are laid out could not be read");
             }
             self.link.tell(StoreEvent::TopologyChanged);
         }

@@ -13,6 +13,7 @@ use super::pooled::Pooled;
 use super::wire::{self, Item, Items, Wire};
 use super::{keys::Keys, reply};
 use crate::engine::error::{Error, Result};
+use crate::engine::log::along;
 
 /// Most messages of one read.
 const MESSAGES_A_READ: usize = 100;
@@ -97,11 +98,11 @@ impl RedisInbox {
         self.untrimmed = 0;
         let (control, mut cmd) = (self.control.clone(), redis::cmd("XTRIM"));
         cmd.arg(&self.key).arg("MINID").arg(EntryId { seq: self.seen.seq.saturating_add(1), ..self.seen }.to_string());
-        tokio::spawn(async move {
+        tokio::spawn(along(async move {
             if let Err(error) = control.query(cmd).await {
                 tracing::debug!(%error, "an inbox could not be trimmed");
             }
-        });
+        }));
     }
 }
 

@@ -81,6 +81,7 @@ impl Link {
             reach.down.is_empty() && !self.connected.swap(true, Ordering::AcqRel) && std::mem::replace(&mut reach.ever, true)
         };
         if restored {
+            tracing::warn!("the connection to Redis is back");
             self.tell(StoreEvent::ConnectionRestored);
         }
     }
@@ -96,6 +97,7 @@ impl Link {
             self.connected.swap(false, Ordering::AcqRel)
         };
         if lost {
+            tracing::warn!(%error, "the connection to Redis was lost");
             self.tell(StoreEvent::ConnectionLost(error.message.clone()));
         }
     }

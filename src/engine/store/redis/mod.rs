@@ -54,6 +54,7 @@ use super::{
 };
 use crate::engine::env::{Env, lock};
 use crate::engine::error::{Code, Error, Result};
+use crate::engine::log::along;
 use connection::Settings;
 pub use endpoint::Endpoint;
 use keys::Keys;
@@ -414,10 +415,10 @@ impl Store for RedisStore {
         shared.check_layout().await?;
         *lock(&self.writers) = Some(self.start_writers());
         let mut tasks = lock(&self.tasks);
-        tasks.push(tokio::spawn(shared.clone().listen()));
+        tasks.push(tokio::spawn(along(shared.clone().listen())));
         if !shared.link.nodes.is_fixed() {
             let link = shared.link.clone();
-            tasks.push(tokio::spawn(async move { link.nodes.watch().await }));
+            tasks.push(tokio::spawn(along(async move { link.nodes.watch().await })));
         }
         Ok(())
     }

@@ -275,6 +275,8 @@ impl Nodes {
         self.map.send_if_modified(|map| {
             let is_new = **map != found;
             if is_new {
+                let masters: Vec<String> = found.masters().map(ToString::to_string).collect();
+                tracing::info!(masters = masters.join(","), "these servers hold the data now");
                 *map = Arc::new(found);
             }
             is_new

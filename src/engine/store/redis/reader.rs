@@ -22,6 +22,7 @@ use super::pooled::Pooled;
 use super::wire::Wire;
 use crate::engine::env::lock;
 use crate::engine::error::{Error, Result};
+use crate::engine::log::along;
 use lane::LaneRead;
 
 /// First and longest pause before a server that could not be read from is tried again, while others are read.
@@ -218,10 +219,10 @@ impl RedisReader {
             let share = shares.get(&slot).cloned().unwrap_or_default();
             let (place, ask, call) = (self.place.clone(), Ask { wait, ..ask.clone() }, self.call);
             reading.busy.insert(slot);
-            reading.reads.spawn(async move {
+            reading.reads.spawn(along(async move {
                 let result = lane_read(&place, slot, &mut lane, &share, &ask).await;
                 LaneEnded { call, slot, lane, consumer: ask.consumer, result }
-            });
+            }));
         }
         wait
     }
@@ -343,7 +344,7 @@ fn wake(shared: &Arc<Shared>) {
     }
     let shared = shared.clone();
     let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
-    runtime.spawn(async move {
+    runtime.spawn(along(async move {
         // A read may be on its way to the server and not block yet: ask again until it took notice.
         while shared.wanted.load(Ordering::SeqCst) {
             let blocked = lock(&shared.blocked).clone();
@@ -371,5 +372,5 @@ fn wake(shared: &Arc<Shared>) {
             }
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
-    });
+    }));
 }

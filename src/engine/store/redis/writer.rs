@@ -35,6 +35,7 @@ use super::pooled::Pooled;
 use super::{Durability, reply, scripts};
 use crate::engine::env::lock;
 use crate::engine::error::{Code, Error, Result};
+use crate::engine::log::along;
 use ledger::Ledger;
 
 /// Transactions in flight on one connection: enough to keep the server busy while replies travel.
@@ -282,7 +283,7 @@ impl Writer {
             audits: FuturesUnordered::new(),
             given_up: None,
         };
-        tokio::spawn(writer.run(receiver));
+        tokio::spawn(along(writer.run(receiver)));
         sender
     }
 
@@ -468,7 +469,7 @@ impl Writer {
         let opener = self.makers.opener.clone();
         let wanted = partitions.clone();
         // A task of its own: it shares connections with others, who would wait for it while this one does not look.
-        let task = tokio::spawn(async move {
+        let task = tokio::spawn(along(async move {
             tokio::time::sleep(pause).await;
             let mut results = Vec::with_capacity(partitions.len());
             for partition in partitions {
@@ -476,7 +477,7 @@ impl Writer {
                 results.push((partition, result));
             }
             results
-        });
+        }));
         self.openings.push(Box::pin(async move {
             let failed = |_| wanted.into_iter().map(|partition| (partition, Err(Error::internal("making a stream ended early")))).collect();
             (bucket, task.await.unwrap_or_else(failed))
@@ -973,14 +974,14 @@ impl Writer {
             .collect();
         let pool = self.pool.clone();
         // A task of its own, as for streams that are made.
-        let task = tokio::spawn(async move {
+        let task = tokio::spawn(along(async move {
             let mut known = Vec::with_capacity(asked.len());
             for ((bucket, answered), note) in asked.into_iter().zip(pool.run(&commands).await?) {
                 let note = if note == Value::Nil { String::new() } else { reply::text(note)? };
                 known.push((bucket, answered, note.split(' ').next().and_then(|number| number.parse().ok()).unwrap_or(0)));
             }
             Ok(known)
-        });
+        }));
         self.audits.push(Box::pin(async move { task.await.unwrap_or_else(|_| Err(Error::internal("an audit ended early"))) }));
     }
 

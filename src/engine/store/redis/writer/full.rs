@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::{Batch, Bucket, Partition, Pending, REOPEN_PAUSE, Writer, is_plain};
 use crate::engine::error::{Error, Result};
+use crate::engine::log::along;
 use crate::engine::store::StreamLayout;
 
 /// Full streams remembered; beyond this they are looked at once more than needed.
@@ -108,7 +109,7 @@ impl Writer {
         let names: Vec<Partition> = wanted.iter().map(|(partition, ..)| partition.clone()).collect();
         let roomer = self.makers.roomer.clone();
         // A task of its own, as for streams that are made.
-        let task = tokio::spawn(async move {
+        let task = tokio::spawn(along(async move {
             let mut results = Vec::with_capacity(wanted.len());
             for (partition, bound, count) in wanted {
                 let result = roomer(partition.clone(), bound, count).await;
@@ -118,7 +119,7 @@ impl Writer {
                 tokio::time::sleep(REOPEN_PAUSE).await;
             }
             results
-        });
+        }));
         self.rooms.push(Box::pin(async move {
             let failed = |_| names.into_iter().map(|partition| (partition, Err(Error::internal("making room ended early")))).collect();
             (bucket, looked, task.await.unwrap_or_else(failed))
