@@ -61,11 +61,11 @@ fn a_line_names_its_level_its_place_and_its_fields() {
 #[test]
 fn a_line_has_a_bound() {
     let (log, lines) = log(Level::Debug);
-    let (fits, long) = ("ü".repeat(500), "ü".repeat(1_000_000));
-    log.within(|| tracing::info!(fits, long, "{long}"));
+    let (fits, endless) = ("ü".repeat(500), "ü".repeat(1_000_000));
+    log.within(|| tracing::info!(fits, endless, "{endless}"));
     let line = lock(&lines).pop().unwrap();
     let cut = format!("{fits}…");
-    assert_eq!((line.message, line.fields), (cut.clone(), vec![("fits", fits), ("long", cut)]));
+    assert_eq!((line.message, line.fields), (cut.clone(), vec![("fits", fits), ("endless", cut)]));
 }
 
 #[test]
