@@ -212,9 +212,11 @@ export class BusCore {
     try {
       await this.#calls.ask(native, 'connect', {});
     } catch (error) {
-      // The next attempt makes a new one: whoever gives up here has nothing to close.
-      native.close();
-      this.#native = undefined;
+      // The next attempt makes a new one: whoever gives up here has nothing to close. Whoever is closing waits for its answer.
+      if (this.#state === 'new') {
+        native.close();
+        this.#native = undefined;
+      }
       throw error;
     }
     if (this.#state !== 'new') throw this.#refusal();

@@ -152,6 +152,28 @@ test.each(MONITORING_METHODS)('%s names the key by which it is switched off', as
   await bus.shutdown();
 });
 
+test.each([
+  ['connect', 'disconnect'],
+  ['disconnect', 'connect'],
+])('closing while a connect fails ends: %s is answered first', async (...order) => {
+  const calls = {};
+  const spy = jest.spyOn(fake.NativeBus.prototype, 'call').mockImplementation(function (id, method) {
+    // Closed, it tells nothing more.
+    calls[method] = (answer) => this.closed || this.onAnswer(id, JSON.stringify(answer));
+  });
+  const answers = { connect: { err: { code: 'ERR_CONNECTION', message: 'nobody is there', retryable: true } }, disconnect: { ok: {} } };
+  const bus = new RedisEventBus();
+  const connecting = expect(bus.connect()).rejects.toBeInstanceOf(OSSAError);
+  const closing = bus.disconnect();
+  for (const method of order) {
+    calls[method](answers[method]);
+    await turns();
+  }
+  await Promise.all([connecting, closing]);
+  expect(fake.buses.at(-1).closed).toBe(true);
+  spy.mockRestore();
+});
+
 test('createStream and deleteGroup ask the engine', async () => {
   const { bus, native } = await connected();
   await expect(bus.createStream('a', { maxLength: 1 })).rejects.toMatchObject({ code: 'ERR_DISABLED' });

@@ -43,7 +43,8 @@ class Native {
   }
 
   call(id, method, args) {
-    void this.#answer(method, JSON.parse(args)).then((answer) => this.onAnswer(id, answer));
+    // Closed, it tells nothing more.
+    void this.#answer(method, JSON.parse(args)).then((answer) => this.closed || this.onAnswer(id, answer));
   }
 
   async #answer(method, parsed) {
