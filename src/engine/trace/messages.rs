@@ -4,6 +4,9 @@
 use hyper::body::Bytes;
 use prost::{Enumeration, Message, Oneof};
 
+// What is long or always the same is encoded before what it stands in, and goes in as bytes, which a message within a message is on the
+// wire: else the length of everything would be computed anew at each level.
+
 /// Body of a request.
 #[derive(Clone, PartialEq, Message)]
 pub struct Request {
@@ -30,8 +33,9 @@ pub struct PartialSuccess {
 /// Spans of one maker.
 #[derive(Clone, PartialEq, Message)]
 pub struct ResourceSpans {
-    #[prost(message, optional, tag = "1")]
-    pub resource: Option<Resource>,
+    /// A [`Resource`].
+    #[prost(bytes = "bytes", tag = "1")]
+    pub resource: Bytes,
     #[prost(message, repeated, tag = "2")]
     pub scope_spans: Vec<ScopeSpans>,
 }
@@ -46,10 +50,12 @@ pub struct Resource {
 /// Spans of one library.
 #[derive(Clone, PartialEq, Message)]
 pub struct ScopeSpans {
-    #[prost(message, optional, tag = "1")]
-    pub scope: Option<Scope>,
-    #[prost(message, repeated, tag = "2")]
-    pub spans: Vec<Span>,
+    /// A [`Scope`].
+    #[prost(bytes = "bytes", tag = "1")]
+    pub scope: Bytes,
+    /// Each a [`Span`], and behind it its [`Attributes`].
+    #[prost(bytes = "vec", repeated, tag = "2")]
+    pub spans: Vec<Vec<u8>>,
 }
 
 /// The library.
@@ -61,7 +67,14 @@ pub struct Scope {
     pub version: String,
 }
 
-/// A span.
+/// Attributes of a span: a part of it, which may stand behind the others, and in several pieces.
+#[derive(Clone, PartialEq, Message)]
+pub struct Attributes {
+    #[prost(message, repeated, tag = "9")]
+    pub attributes: Vec<KeyValue>,
+}
+
+/// A span, without its attributes.
 #[derive(Clone, PartialEq, Message)]
 pub struct Span {
     #[prost(bytes = "vec", tag = "1")]
@@ -80,8 +93,6 @@ pub struct Span {
     pub start_time_unix_nano: u64,
     #[prost(fixed64, tag = "8")]
     pub end_time_unix_nano: u64,
-    #[prost(message, repeated, tag = "9")]
-    pub attributes: Vec<KeyValue>,
     #[prost(message, repeated, tag = "11")]
     pub events: Vec<Event>,
     #[prost(message, repeated, tag = "13")]
