@@ -4,7 +4,7 @@ use std::fmt;
 use std::ops::Range;
 use std::sync::LazyLock;
 
-use memchr::memmem::{Finder, find};
+use memchr::memmem::Finder;
 
 /// Header of the context.
 pub const TRACEPARENT: &str = "traceparent";
@@ -101,7 +101,7 @@ fn hex(digits: &[u8]) -> Option<u128> {
 /// The key as it stands in packed metadata, whose headers are the only object with keys of others' choice. Inside a string a
 /// quote is escaped: what is found is a key, or the end of one.
 static KEY: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(br#""traceparent":""#));
-const STATE_KEY: &[u8] = br#""tracestate":""#;
+static STATE_KEY: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(br#""tracestate":""#));
 
 /// The `traceparent` of packed metadata, and where its text stands between the quotes.
 pub fn find_in(meta: &str) -> Option<(Context, Range<usize>)> {
@@ -114,8 +114,8 @@ pub fn find_in(meta: &str) -> Option<(Context, Range<usize>)> {
 /// The `tracestate` of packed metadata.
 pub fn state_in(meta: &str) -> Option<&str> {
     let bytes = meta.as_bytes();
-    let at = find(bytes, STATE_KEY).filter(|at| is_a_key(bytes, *at))?;
-    let start = at + STATE_KEY.len();
+    let at = STATE_KEY.find(bytes).filter(|at| is_a_key(bytes, *at))?;
+    let start = at + STATE_KEY.needle().len();
     let end = start + memchr::memchr(b'"', &bytes[start..])?;
     checked_state(meta.get(start..end)?)
 }

@@ -15,6 +15,9 @@ const LIBRARY: &str = "@bluefly/ossa";
 /// `messaging.system`.
 const SYSTEM: &str = "ossa";
 
+/// What most spans take, bytes.
+const SPAN_BYTES: usize = 768;
+
 /// Bits of the flags of a span or link: whether it is known if its parent is of another process, and if it is.
 const HAS_IS_REMOTE: u32 = 0x100;
 const IS_REMOTE: u32 = 0x200;
@@ -76,9 +79,11 @@ impl Encoder {
     }
 
     fn span(&self, span: &Span) -> Vec<u8> {
-        let mut out = message(span).encode_to_vec();
+        let mut out = Vec::with_capacity(SPAN_BYTES);
+        // A vector has room for everything: neither fails.
+        let _ = message(span).encode(&mut out);
         out.extend_from_slice(&self.fixed[span.operation as usize]);
-        out.extend(Attributes { attributes: attributes(span) }.encode_to_vec());
+        let _ = Attributes { attributes: attributes(span) }.encode(&mut out);
         out
     }
 }
