@@ -36,8 +36,9 @@ pub struct ResourceSpans {
     /// A [`Resource`].
     #[prost(bytes = "bytes", tag = "1")]
     pub resource: Bytes,
-    #[prost(message, repeated, tag = "2")]
-    pub scope_spans: Vec<ScopeSpans>,
+    /// Each a [`Scoped`], and behind it its spans.
+    #[prost(bytes = "vec", repeated, tag = "2")]
+    pub scope_spans: Vec<Vec<u8>>,
 }
 
 /// Who makes them.
@@ -47,16 +48,15 @@ pub struct Resource {
     pub attributes: Vec<KeyValue>,
 }
 
-/// Spans of one library.
+/// `ScopeSpans`, spans of one library, without these: each follows as [`SPANS_KEY`], its length, and a [`Span`] with its [`Attributes`].
 #[derive(Clone, PartialEq, Message)]
-pub struct ScopeSpans {
-    /// A [`Scope`].
-    #[prost(bytes = "bytes", tag = "1")]
-    pub scope: Bytes,
-    /// Each a [`Span`], and behind it its [`Attributes`].
-    #[prost(bytes = "vec", repeated, tag = "2")]
-    pub spans: Vec<Vec<u8>>,
+pub struct Scoped {
+    #[prost(message, optional, tag = "1")]
+    pub scope: Option<Scope>,
 }
+
+/// Number of the field `spans` of `ScopeSpans`, and that a length follows.
+pub const SPANS_KEY: u8 = 2 << 3 | 2;
 
 /// The library.
 #[derive(Clone, PartialEq, Message)]

@@ -5,8 +5,8 @@ use prost::Message;
 
 use super::context::Context;
 use super::messages::{
-    AnyValue, Attributes, Event, KeyValue, Kind, Link as LinkMessage, Request, Resource as ResourceMessage, ResourceSpans, Response, Scope,
-    ScopeSpans, Span as SpanMessage, Status, StatusCode, Value,
+    AnyValue, Attributes, Event, KeyValue, Kind, Link as LinkMessage, Request, Resource as ResourceMessage, ResourceSpans, Response,
+    SPANS_KEY, Scope, Scoped, Span as SpanMessage, Status, StatusCode, Value,
 };
 use super::span::{Link, Operation, Outcome, Span};
 
@@ -46,7 +46,8 @@ pub struct Server {
 pub struct Encoder {
     /// A message of its own, always the same.
     resource: Bytes,
-    scope: Bytes,
+    /// The library, to which spans are added.
+    scoped: Vec<u8>,
     /// Attributes that all spans of an operation have.
     fixed: [Vec<u8>; 3],
 }
@@ -66,25 +67,28 @@ impl Encoder {
         let fixed = |operation| Attributes { attributes: fixed(operation, resource.server.as_ref()) }.encode_to_vec();
         Self {
             resource: ResourceMessage { attributes }.encode_to_vec().into(),
-            scope: scope.encode_to_vec().into(),
+            scoped: Scoped { scope: Some(scope) }.encode_to_vec(),
             fixed: [Operation::Publish, Operation::Receive, Operation::Process].map(fixed),
         }
     }
 
     /// The body of a request.
     pub fn encode(&self, spans: &[Span]) -> Vec<u8> {
-        let spans = spans.iter().map(|span| self.span(span)).collect();
-        let scope_spans = vec![ScopeSpans { scope: self.scope.clone(), spans }];
-        Request { resource_spans: vec![ResourceSpans { resource: self.resource.clone(), scope_spans }] }.encode_to_vec()
-    }
-
-    fn span(&self, span: &Span) -> Vec<u8> {
-        let mut out = Vec::with_capacity(SPAN_BYTES);
-        // A vector has room for everything: neither fails.
-        let _ = message(span).encode(&mut out);
-        out.extend_from_slice(&self.fixed[span.operation as usize]);
-        let _ = Attributes { attributes: attributes(span) }.encode(&mut out);
-        out
+        let mut scoped = Vec::with_capacity(self.scoped.len() + spans.len() * SPAN_BYTES);
+        scoped.extend_from_slice(&self.scoped);
+        let mut bytes = Vec::with_capacity(SPAN_BYTES);
+        for span in spans {
+            bytes.clear();
+            // A vector has room for everything: nothing here fails.
+            let _ = message(span).encode(&mut bytes);
+            bytes.extend_from_slice(&self.fixed[span.operation as usize]);
+            let _ = Attributes { attributes: attributes(span) }.encode(&mut bytes);
+            scoped.push(SPANS_KEY);
+            let _ = prost::encode_length_delimiter(bytes.len(), &mut scoped);
+            scoped.extend_from_slice(&bytes);
+        }
+        let resource_spans = vec![ResourceSpans { resource: self.resource.clone(), scope_spans: vec![scoped] }];
+        Request { resource_spans }.encode_to_vec()
     }
 }
 
