@@ -4,7 +4,7 @@ use std::fmt;
 use std::ops::Range;
 use std::sync::LazyLock;
 
-use memchr::memmem::{Finder, find};
+use memchr::memmem::Finder;
 
 /// Header of the context.
 pub const TRACEPARENT: &str = "traceparent";
@@ -70,7 +70,19 @@ impl Context {
 
 impl fmt::Display for Context {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "00-{:032x}-{:016x}-{:02x}", self.trace, self.span, self.flags)
+        let mut text = *b"00-00000000000000000000000000000000-0000000000000000-00";
+        digits(&mut text[3..35], self.trace);
+        digits(&mut text[36..52], self.span.into());
+        digits(&mut text[53..], self.flags.into());
+        f.write_str(std::str::from_utf8(&text).unwrap_or_default())
+    }
+}
+
+/// Writes a number in hex over all of `out`: for each event of a recorded trace, in a fraction of the formatter's time.
+fn digits(out: &mut [u8], mut number: u128) {
+    for digit in out.iter_mut().rev() {
+        *digit = b"0123456789abcdef"[(number & 15) as usize];
+        number >>= 4;
     }
 }
 
@@ -89,7 +101,7 @@ fn hex(digits: &[u8]) -> Option<u128> {
 /// The key as it stands in packed metadata, whose headers are the only object with keys of others' choice. Inside a string a
 /// quote is escaped: what is found is a key, or the end of one.
 static KEY: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(br#""traceparent":""#));
-const STATE_KEY: &[u8] = br#""tracestate":""#;
+static STATE_KEY: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(br#""tracestate":""#));
 
 /// The `traceparent` of packed metadata, and where its text stands between the quotes.
 pub fn find_in(meta: &str) -> Option<(Context, Range<usize>)> {
@@ -102,8 +114,8 @@ pub fn find_in(meta: &str) -> Option<(Context, Range<usize>)> {
 /// The `tracestate` of packed metadata.
 pub fn state_in(meta: &str) -> Option<&str> {
     let bytes = meta.as_bytes();
-    let at = find(bytes, STATE_KEY).filter(|at| is_a_key(bytes, *at))?;
-    let start = at + STATE_KEY.len();
+    let at = STATE_KEY.find(bytes).filter(|at| is_a_key(bytes, *at))?;
+    let start = at + STATE_KEY.needle().len();
     let end = start + memchr::memchr(b'"', &bytes[start..])?;
     checked_state(meta.get(start..end)?)
 }

@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use url::Url;
 
 use super::Counts;
-use super::otlp::{self, Resource};
+use super::otlp::{self, Encoder, Resource};
 use super::span::Span;
 use crate::engine::config::{HttpConfig, Secret};
 use crate::engine::env::{Env, lock};
@@ -91,13 +91,13 @@ pub(super) struct Exporter {
 
 impl Exporter {
     /// Starts the task, which ends when this is dropped.
-    pub fn start(endpoint: Endpoint, pace: Pace, resource: &Arc<Resource>, counts: &Arc<Counts>, host: &Arc<dyn Host>, env: &Env) -> Self {
+    pub fn start(endpoint: Endpoint, pace: Pace, resource: &Resource, counts: &Arc<Counts>, host: &Arc<dyn Host>, env: &Env) -> Self {
         let (spans, waiting) = mpsc::channel(QUEUE_MAX);
         let (closing, is_closing) = watch::channel(None);
         let task = Task {
             endpoint,
             pace,
-            resource: resource.clone(),
+            encoder: Encoder::new(resource),
             counts: counts.clone(),
             host: host.clone(),
             env: env.clone(),
@@ -135,7 +135,7 @@ impl Exporter {
 struct Task {
     endpoint: Endpoint,
     pace: Pace,
-    resource: Arc<Resource>,
+    encoder: Encoder,
     counts: Arc<Counts>,
     host: Arc<dyn Host>,
     env: Env,
@@ -210,7 +210,7 @@ impl Task {
 
     async fn deliver(&mut self, batch: Vec<Span>) {
         let count = batch.len() as u64;
-        let body = Bytes::from(otlp::encode(&self.resource, batch));
+        let body = Bytes::from(self.encoder.encode(&batch));
         let began = Instant::now();
         for tries in 0.. {
             if self.gave_up {

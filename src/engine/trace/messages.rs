@@ -4,6 +4,9 @@
 use hyper::body::Bytes;
 use prost::{Enumeration, Message, Oneof};
 
+// What is long or always the same is encoded before what it stands in, and goes in as bytes, which a message within a message is on the
+// wire: else the length of everything would be computed anew at each level.
+
 /// Body of a request.
 #[derive(Clone, PartialEq, Message)]
 pub struct Request {
@@ -30,10 +33,12 @@ pub struct PartialSuccess {
 /// Spans of one maker.
 #[derive(Clone, PartialEq, Message)]
 pub struct ResourceSpans {
-    #[prost(message, optional, tag = "1")]
-    pub resource: Option<Resource>,
-    #[prost(message, repeated, tag = "2")]
-    pub scope_spans: Vec<ScopeSpans>,
+    /// A [`Resource`].
+    #[prost(bytes = "bytes", tag = "1")]
+    pub resource: Bytes,
+    /// Each a [`Scoped`], and behind it its spans.
+    #[prost(bytes = "vec", repeated, tag = "2")]
+    pub scope_spans: Vec<Vec<u8>>,
 }
 
 /// Who makes them.
@@ -43,14 +48,15 @@ pub struct Resource {
     pub attributes: Vec<KeyValue>,
 }
 
-/// Spans of one library.
+/// `ScopeSpans`, spans of one library, without these: each follows as [`SPANS_KEY`], its length, and a [`Span`] with its [`Attributes`].
 #[derive(Clone, PartialEq, Message)]
-pub struct ScopeSpans {
+pub struct Scoped {
     #[prost(message, optional, tag = "1")]
     pub scope: Option<Scope>,
-    #[prost(message, repeated, tag = "2")]
-    pub spans: Vec<Span>,
 }
+
+/// Number of the field `spans` of `ScopeSpans`, and that a length follows.
+pub const SPANS_KEY: u8 = 2 << 3 | 2;
 
 /// The library.
 #[derive(Clone, PartialEq, Message)]
@@ -61,7 +67,14 @@ pub struct Scope {
     pub version: String,
 }
 
-/// A span.
+/// Attributes of a span: a part of it, which may stand behind the others, and in several pieces.
+#[derive(Clone, PartialEq, Message)]
+pub struct Attributes {
+    #[prost(message, repeated, tag = "9")]
+    pub attributes: Vec<KeyValue>,
+}
+
+/// A span, without its attributes.
 #[derive(Clone, PartialEq, Message)]
 pub struct Span {
     #[prost(bytes = "vec", tag = "1")]
@@ -80,8 +93,6 @@ pub struct Span {
     pub start_time_unix_nano: u64,
     #[prost(fixed64, tag = "8")]
     pub end_time_unix_nano: u64,
-    #[prost(message, repeated, tag = "9")]
-    pub attributes: Vec<KeyValue>,
     #[prost(message, repeated, tag = "11")]
     pub events: Vec<Event>,
     #[prost(message, repeated, tag = "13")]

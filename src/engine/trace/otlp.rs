@@ -5,8 +5,8 @@ use prost::Message;
 
 use super::context::Context;
 use super::messages::{
-    AnyValue, Event, KeyValue, Kind, Link as LinkMessage, Request, Resource as ResourceMessage, ResourceSpans, Response, Scope, ScopeSpans,
-    Span as SpanMessage, Status, StatusCode, Value,
+    AnyValue, Attributes, Event, KeyValue, Kind, Link as LinkMessage, Request, Resource as ResourceMessage, ResourceSpans, Response,
+    SPANS_KEY, Scope, Scoped, Span as SpanMessage, Status, StatusCode, Value,
 };
 use super::span::{Link, Operation, Outcome, Span};
 
@@ -14,6 +14,9 @@ use super::span::{Link, Operation, Outcome, Span};
 const LIBRARY: &str = "@bluefly/ossa";
 /// `messaging.system`.
 const SYSTEM: &str = "ossa";
+
+/// What most spans take, bytes.
+const SPAN_BYTES: usize = 768;
 
 /// Bits of the flags of a span or link: whether it is known if its parent is of another process, and if it is.
 const HAS_IS_REMOTE: u32 = 0x100;
@@ -39,26 +42,54 @@ pub struct Server {
     pub port: Option<u16>,
 }
 
-/// The body of a request.
-pub fn encode(resource: &Resource, spans: Vec<Span>) -> Vec<u8> {
-    let server = resource.server.as_ref();
-    let scope = Scope { name: LIBRARY.to_owned(), version: env!("CARGO_PKG_VERSION").to_owned() };
-    let spans = spans.into_iter().map(|span| message(span, server)).collect();
-    let attributes = vec![
-        text("service.name", &resource.service_name),
-        text("service.instance.id", &resource.instance),
-        number("process.pid", std::process::id()),
-        text("telemetry.sdk.name", LIBRARY),
-        text("telemetry.sdk.language", "rust"),
-        text("telemetry.sdk.version", env!("CARGO_PKG_VERSION")),
-    ];
-    let request = Request {
-        resource_spans: vec![ResourceSpans {
-            resource: Some(ResourceMessage { attributes }),
-            scope_spans: vec![ScopeSpans { scope: Some(scope), spans }],
-        }],
-    };
-    request.encode_to_vec()
+/// Makes bodies of requests.
+pub struct Encoder {
+    /// A message of its own, always the same.
+    resource: Bytes,
+    /// The library, to which spans are added.
+    scoped: Vec<u8>,
+    /// Attributes that all spans of an operation have.
+    fixed: [Vec<u8>; 3],
+}
+
+impl Encoder {
+    /// Of spans that `resource` makes.
+    pub fn new(resource: &Resource) -> Self {
+        let attributes = vec![
+            text("service.name", &resource.service_name),
+            text("service.instance.id", &resource.instance),
+            number("process.pid", std::process::id()),
+            text("telemetry.sdk.name", LIBRARY),
+            text("telemetry.sdk.language", "rust"),
+            text("telemetry.sdk.version", env!("CARGO_PKG_VERSION")),
+        ];
+        let scope = Scope { name: LIBRARY.to_owned(), version: env!("CARGO_PKG_VERSION").to_owned() };
+        let fixed = |operation| Attributes { attributes: fixed(operation, resource.server.as_ref()) }.encode_to_vec();
+        Self {
+            resource: ResourceMessage { attributes }.encode_to_vec().into(),
+            scoped: Scoped { scope: Some(scope) }.encode_to_vec(),
+            fixed: [Operation::Publish, Operation::Receive, Operation::Process].map(fixed),
+        }
+    }
+
+    /// The body of a request.
+    pub fn encode(&self, spans: &[Span]) -> Vec<u8> {
+        let mut scoped = Vec::with_capacity(self.scoped.len() + spans.len() * SPAN_BYTES);
+        scoped.extend_from_slice(&self.scoped);
+        let mut bytes = Vec::with_capacity(SPAN_BYTES);
+        for span in spans {
+            bytes.clear();
+            // A vector has room for everything: nothing here fails.
+            let _ = message(span).encode(&mut bytes);
+            bytes.extend_from_slice(&self.fixed[span.operation as usize]);
+            let _ = Attributes { attributes: attributes(span) }.encode(&mut bytes);
+            scoped.push(SPANS_KEY);
+            let _ = prost::encode_length_delimiter(bytes.len(), &mut scoped);
+            scoped.extend_from_slice(&bytes);
+        }
+        let resource_spans = vec![ResourceSpans { resource: self.resource.clone(), scope_spans: vec![scoped] }];
+        Request { resource_spans }.encode_to_vec()
+    }
 }
 
 /// How many of the spans the endpoint did not take, and why, by the body of its answer; what cannot be read says nothing.
@@ -68,7 +99,7 @@ pub fn rejected(body: &[u8]) -> Option<(u64, String)> {
     Some((count, partial.error_message))
 }
 
-fn message(span: Span, server: Option<&Server>) -> SpanMessage {
+fn message(span: &Span) -> SpanMessage {
     let Context { trace, span: id, flags } = span.context;
     // That of a publish may be of another process, that of a process never is.
     let remote = match (span.parent, span.operation) {
@@ -83,11 +114,10 @@ fn message(span: Span, server: Option<&Server>) -> SpanMessage {
         trace_state: span.state.as_deref().unwrap_or_default().to_owned(),
         parent_span_id: span.parent.map(|parent| parent.to_be_bytes().to_vec()).unwrap_or_default(),
         flags: u32::from(flags) | remote,
-        name: name(&span),
+        name: name(span),
         kind: kind(span.operation).into(),
         start_time_unix_nano: span.start_ns,
         end_time_unix_nano: span.end_ns,
-        attributes: attributes(&span, server),
         links: span.links.iter().map(link).collect(),
         events,
         status,
@@ -119,14 +149,25 @@ fn operation(operation: Operation) -> &'static str {
     }
 }
 
-fn attributes(span: &Span, server: Option<&Server>) -> Vec<KeyValue> {
-    let about = &span.about;
-    let operation_type = if span.operation == Operation::Publish { "send" } else { operation(span.operation) };
+/// Attributes of all spans of an operation.
+fn fixed(operation: Operation, server: Option<&Server>) -> Vec<KeyValue> {
+    let name = self::operation(operation);
     let mut out = vec![
         text("messaging.system", SYSTEM),
-        text("messaging.operation.name", operation(span.operation)),
-        text("messaging.operation.type", operation_type),
+        text("messaging.operation.name", name),
+        text("messaging.operation.type", if operation == Operation::Publish { "send" } else { name }),
     ];
+    if let Some(Server { address, port }) = server.filter(|_| operation != Operation::Process) {
+        out.push(text("server.address", address));
+        out.extend(port.map(|port| number("server.port", port)));
+    }
+    out
+}
+
+/// Those of this one.
+fn attributes(span: &Span) -> Vec<KeyValue> {
+    let about = &span.about;
+    let mut out = Vec::with_capacity(8);
     if let Some(partition) = &about.partition {
         out.push(text("messaging.destination.name", &partition.event_type));
         if about.batch_count.is_none() {
@@ -144,10 +185,6 @@ fn attributes(span: &Span, server: Option<&Server>) -> Vec<KeyValue> {
     out.extend(about.body_bytes.map(|bytes| number("messaging.message.body.size", clamped(bytes))));
     out.extend(about.batch_count.map(|count| number("messaging.batch.message_count", clamped(count))));
     out.extend(about.attempt.map(|attempt| number("ossa.delivery.attempt", attempt)));
-    if let Some(Server { address, port }) = server.filter(|_| span.operation != Operation::Process) {
-        out.push(text("server.address", address));
-        out.extend(port.map(|port| number("server.port", port)));
-    }
     match &span.outcome {
         Outcome::Failed { kind, .. } => out.push(text("error.type", kind)),
         Outcome::HandedBack => out.push(text("ossa.outcome", "handed-back")),
@@ -204,9 +241,10 @@ mod tests {
     use opentelemetry_proto::tonic::trace::v1::status::StatusCode;
 
     use super::super::span::About;
-    use super::{Context, Link, Message, Operation, Outcome, Resource, Server, Span, encode, rejected};
+    use super::{Context, Link, Message, Operation, Outcome, Resource, Server, Span, rejected};
     use crate::engine::event::Priority;
     use crate::engine::store::Partition;
+    use crate::engine::trace::otlp::Encoder;
 
     fn resource() -> Resource {
         let server = Some(Server { address: "redis.example".to_owned(), port: Some(6380) });
@@ -233,7 +271,7 @@ mod tests {
     }
 
     fn decoded(spans: Vec<Span>) -> (ResourceMessage, Vec<SpanMessage>) {
-        let mut request = ExportTraceServiceRequest::decode(&*encode(&resource(), spans)).unwrap();
+        let mut request = ExportTraceServiceRequest::decode(&*Encoder::new(&resource()).encode(&spans)).unwrap();
         let mut of_resource = request.resource_spans.remove(0);
         let of_scope = of_resource.scope_spans.remove(0);
         assert_eq!(of_scope.scope.unwrap().name, "@bluefly/ossa");
@@ -266,12 +304,12 @@ mod tests {
                 "messaging.system=ossa",
                 "messaging.operation.name=publish",
                 "messaging.operation.type=send",
+                "server.address=redis.example",
+                "server.port=6380",
                 "messaging.destination.name=order.placed",
                 "messaging.destination.partition.id=2",
                 "messaging.message.id=e1",
                 "messaging.message.body.size=12",
-                "server.address=redis.example",
-                "server.port=6380",
             ]
         );
     }

@@ -15,6 +15,7 @@ const ERROR_BYTES_MAX: usize = 1024;
 
 /// What a span tells of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
 pub enum Operation {
     /// From the record of a publish to the store's word.
     Publish,
