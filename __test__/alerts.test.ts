@@ -113,7 +113,8 @@ describe.each(stores)('on %s', (kind) => {
     });
 
     await until(() => told.length === 2);
-    expect(told[1]).toEqual(['-', expect.objectContaining({ id: alert.id, currentValue: 0, resolvedAt: expect.any(Date) })]);
+    const over = { id: alert.id, currentValue: 0, resolvedAt: expect.any(Date), description: expect.stringContaining('0 % again') };
+    expect(told[1]).toEqual(['-', expect.objectContaining(over)]);
     expect(bus.getActiveAlerts()).toEqual([]);
     expect(bus.exportMetrics()).toContain('ossa_eventbus_alerts_active{metric="errorRate"} 0\n');
     // Another episode is another alert.
@@ -126,7 +127,7 @@ describe.each(stores)('on %s', (kind) => {
   test('latency: of handlers that take long', async () => {
     const { bus, told } = await create({ thresholds: { maxLatency: 50 } }, url());
     await bus.subscribe('slow', () => pause(80), { group: 'g' });
-    await bus.publish('slow', 1);
+    await bus.publishBatch(Array.from({ length: 6 }, () => ({ eventType: 'slow', data: 1 })));
     await until(() => told.length === 2);
     expect(told[0]![1]).toMatchObject({ metric: 'latency', severity: 'warning' });
     expect(told[0]![1].currentValue).toBeGreaterThanOrEqual(75);
@@ -210,6 +211,20 @@ describe('the webhook', () => {
     expect(got[0]!.headers['content-type']).toBe('application/json');
     expect(() => new Webhook(`whsec_${Buffer.alloc(32, 8).toString('base64')}`).verify(got[0]!.body, got[0]!.headers)).toThrow();
     expect(logs.join('\n')).not.toMatch(/very-secret-token|whsec_/);
+  });
+
+  test('of one alert does not hold up another, and shutdown tries once more what waits, and says what nobody took', async () => {
+    const { got, url } = await receiver(() => ({ status: 503, headers: { 'retry-after': '60' } }));
+    const { bus, logs } = await create({ webhookUrl: url, thresholds: { maxErrorRate: 5, maxMemoryUsage: 0 } });
+    await fail(bus);
+    const metrics = () => new Set(got.map(({ body }) => JSON.parse(body).data.metric));
+    await until(() => metrics().size === 2);
+    const asked = got.length;
+    await bus.shutdown();
+    expect(got.length).toBeGreaterThanOrEqual(asked + 2);
+    expect(
+      logs.filter((line) => line.startsWith('warn') && line.includes('webhookUrl did not take an alert')).length,
+    ).toBeGreaterThanOrEqual(2);
   });
 
   test('is asked again with the same id where it cannot take it now', async () => {

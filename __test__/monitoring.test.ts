@@ -77,7 +77,7 @@ describe.each(storesWithCluster)('on %s', (kind) => {
     const counts = await workload(bus);
     expect(counts).toEqual({ published: 90, handled: 80, thrown: 37 });
 
-    await until(() => reader(bus.exportMetrics())('ossa_eventbus_queue_depth') === 0);
+    await until(() => reader(bus.exportMetrics())('ossa_eventbus_group_pending', { group: 'shop' }) === 0);
     const text = bus.exportMetrics();
     const metric = reader(text);
     const of = (event_type: string) => ({ event_type });

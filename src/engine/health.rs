@@ -10,8 +10,8 @@ use super::env::lock;
 const DEGRADED_ERROR_RATE: f64 = 5.0;
 /// Percent of the pool in use from which a bus counts as degraded.
 const DEGRADED_UTILIZATION: f64 = 90.0;
-/// Fewer deliveries do not make a bus unhealthy by how they went.
-const DELIVERIES_MIN: u64 = 5;
+/// Fewer events do not make a bus unhealthy by how they went.
+const EVENTS_MIN: u64 = 5;
 /// Checks that are remembered.
 const HISTORY_MAX: usize = 100;
 
@@ -46,6 +46,8 @@ pub struct Reading {
     pub deliveries: u64,
     /// Those that failed, percent.
     pub error_rate_percent: f64,
+    /// First calls of handlers in that time.
+    pub calls: u64,
     /// From an event's entry in its stream to the end of its handlers, ms on average over five minutes.
     pub latency_ms: f64,
     /// Places of the connection pool in use, percent.
@@ -76,10 +78,11 @@ impl Critical {
     /// What is beyond its threshold, for people.
     pub fn problems(&self, reading: &Reading) -> Vec<String> {
         let memory = reading.memory_percent.unwrap_or(0.0);
-        let error_rate = if reading.deliveries < DELIVERIES_MIN { 0.0 } else { reading.error_rate_percent };
+        let error_rate = if reading.deliveries < EVENTS_MIN { 0.0 } else { reading.error_rate_percent };
+        let latency = if reading.calls < EVENTS_MIN { 0.0 } else { reading.latency_ms };
         let figures = [
             ("of the deliveries failed", "%", error_rate, self.error_rate_percent),
-            ("from an event's entry to the end of its handlers", "ms", reading.latency_ms, self.latency_ms),
+            ("from an event's entry to the end of its handlers", "ms", latency, self.latency_ms),
             ("of the memory is in use", "%", memory, self.memory_percent),
         ];
         let beyond = figures.iter().filter(|(_, _, value, limit)| value > limit);
@@ -128,6 +131,7 @@ mod tests {
         works: true,
         deliveries: 5,
         error_rate_percent: 0.0,
+        calls: 5,
         latency_ms: 1.0,
         utilization_percent: 10.0,
         memory_percent: Some(50.0),

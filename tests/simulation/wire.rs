@@ -496,8 +496,8 @@ impl Store for Wire {
         self.way.around("inspect", self.inner.inspect(partition)).await
     }
 
-    async fn backlogs(&self, partitions: &[Partition]) -> Result<Vec<Vec<Backlog>>> {
-        self.way.around("backlogs", self.inner.backlogs(partitions)).await
+    async fn backlogs(&self, reads: &[(Partition, BTreeSet<String>)]) -> Result<Vec<Vec<Backlog>>> {
+        self.way.around("backlogs", self.inner.backlogs(reads)).await
     }
 
     async fn added(&self, partitions: &[Partition]) -> Result<Vec<u64>> {

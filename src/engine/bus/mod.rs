@@ -58,14 +58,12 @@ struct Running {
     /// Its figures over time and its alerts, where they are on.
     monitoring: Option<Monitoring>,
     _keeper: Keeper,
-    health: Option<tokio::task::JoinHandle<()>>,
+    health: Vec<tokio::task::JoinHandle<()>>,
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
-        if let Some(health) = &self.health {
-            health.abort();
-        }
+        self.health.iter().for_each(tokio::task::JoinHandle::abort);
     }
 }
 
@@ -393,7 +391,7 @@ impl Bus {
         *lock(&parts.consumer) = Arc::downgrade(&consumer);
         *lock(&self.consumer) = Some(consumer.clone());
         let keeper = Keeper::start(&(&self.config).into(), store, host, &env, metrics, &consumer, alarms);
-        let health = self.watch_health();
+        let health = self.watch_health(&consumer);
         let monitoring = lock(&self.monitored).clone().filter(watching::collects).map(|settings| {
             let beside = monitoring::Beside {
                 store: self.store.clone(),

@@ -1,5 +1,6 @@
 //! How a bus is, and what it did: health, figures, alerts.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -8,11 +9,13 @@ use tokio::time::Instant;
 
 use super::{Bus, Running};
 use crate::engine::config::HealthCheck;
+use crate::engine::consume::Consumer;
 use crate::engine::env::lock;
 use crate::engine::error::{Code, Error, Result};
 use crate::engine::health::{Critical, Health, Reading, grade};
 use crate::engine::host::{Kind, Lifecycle};
 use crate::engine::integration::Integration;
+use crate::engine::log::failed;
 use crate::engine::metrics::{Exposition, RECENT_S};
 use crate::engine::monitoring::{self, Around, Monitoring};
 use crate::engine::store::Topology;
@@ -58,6 +61,7 @@ impl Bus {
                 works,
                 deliveries: metrics.deliveries(RECENT_S),
                 error_rate_percent: lately.error_rate_percent,
+                calls: metrics.first_calls(RECENT_S),
                 latency_ms: lately.latency_ms,
                 utilization_percent: store.utilization(),
                 memory_percent: vitals.get().map(|vitals| vitals.memory_percent()),
@@ -66,24 +70,27 @@ impl Bus {
         }
     }
 
-    /// Says when the health changes.
-    pub(super) fn watch_health(&self) -> Option<tokio::task::JoinHandle<()>> {
-        let every_ms = match self.health_check() {
-            Some(check) => check.enabled.then_some(check.interval_ms)?,
-            None => self.config.monitoring.health_check_interval_ms,
-        };
-        let look = self.look_at_health();
-        let (store, host, env, checks) = (self.store.clone(), self.host.clone(), self.env.clone(), self.checks.clone());
-        Some(self.env.spawn(async move {
-            loop {
-                tokio::time::sleep(Duration::from_millis(every_ms)).await;
-                let (health, _) = look(store.status().await.connected);
-                if let Some(before) = checks.note(env.now_ms(), health) {
-                    let about = json!({ "status": health.as_str(), "previous": before.as_str() });
-                    host.lifecycle(vec![Lifecycle(Kind::HealthChanged, about)]);
+    /// Says when the health changes: looks at it as often as `eventBus.monitoring` says, and as `monitoring.healthCheck` does.
+    pub(super) fn watch_health(&self, consumer: &Arc<Consumer>) -> Vec<tokio::task::JoinHandle<()>> {
+        let own = self.health_check().filter(|check| check.enabled).map(|check| check.interval_ms);
+        let look = Arc::new(self.look_at_health());
+        let watch = |every_ms| {
+            let (look, consumer) = (look.clone(), Arc::downgrade(consumer));
+            let (store, host, env, checks) = (self.store.clone(), self.host.clone(), self.env.clone(), self.checks.clone());
+            self.env.spawn(async move {
+                loop {
+                    tokio::time::sleep(Duration::from_millis(every_ms)).await;
+                    let connected = store.status().await.connected;
+                    let Some(consumer) = consumer.upgrade() else { return };
+                    let (health, _) = look(connected && consumer.defect().is_none());
+                    if let Some(before) = checks.note(env.now_ms(), health) {
+                        let about = json!({ "status": health.as_str(), "previous": before.as_str() });
+                        host.lifecycle(vec![Lifecycle(Kind::HealthChanged, about)]);
+                    }
                 }
-            }
-        }))
+            })
+        };
+        own.into_iter().chain([self.config.monitoring.health_check_interval_ms]).map(watch).collect()
     }
 
     /// `EventBusStatus`, with times as ms. Never fails: that the server is away is what it says.
@@ -180,7 +187,10 @@ impl Bus {
         let works = self.metrics.connected.load(Ordering::Relaxed) && self.is_well();
         let (health, _) = self.look_at_health()(works);
         let projects = match &running.projects {
-            Some(projects) => projects.sent().await.unwrap_or_default(),
+            Some(projects) => projects.sent().await.unwrap_or_else(|error| {
+                failed!(error, "messages between projects cannot be counted");
+                Vec::new()
+            }),
             None => Vec::new(),
         };
         monitoring.dashboard(Around { health, projects }).await

@@ -24,8 +24,8 @@ const RETRY_PAUSE: Duration = Duration::from_millis(250);
 pub struct Note {
     /// The event's id.
     pub event_id: String,
-    /// How long its handlers took.
-    pub took: Duration,
+    /// How long its handlers took, where they ran and that is known.
+    pub took: Option<Duration>,
     /// Error of a delivery that counts as done all the same.
     pub error: Option<String>,
     /// Confirmation numbers that wait.

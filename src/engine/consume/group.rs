@@ -151,6 +151,8 @@ pub struct Comparison {
 pub struct Group {
     /// Who it is.
     pub id: GroupId,
+    /// When it was first read here, by the store's clock, ms since 1970.
+    pub since_ms: u64,
     /// Its subscriptions, highest priority first.
     pub subs: Vec<Sub>,
     /// Some subscription has a filter.
@@ -188,10 +190,11 @@ pub struct Group {
 
 impl Group {
     /// A group without subscriptions yet.
-    pub fn new(id: GroupId, plans: mpsc::Sender<Plan>, waker: Arc<dyn Waker>) -> Self {
+    pub fn new(id: GroupId, since_ms: u64, plans: mpsc::Sender<Plan>, waker: Arc<dyn Waker>) -> Self {
         let lines = id.name.is_ordered().then(Lines::default);
         Self {
             id,
+            since_ms,
             lines,
             subs: Vec::new(),
             filters: false,

@@ -26,6 +26,8 @@ use types::{LastType, OfType, Types};
 const THROUGHPUT_S: u64 = 10;
 /// Seconds over which the error rate is shown, and that are kept.
 pub const RECENT_S: u64 = 300;
+/// The present one is beside those.
+const KEPT_S: u64 = RECENT_S + 1;
 /// Points in which they are shown.
 pub const POINTS: u64 = 30;
 
@@ -36,6 +38,7 @@ struct Second {
     published: u64,
     deliveries: u64,
     failed: u64,
+    processed: u64,
     processing_ns: u64,
     waited: u64,
     waited_ns: u64,
@@ -46,6 +49,7 @@ impl Second {
         self.published += other.published;
         self.deliveries += other.deliveries;
         self.failed += other.failed;
+        self.processed += other.processed;
         self.processing_ns += other.processing_ns;
         self.waited += other.waited;
         self.waited_ns += other.waited_ns;
@@ -70,11 +74,11 @@ pub struct Point {
 
 #[allow(clippy::cast_precision_loss)] // figures shown
 impl Point {
-    fn of(sum: &Second, seconds: u64) -> Self {
+    fn of(sum: &Second, seconds: f64) -> Self {
         let ms = |ns: u64, count: u64| if count == 0 { 0.0 } else { ns as f64 / 1e6 / count as f64 };
         Self {
-            events_per_second: sum.events() as f64 / seconds.max(1) as f64,
-            latency_ms: ms(sum.waited_ns, sum.waited) + ms(sum.processing_ns, sum.deliveries),
+            events_per_second: sum.events() as f64 / seconds.max(1.0),
+            latency_ms: ms(sum.waited_ns, sum.waited) + ms(sum.processing_ns, sum.processed),
             error_rate_percent: if sum.deliveries == 0 { 0.0 } else { sum.failed as f64 * 100.0 / sum.deliveries as f64 },
         }
     }
@@ -114,7 +118,7 @@ struct Recent {
 impl Metrics {
     /// All zero.
     pub fn new(env: Env) -> Self {
-        let seconds = vec![Second::default(); usize::try_from(RECENT_S).expect("a small constant")].into_boxed_slice();
+        let seconds = vec![Second::default(); usize::try_from(KEPT_S).expect("a small constant")].into_boxed_slice();
         Self {
             env,
             published: AtomicU64::new(0),
@@ -138,7 +142,7 @@ impl Metrics {
     fn count(&self, more: &Second) {
         let now = self.env.now_ms() / 1000;
         let mut recent = lock(&self.recent);
-        let index = usize::try_from(now % RECENT_S).expect("below a small constant");
+        let index = usize::try_from(now % KEPT_S).expect("below a small constant");
         if recent.seconds[index].at != now {
             recent.seconds[index] = Second { at: now, ..Second::default() };
         }
@@ -240,7 +244,7 @@ impl Metrics {
         (lock(&self.publish_errors).clone(), lock(&self.dead_lettered).clone())
     }
 
-    /// The last seconds, up to [`RECENT_S`] of them, the present one left out where there are others.
+    /// The last seconds, up to [`RECENT_S`] of them, of which the present one is the last.
     fn last(&self, seconds: u64) -> Second {
         let now = self.env.now_ms() / 1000;
         let recent = lock(&self.recent);
@@ -251,7 +255,13 @@ impl Metrics {
 
     /// What happened in the last seconds, up to [`RECENT_S`] of them.
     pub fn recent(&self, seconds: u64) -> Point {
-        Point::of(&self.last(seconds), seconds)
+        Point::of(&self.last(seconds), self.length_s(seconds))
+    }
+
+    /// How long they are: the present one is not over.
+    #[allow(clippy::cast_precision_loss)] // s
+    fn length_s(&self, seconds: u64) -> f64 {
+        (seconds - 1) as f64 + (self.env.now_ms() % 1000) as f64 / 1000.0
     }
 
     /// The last five minutes in [`POINTS`] of the same length, each with its end, seconds since 1970; the last second is the one
@@ -268,7 +278,14 @@ impl Metrics {
             }
         }
         let ends = (1..=POINTS).map(|n| end - RECENT_S + n * length);
+        #[allow(clippy::cast_precision_loss)] // s
+        let length = length as f64;
         ends.zip(sums.iter().map(|sum| Point::of(sum, length))).collect()
+    }
+
+    /// How many handlers were called for the first time with an event in the last `seconds`.
+    pub fn first_calls(&self, seconds: u64) -> u64 {
+        self.last(seconds).waited
     }
 
     /// Deliveries in the last `seconds`.
@@ -280,7 +297,7 @@ impl Metrics {
     pub fn processing_ms(&self) -> f64 {
         let sum = self.last(RECENT_S);
         #[allow(clippy::cast_precision_loss)] // an average
-        let average = sum.processing_ns as f64 / 1e6 / sum.deliveries.max(1) as f64;
+        let average = sum.processing_ns as f64 / 1e6 / sum.processed.max(1) as f64;
         average
     }
 
@@ -296,7 +313,7 @@ impl Metrics {
             "eventsInDLQ": self.dead_letters(),
             "avgProcessingTime": self.processing_ns.load(Ordering::Relaxed) as f64 / 1e6 / processed as f64,
             "peakEventsPerSecond": lock(&self.recent).peak,
-            "currentThroughput": self.last(THROUGHPUT_S).events() as f64 / THROUGHPUT_S as f64,
+            "currentThroughput": self.recent(THROUGHPUT_S).events_per_second,
             "errorRate": self.recent(RECENT_S).error_rate_percent,
             "connectionPoolUtilization": utilization,
         })
@@ -314,20 +331,24 @@ pub struct Settling<'a> {
 }
 
 impl Settling<'_> {
-    /// A delivery was acknowledged after its handlers took so long.
-    pub fn consumed(&mut self, event_type: &Arc<str>, took: Duration) {
+    /// A delivery was acknowledged after its handlers took so long, where that is known.
+    pub fn consumed(&mut self, event_type: &Arc<str>, took: Option<Duration>) {
         let kind = self.last.of(&self.metrics.types, event_type);
         kind.consumed.fetch_add(1, Ordering::Relaxed);
-        kind.processing_time.add(took, 1);
+        if let Some(took) = took {
+            kind.processing_time.add(took, 1);
+        }
         self.ended(took);
     }
 
-    /// A delivery failed after so long; `retried`: it comes again.
-    pub fn failed(&mut self, event_type: &Arc<str>, took: Duration, error: Option<&str>, retried: bool) {
+    /// A delivery failed after so long, where handlers ran; `retried`: it comes again.
+    pub fn failed(&mut self, event_type: &Arc<str>, took: Option<Duration>, error: Option<&str>, retried: bool) {
         let kind = self.last.of(&self.metrics.types, event_type);
         kind.failed.fetch_add(1, Ordering::Relaxed);
         kind.retried.fetch_add(u64::from(retried), Ordering::Relaxed);
-        kind.processing_time.add(took, 1);
+        if let Some(took) = took {
+            kind.processing_time.add(took, 1);
+        }
         if let Some(error) = error {
             self.metrics.mistakes.add(error);
         }
@@ -335,22 +356,25 @@ impl Settling<'_> {
         self.ended(took);
     }
 
-    fn ended(&mut self, took: Duration) {
+    fn ended(&mut self, took: Option<Duration>) {
         self.sum.deliveries += 1;
-        self.sum.processing_ns += u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
+        if let Some(took) = took {
+            self.sum.processed += 1;
+            self.sum.processing_ns += u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
+        }
     }
 }
 
 impl Drop for Settling<'_> {
     fn drop(&mut self) {
-        let Second { deliveries, failed, processing_ns, .. } = self.sum;
+        let Second { deliveries, failed, processed, processing_ns, .. } = self.sum;
         if deliveries == 0 {
             return;
         }
         self.metrics.consumed.fetch_add(deliveries - failed, Ordering::Relaxed);
         self.metrics.failed.fetch_add(failed, Ordering::Relaxed);
         self.metrics.processing_ns.fetch_add(processing_ns, Ordering::Relaxed);
-        self.metrics.processed.fetch_add(deliveries, Ordering::Relaxed);
+        self.metrics.processed.fetch_add(processed, Ordering::Relaxed);
         self.metrics.count(&self.sum);
     }
 }
@@ -360,7 +384,7 @@ mod tests {
     use super::*;
 
     fn settle(metrics: &Metrics, consumed: usize, failed: usize, ms: u64) {
-        let (event_type, took) = ("a".into(), Duration::from_millis(ms));
+        let (event_type, took) = ("a".into(), Some(Duration::from_millis(ms)));
         let mut settling = metrics.settling();
         for _ in 0..consumed {
             settling.consumed(&event_type, took);
@@ -381,7 +405,8 @@ mod tests {
         publish(&metrics, 100);
         settle(&metrics, 3, 1, 1);
         let now = metrics.snapshot(0.0);
-        assert_eq!((now["currentThroughput"].as_f64(), now["errorRate"].as_f64()), (Some(10.0), Some(25.0)));
+        // Nine seconds and the beginning of this one.
+        assert_eq!((now["currentThroughput"].as_f64(), now["errorRate"].as_f64()), (Some(100.0 / 9.0), Some(25.0)));
         assert_eq!((now["avgProcessingTime"].as_f64(), now["peakEventsPerSecond"].as_f64()), (Some(1.0), Some(100.0)));
         tokio::time::advance(Duration::from_secs(11)).await;
         let later = metrics.snapshot(0.0);
@@ -400,6 +425,8 @@ mod tests {
             metrics.waited(2, Duration::from_millis(12));
             tokio::time::advance(Duration::from_secs(1)).await;
         }
+        // What happens in the present second pushes nothing out.
+        publish(&metrics, 5);
         let points = metrics.points();
         assert_eq!(points.len(), 30);
         assert!(points.windows(2).all(|pair| pair[1].0 - pair[0].0 == 10));
@@ -407,7 +434,8 @@ mod tests {
         assert!(points.iter().all(|(_, point)| *point == same), "{points:?}");
         tokio::time::advance(Duration::from_secs(20)).await;
         let points = metrics.points();
-        assert_eq!((points[28].1, points[27].1), (Point::default(), same));
+        let once = Point { events_per_second: 0.5, ..Point::default() };
+        assert_eq!((points[29].1, points[28].1, points[27].1), (Point::default(), once, same));
     }
 
     #[tokio::test(start_paused = true)]

@@ -8,8 +8,8 @@ use crate::engine::config::{Alerting, HealthCheck};
 const BACK: f64 = 0.1;
 /// … in so many evaluations in a row.
 const CALM: u32 = 2;
-/// Fewer deliveries in the window say nothing of the share that fails.
-const DELIVERIES_MIN: u64 = 5;
+/// Fewer events in the window say nothing of all.
+const EVENTS_MIN: u64 = 5;
 
 /// What is watched. The order is that in which alerts are told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -68,6 +68,19 @@ impl Watched {
         }
     }
 
+    fn describe_end(self, value: f64, threshold: f64) -> String {
+        let value = (value * 10.0).round() / 10.0;
+        let (what, unit) = match self {
+            Self::ErrorRate => ("Failed deliveries", " %"),
+            Self::Latency => ("The time until events are done", " ms on average"),
+            Self::QueueDepth => ("Events that wait", ""),
+            Self::Throughput => ("Events that pass", " a second"),
+            Self::MemoryUsage => ("Memory in use", " %"),
+            Self::ConnectionUtilization => ("Places for commands in use", " %"),
+        };
+        format!("{what}: {value}{unit} again; the threshold is {threshold}{unit}")
+    }
+
     /// Less is worse.
     fn is_minimum(self) -> bool {
         self == Self::Throughput
@@ -81,6 +94,8 @@ pub struct Readings {
     /// Deliveries in the window, and how many of them failed.
     pub deliveries: u64,
     pub error_rate_percent: f64,
+    /// First calls of handlers in the window, from which the latency is.
+    pub calls: u64,
     pub latency_ms: f64,
     pub queue_depth: Option<u64>,
     pub throughput: Option<f64>,
@@ -89,11 +104,19 @@ pub struct Readings {
 }
 
 impl Readings {
+    /// A figure of so many events. A few say little. None at all are calm, unless there is something that waits to be handled.
+    fn judged(&self, events: u64, figure: f64) -> Option<f64> {
+        match events {
+            0 => self.queue_depth.is_some_and(|depth| depth == 0).then_some(0.0),
+            1..EVENTS_MIN => None,
+            _ => Some(figure),
+        }
+    }
+
     fn of(&self, watched: Watched) -> Option<f64> {
         match watched {
-            Watched::ErrorRate if self.deliveries < DELIVERIES_MIN => Some(0.0),
-            Watched::ErrorRate => Some(self.error_rate_percent),
-            Watched::Latency => Some(self.latency_ms),
+            Watched::ErrorRate => self.judged(self.deliveries, self.error_rate_percent),
+            Watched::Latency => self.judged(self.calls, self.latency_ms),
             #[allow(clippy::cast_precision_loss)] // a count to compare
             Watched::QueueDepth => self.queue_depth.map(|depth| depth as f64),
             Watched::Throughput => self.throughput,
@@ -138,16 +161,21 @@ pub struct Alert {
     /// What it must not pass.
     pub threshold: f64,
     calm: u32,
+    is_over: bool,
 }
 
 impl Alert {
+    fn description(&self) -> String {
+        if self.is_over { self.watched.describe_end(self.value, self.threshold) } else { self.watched.describe(self.value, self.threshold) }
+    }
+
     /// `AlertEvent` with times as ms; `context` is where it is so.
     pub fn view(&self, context: &Value) -> Value {
         json!({
             "id": self.id,
             "severity": self.severity.as_str(),
             "title": self.watched.title(),
-            "description": self.watched.describe(self.value, self.threshold),
+            "description": self.description(),
             "timestamp": self.at_ms,
             "metric": self.watched.as_str(),
             "currentValue": self.value,
@@ -215,7 +243,16 @@ impl Alerts {
             let severity = if critical.is_some_and(|critical| value > critical) { Severity::Critical } else { Severity::Warning };
             let Some(at) = self.active.iter().position(|alert| alert.watched == *watched) else {
                 if is_beyond {
-                    let alert = Alert { id: new_id(), watched: *watched, severity, at_ms: now_ms, value, threshold: *limit, calm: 0 };
+                    let alert = Alert {
+                        id: new_id(),
+                        watched: *watched,
+                        severity,
+                        at_ms: now_ms,
+                        value,
+                        threshold: *limit,
+                        calm: 0,
+                        is_over: false,
+                    };
                     self.active.push(alert.clone());
                     changes.push(Change::Triggered(alert));
                 }
@@ -228,7 +265,8 @@ impl Alerts {
             }
             alert.calm = if is_back { alert.calm + 1 } else { 0 };
             if alert.calm >= CALM {
-                changes.push(Change::Resolved(self.active.remove(at)));
+                let over = self.active.remove(at);
+                changes.push(Change::Resolved(Alert { is_over: true, ..over }));
             }
         }
         changes
@@ -267,6 +305,7 @@ mod tests {
         let bad = Readings {
             deliveries: 100,
             error_rate_percent: 5.1,
+            calls: 100,
             latency_ms: 1001.0,
             queue_depth: Some(1001),
             throughput: Some(9.9),
@@ -288,6 +327,7 @@ mod tests {
         let edge = Readings {
             deliveries: 100,
             error_rate_percent: 5.0,
+            calls: 100,
             latency_ms: 1000.0,
             queue_depth: Some(1000),
             throughput: Some(10.0),
@@ -328,8 +368,30 @@ mod tests {
         for _ in 0..5 {
             assert_eq!(told(&mut alerts, Readings::default()), Vec::<String>::new());
         }
-        // A few deliveries say nothing of the rest.
-        assert_eq!(told(&mut alerts, Readings { deliveries: 4, error_rate_percent: 100.0, ..Readings::default() }), Vec::<String>::new());
+    }
+
+    #[test]
+    fn few_events_say_nothing_and_none_at_all_are_calm_where_nothing_waits() {
+        let mut alerts = alerts(&json!({}));
+        let few = Readings { deliveries: 4, error_rate_percent: 100.0, queue_depth: Some(0), ..Readings::default() };
+        assert_eq!(told(&mut alerts, few), Vec::<String>::new());
+        assert_eq!(told(&mut alerts, failing(100.0)), ["+errorRate critical"]);
+        let hangs = Readings { deliveries: 0, queue_depth: Some(7), ..Readings::default() };
+        for readings in [few, hangs, few, hangs] {
+            assert_eq!(told(&mut alerts, readings), Vec::<String>::new());
+        }
+        let idle = Readings { queue_depth: Some(0), ..Readings::default() };
+        assert_eq!(told(&mut alerts, idle), Vec::<String>::new());
+        assert_eq!(told(&mut alerts, idle), ["-errorRate"]);
+    }
+
+    #[test]
+    fn what_is_over_is_described_so() {
+        let mut alerts = alerts(&json!({}));
+        told(&mut alerts, failing(40.0));
+        alerts.evaluate(&failing(1.0), 7, String::new);
+        let [Change::Resolved(over)] = &alerts.evaluate(&failing(1.0), 7, String::new)[..] else { panic!("it is over") };
+        assert_eq!(over.view(&json!({}))["description"], "Failed deliveries: 1 % again; the threshold is 5 %");
     }
 
     proptest! {

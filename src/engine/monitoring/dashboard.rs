@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::time::Instant;
@@ -12,16 +11,15 @@ use super::alerts::Watched;
 use crate::engine::env::lock;
 use crate::engine::error::Result;
 use crate::engine::health::Health;
+use crate::engine::log::failed;
 use crate::engine::metrics::types::Figures;
 use crate::engine::metrics::{Exposition, POINTS, RECENT_S};
 use crate::engine::store::Partition;
 
 /// Rows of each list.
 const TOP: usize = 10;
-/// What the store said of all processes holds so long: many may look at once.
-const TOTALS_FRESH: Duration = Duration::from_secs(2);
-/// Most partitions that are asked how much was added to them.
-const PARTITIONS_MAX: usize = 20_000;
+/// What the store said of all processes holds for so many times as long as it took to ask: many may look at once.
+const TOTALS_FRESH: u32 = 20;
 
 /// What others know, who are not asked here.
 pub struct Around {
@@ -31,7 +29,7 @@ pub struct Around {
     pub projects: Vec<(String, u64)>,
 }
 
-/// Events ever stored, by type, over all processes.
+/// Events ever stored, by type, over all processes, and until when that holds.
 #[derive(Default)]
 pub(super) struct Totals(tokio::sync::Mutex<Option<(Instant, BTreeMap<String, u64>)>>);
 
@@ -40,14 +38,15 @@ impl Shared {
     /// did.
     async fn totals(&self) -> BTreeMap<String, u64> {
         let mut known = self.totals.0.lock().await;
+        let began = Instant::now();
         if let Some((at, totals)) = &*known
-            && at.elapsed() < TOTALS_FRESH
+            && Instant::now() < *at
         {
             return totals.clone();
         }
         match self.count_added().await {
-            Ok(totals) => *known = Some((Instant::now(), totals)),
-            Err(error) => tracing::debug!(%error, "events of all processes cannot be counted"),
+            Ok(totals) => *known = Some((Instant::now() + began.elapsed() * TOTALS_FRESH, totals)),
+            Err(error) => failed!(error, "events of all processes cannot be counted"),
         }
         let here = || self.beside.metrics.types.all().iter().map(|kind| (kind.name.to_string(), kind.read().published)).collect();
         known.as_ref().map_or_else(here, |(_, totals)| totals.clone())
@@ -55,8 +54,7 @@ impl Shared {
 
     async fn count_added(&self) -> Result<BTreeMap<String, u64>> {
         let store = &self.beside.store;
-        let mut partitions: Vec<Partition> = store.topology().await?.partitions;
-        partitions.truncate(PARTITIONS_MAX);
+        let partitions: Vec<Partition> = store.topology().await?.partitions;
         let mut totals = BTreeMap::new();
         for (partition, added) in partitions.iter().zip(store.added(&partitions).await?) {
             *totals.entry(partition.event_type.to_string()).or_default() += added;
@@ -111,7 +109,7 @@ impl Shared {
     /// Publishing and handling by type, by their average in the longest window of at most five minutes.
     fn slowest(&self) -> Vec<Value> {
         let mut windows = lock(&self.windows);
-        windows.collect(&self.beside.metrics.types, self.beside.env.now_ms());
+        windows.collect(&self.beside.metrics.types, self.clock_ms());
         let seconds = windows.lengths_s().into_iter().filter(|length| *length <= RECENT_S).max().unwrap_or_else(|| windows.shortest_s());
         let by_type = windows.read(seconds).map(|analysis| analysis.by_type).unwrap_or_default();
         let operations = |(name, figures): &(std::sync::Arc<str>, Figures)| {

@@ -12,7 +12,7 @@ mod windows;
 
 use std::collections::VecDeque;
 use std::panic::AssertUnwindSafe;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
@@ -25,17 +25,20 @@ use super::consume::Consumer;
 use super::env::{Env, lock};
 use super::error::{Code, Error, Result};
 use super::host::{Host, Kind, Lifecycle};
+use super::log::failed;
 use super::metrics::{Exposition, Metrics};
 use super::publish::Publisher;
-use super::store::Store;
+use super::store::{DeadLetterQuery, Store};
 use super::vitals::LastVitals;
-use alerts::{Alerts, Change, Readings};
+use alerts::{Alerts, Change, Readings, Watched};
 pub use dashboard::Around;
 use queues::Queues;
 pub use queues::groups;
 use webhook::Webhook;
 use windows::Windows;
 
+/// The store is waited for at least so long.
+const PATIENCE_MIN: Duration = Duration::from_secs(1);
 /// How often the use of the connection pool is looked at; what is judged is the average.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
@@ -69,7 +72,7 @@ pub struct Beside {
 struct Shared {
     settings: Settings,
     beside: Beside,
-    started_ms: u64,
+    started: Instant,
     windows: Mutex<Windows>,
     /// As last sampled; `None` while the server does not tell.
     queues: Mutex<Option<Queues>>,
@@ -81,19 +84,17 @@ struct Shared {
     looks: Mutex<(f64, u32)>,
     collections: AtomicU64,
     totals: dashboard::Totals,
-    /// A failure to sample was told.
-    is_blind: AtomicBool,
 }
 
 /// Monitoring of one bus.
 pub struct Monitoring {
     shared: Arc<Shared>,
-    task: tokio::task::JoinHandle<()>,
+    tasks: [tokio::task::JoinHandle<()>; 2],
 }
 
 impl Drop for Monitoring {
     fn drop(&mut self) {
-        self.task.abort();
+        self.tasks.iter().for_each(tokio::task::JoinHandle::abort);
     }
 }
 
@@ -101,12 +102,11 @@ impl Monitoring {
     /// Starts to collect. `ERR_INVALID_CONFIG` where the webhook cannot be made.
     pub fn start(settings: Settings, beside: Beside) -> Result<Self> {
         let MonitoringConfig { metrics, alerting, health_check, .. } = &settings.config;
-        let now_ms = beside.env.now_ms();
         let hook = |url| Webhook::start(url, alerting.webhook_secret.as_ref(), beside.host.clone(), &beside.env);
         let webhook = alerting.webhook_url.clone().filter(|_| alerting.enabled).map(hook).transpose()?;
         let shared = Arc::new(Shared {
-            started_ms: now_ms,
-            windows: Mutex::new(Windows::new(&metrics.aggregation_windows_s, metrics.retention_period_ms, now_ms)),
+            started: Instant::now(),
+            windows: Mutex::new(Windows::new(&metrics.aggregation_windows_s, metrics.retention_period_ms)),
             queues: Mutex::default(),
             depths: Mutex::default(),
             alerts: Mutex::new(Alerts::new(alerting, health_check)),
@@ -114,18 +114,13 @@ impl Monitoring {
             looks: Mutex::default(),
             collections: AtomicU64::new(0),
             totals: dashboard::Totals::default(),
-            is_blind: AtomicBool::new(false),
             settings,
             beside,
         });
-        let (env, collecting) = (shared.beside.env.clone(), shared.clone());
-        let task = env.spawn(async move {
-            let host = collecting.beside.host.clone();
-            if let Err(panic) = AssertUnwindSafe(collecting.collect()).catch_unwind().await {
-                host.lifecycle(vec![Lifecycle::error(&Error::panicked(panic.as_ref()).with("task", "monitoring"))]);
-            }
-        });
-        Ok(Self { shared, task })
+        // Apart: figures of this process do not wait for a server that hangs.
+        let tasks =
+            [shared.clone().told(Shared::collect_forever(shared.clone())), shared.clone().told(Shared::sample_forever(shared.clone()))];
+        Ok(Self { shared, tasks })
     }
 
     /// `ERR_DISABLED` where metrics are off.
@@ -142,7 +137,7 @@ impl Monitoring {
         self.measures()?;
         let shared = &self.shared;
         let mut windows = lock(&shared.windows);
-        windows.collect(&shared.beside.metrics.types, shared.beside.env.now_ms());
+        windows.collect(&shared.beside.metrics.types, shared.clock_ms());
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // compared with what there is
         let seconds = seconds.map_or_else(|| windows.shortest_s(), |seconds| if seconds.fract() == 0.0 { seconds as u64 } else { 0 });
         let analysis = windows.read(seconds).ok_or_else(|| {
@@ -150,7 +145,8 @@ impl Monitoring {
             let right = format!("must be one of monitoring.metrics.aggregationWindows, {}", there.join(", "));
             Error::argument("windowSeconds", right)
         })?;
-        Ok(report::analytics(seconds, &analysis))
+        let began_ms = shared.beside.env.now_ms().saturating_sub(shared.clock_ms());
+        Ok(report::analytics(seconds, &analysis, began_ms))
     }
 
     /// `AlertEvent[]` with times as ms.
@@ -189,7 +185,7 @@ impl Monitoring {
 
     /// Has told what is to be told, within `deadline`.
     pub async fn close(&self, deadline: Duration) {
-        self.task.abort();
+        self.tasks.iter().for_each(tokio::task::JoinHandle::abort);
         if let Some(webhook) = &self.shared.webhook {
             webhook.close(deadline).await;
         }
@@ -197,9 +193,13 @@ impl Monitoring {
 }
 
 impl Shared {
-    #[allow(clippy::cast_precision_loss)] // s
     fn uptime_s(&self) -> f64 {
-        self.beside.env.now_ms().saturating_sub(self.started_ms) as f64 / 1000.0
+        self.started.elapsed().as_secs_f64()
+    }
+
+    /// Time since it began, ms: that of the wall may be set.
+    fn clock_ms(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
     /// Where an alert is raised.
@@ -207,8 +207,23 @@ impl Shared {
         json!({ "service": self.settings.service, "pid": std::process::id() })
     }
 
-    async fn collect(&self) {
-        let every = Duration::from_millis(self.settings.config.metrics.collection_interval_ms);
+    /// A panic ends the task, but not unnoticed.
+    fn told(self: Arc<Self>, task: impl Future<Output = ()> + Send + 'static) -> tokio::task::JoinHandle<()> {
+        let host = self.beside.host.clone();
+        self.beside.env.spawn(async move {
+            if let Err(panic) = AssertUnwindSafe(task).catch_unwind().await {
+                host.lifecycle(vec![Lifecycle::error(&Error::panicked(panic.as_ref()).with("task", "monitoring"))]);
+            }
+        })
+    }
+
+    fn every(&self) -> Duration {
+        Duration::from_millis(self.settings.config.metrics.collection_interval_ms)
+    }
+
+    /// Looks at what this process counted.
+    async fn collect_forever(self: Arc<Self>) {
+        let every = self.every();
         let mut due = Instant::now();
         loop {
             {
@@ -219,32 +234,43 @@ impl Shared {
             if now >= due {
                 // What a standstill left out is not made up for.
                 due = if now >= due + every { now + every } else { due + every };
-                self.round().await;
+                lock(&self.windows).collect(&self.beside.metrics.types, self.clock_ms());
+                self.collections.fetch_add(1, Ordering::Relaxed);
+                let utilization = std::mem::take(&mut *lock(&self.looks));
+                if self.settings.config.alerting.enabled {
+                    self.judge(utilization.0 / f64::from(utilization.1.max(1)));
+                }
             }
             tokio::time::sleep_until(due.min(now + LOOK_EVERY)).await;
         }
     }
 
-    async fn round(&self) {
-        let Beside { store, env, metrics, consumer, .. } = &self.beside;
-        let Some(consumer) = consumer.upgrade() else { return };
-        let sampled = queues::sample(store, &consumer).await;
-        if let Err(error) = &sampled
-            && !self.is_blind.swap(true, Ordering::Relaxed)
-        {
-            tracing::debug!(%error, "what waits cannot be counted");
+    /// Asks the store what it counts.
+    async fn sample_forever(self: Arc<Self>) {
+        let every = self.every();
+        loop {
+            let next = Instant::now() + every;
+            let patience = every.max(PATIENCE_MIN);
+            let sampled = tokio::time::timeout(patience, self.sample()).await.unwrap_or_else(|_| {
+                let late = format!("what waits was not told within {} ms", patience.as_millis());
+                Err(Error::new(Code::Timeout, late))
+            });
+            if let Err(error) = &sampled {
+                failed!(error, "what waits in the groups of this process cannot be counted");
+            }
+            if let Ok(queues) = &sampled {
+                self.note_depth(queues.depth());
+            }
+            *lock(&self.queues) = sampled.ok();
+            tokio::time::sleep_until(next).await;
         }
-        self.is_blind.store(sampled.is_err(), Ordering::Relaxed);
-        if let Ok(queues) = &sampled {
-            self.note_depth(queues.depth());
-        }
-        *lock(&self.queues) = sampled.ok();
-        lock(&self.windows).collect(&metrics.types, env.now_ms());
-        self.collections.fetch_add(1, Ordering::Relaxed);
-        let utilization = std::mem::take(&mut *lock(&self.looks));
-        if self.settings.config.alerting.enabled {
-            self.judge(utilization.0 / f64::from(utilization.1.max(1)));
-        }
+    }
+
+    async fn sample(&self) -> Result<Queues> {
+        let Beside { store, metrics, consumer, .. } = &self.beside;
+        let Some(consumer) = consumer.upgrade() else { return Ok(Queues::default()) };
+        metrics.set_dead_letters(store.count_dead_letters(&DeadLetterQuery::default()).await?);
+        queues::sample(store, &consumer).await
     }
 
     fn judge(&self, utilization_percent: f64) {
@@ -260,6 +286,7 @@ impl Shared {
             Readings {
                 deliveries: total.deliveries(),
                 error_rate_percent: total.error_rate_percent(),
+                calls: total.end_to_end_time.count(),
                 latency_ms: total.latency_ms(),
                 queue_depth: lock(&self.queues).as_ref().map(Queues::depth),
                 // Not before a whole window was measured.
@@ -295,14 +322,14 @@ impl Shared {
                         });
                         publisher.say("performance.threshold", &breached);
                     }
-                    self.post("triggered", &view, now_ms);
+                    self.post("triggered", alert.watched, &view, now_ms);
                     said.push(Lifecycle(Kind::AlertTriggered, view));
                 }
                 Change::Resolved(alert) => {
                     let mut view = alert.view(&context);
                     view["resolvedAt"] = now_ms.into();
                     tracing::info!(metric = alert.watched.as_str(), value = alert.value, "an alert is over");
-                    self.post("resolved", &view, now_ms);
+                    self.post("resolved", alert.watched, &view, now_ms);
                     said.push(Lifecycle(Kind::AlertResolved, view));
                 }
             }
@@ -310,9 +337,9 @@ impl Shared {
         self.beside.host.lifecycle(said);
     }
 
-    fn post(&self, what: &str, alert: &Value, now_ms: u64) {
+    fn post(&self, what: &str, watched: Watched, alert: &Value, now_ms: u64) {
         if let Some(webhook) = &self.webhook {
-            webhook.send(what, alert, now_ms);
+            webhook.send(what, watched, alert, now_ms);
         }
     }
 }

@@ -22,7 +22,7 @@ const AT_ONCE: usize = 32;
 pub struct Waiting {
     /// Held by somebody, or waiting for a retry.
     pub pending: u64,
-    /// Not read yet.
+    /// Not read yet: at least so many.
     pub lag: u64,
 }
 
@@ -39,13 +39,13 @@ impl Queues {
         self.groups.values().map(|waiting| waiting.pending + waiting.lag).sum()
     }
 
-    /// Adds what waits on a partition for those of `groups` that read it here.
-    fn add(&mut self, groups: &BTreeSet<&str>, backlogs: &[Backlog]) {
-        for Backlog { group, pending, lag } in backlogs.iter().filter(|backlog| groups.contains(backlog.group.as_str())) {
+    /// Adds what waits on a partition.
+    fn add(&mut self, backlogs: &[Backlog]) {
+        for Backlog { group, pending, lag } in backlogs {
             let is_known = self.groups.contains_key(group) || self.groups.len() < GROUPS_MAX;
             let waiting = self.groups.entry(if is_known { group.clone() } else { OTHER.to_owned() }).or_default();
             waiting.pending += pending;
-            waiting.lag += lag.unwrap_or(0);
+            waiting.lag += lag;
         }
     }
 }
@@ -53,15 +53,13 @@ impl Queues {
 /// Asks the store what waits for the groups of this consumer.
 pub async fn sample(store: &Arc<dyn Store>, consumer: &Consumer) -> Result<Queues> {
     let reads = consumer.reads().await;
-    let mut readers: BTreeMap<&Partition, BTreeSet<&str>> = BTreeMap::new();
-    for (group, partition) in &reads {
-        readers.entry(partition).or_default().insert(group);
+    let mut readers: BTreeMap<Partition, BTreeSet<String>> = BTreeMap::new();
+    for (group, partition) in reads {
+        readers.entry(partition).or_default().insert(group.to_string());
     }
-    let partitions: Vec<Partition> = readers.keys().map(|partition| (*partition).clone()).collect();
+    let readers: Vec<_> = readers.into_iter().collect();
     let mut queues = Queues::default();
-    for (groups, backlogs) in readers.values().zip(store.backlogs(&partitions).await?) {
-        queues.add(groups, &backlogs);
-    }
+    store.backlogs(&readers).await?.iter().for_each(|backlogs| queues.add(backlogs));
     Ok(queues)
 }
 
@@ -101,13 +99,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn groups_beyond_the_bound_are_counted_together_and_those_of_others_not_at_all() {
+    fn groups_beyond_the_bound_are_counted_together() {
         let names: Vec<String> = (0..GROUPS_MAX + 5).map(|n| format!("g{n:03}")).collect();
-        let backlog = |name: &String| Backlog { group: name.clone(), pending: 1, lag: Some(2) };
-        let mut backlogs: Vec<Backlog> = names.iter().map(backlog).collect();
-        backlogs.push(Backlog { group: "of others".to_owned(), pending: 1000, lag: None });
+        let backlog = |name: &String| Backlog { group: name.clone(), pending: 1, lag: 2 };
+        let backlogs: Vec<Backlog> = names.iter().map(backlog).collect();
         let mut queues = Queues::default();
-        queues.add(&names.iter().map(String::as_str).collect(), &backlogs);
+        queues.add(&backlogs);
         assert_eq!(queues.groups.len(), GROUPS_MAX + 1);
         assert_eq!(queues.groups[OTHER], Waiting { pending: 5, lag: 10 });
         assert_eq!(queues.depth(), 3 * (GROUPS_MAX as u64 + 5));

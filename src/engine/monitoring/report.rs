@@ -47,19 +47,19 @@ fn length_ms(span: &Span) -> u64 {
     span.to_ms.saturating_sub(span.from_ms)
 }
 
-/// `Analytics` with times as ms.
-pub fn analytics(window_s: u64, analysis: &Analysis) -> Value {
+/// `Analytics` with times as ms; `began_ms`: when monitoring began, ms since 1970.
+pub fn analytics(window_s: u64, analysis: &Analysis, began_ms: u64) -> Value {
     let length = length_ms(&analysis.span);
     let of_type = |(name, of_type): &(std::sync::Arc<str>, Figures)| {
         let mut out = Map::from_iter([("eventType".to_owned(), Value::from(&**name))]);
         out.append(&mut figures(of_type, length));
         Value::Object(out)
     };
-    let point = |span: &Span| json!({ "from": span.from_ms, "to": span.to_ms, "total": figures(&span.total, length_ms(span)) });
+    let point = |span: &Span| json!({ "from": began_ms + span.from_ms, "to": began_ms + span.to_ms, "total": figures(&span.total, length_ms(span)) });
     json!({
         "windowSeconds": window_s,
-        "from": analysis.span.from_ms,
-        "to": analysis.span.to_ms,
+        "from": began_ms + analysis.span.from_ms,
+        "to": began_ms + analysis.span.to_ms,
         "total": figures(&analysis.span.total, length),
         "byEventType": analysis.by_type.iter().map(of_type).collect::<Vec<_>>(),
         "history": analysis.history.iter().map(point).collect::<Vec<_>>(),

@@ -1,5 +1,7 @@
 //! Alerts posted to a URL, signed as <https://www.standardwebhooks.com> says.
 
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -7,9 +9,10 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use ring::hmac;
 use serde_json::{Value, json};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
+use super::alerts::Watched;
 use crate::engine::config::{HttpConfig, Secret, webhook_key};
 use crate::engine::env::{Env, lock};
 use crate::engine::error::Result;
@@ -17,15 +20,15 @@ use crate::engine::host::{Host, Lifecycle};
 use crate::engine::http::{Answer, Failure, Http};
 use crate::engine::moment;
 
-/// Alerts that wait to be posted; what more there is, is not posted.
-const WAITING_MAX: usize = 100;
+/// Alerts of one kind that wait to be posted; what more there is, is not posted.
+const WAITING_MAX: usize = 20;
 /// How long an answer may take.
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// Pauses before an alert is posted again, about; then it is given up.
 const PAUSES: [Duration; 5] =
-    [Duration::from_secs(1), Duration::from_secs(5), Duration::from_secs(15), Duration::from_secs(60), Duration::from_secs(180)];
+    [Duration::from_secs(1), Duration::from_secs(5), Duration::from_secs(15), Duration::from_secs(30), Duration::from_secs(60)];
 /// Longest pause that the receiver may ask for.
-const PAUSE_MAX: Duration = Duration::from_secs(600);
+const PAUSE_MAX: Duration = Duration::from_secs(60);
 
 /// One message.
 struct Message {
@@ -33,26 +36,30 @@ struct Message {
     body: String,
 }
 
-/// Posts alerts, one after the other, in the order of what happened.
+/// Posts alerts: those of one kind one after the other, in the order of what happened; one kind does not wait for another.
 pub struct Webhook {
-    messages: Mutex<Option<mpsc::Sender<Message>>>,
-    host: Arc<dyn Host>,
-    task: Mutex<tokio::task::JoinHandle<()>>,
+    lanes: Mutex<BTreeMap<Watched, mpsc::Sender<Message>>>,
+    post: Arc<Post>,
 }
 
-impl Drop for Webhook {
-    fn drop(&mut self) {
-        lock(&self.task).abort();
-    }
-}
-
-/// What the task needs.
+/// What the tasks need.
 struct Post {
     http: Http,
     url: Secret,
     key: Option<hmac::Key>,
     host: Arc<dyn Host>,
     env: Env,
+    /// Messages that are not answered.
+    waiting: AtomicUsize,
+    /// The bus is closing: each is tried once more, without pauses.
+    closing: watch::Sender<bool>,
+}
+
+impl Drop for Webhook {
+    /// What pauses is tried once more, and given up.
+    fn drop(&mut self) {
+        self.post.closing.send_replace(true);
+    }
 }
 
 impl Webhook {
@@ -61,29 +68,43 @@ impl Webhook {
         // Whoever configured the URL may ask any host: no endpoint of others is asked here.
         let http =
             Http::new(&[&HttpConfig { timeout_ms: u64::try_from(TIMEOUT.as_millis()).unwrap_or(u64::MAX), ..HttpConfig::default() }])?;
-        let (messages, receiver) = mpsc::channel(WAITING_MAX);
         let key = secret.map(|secret| hmac::Key::new(hmac::HMAC_SHA256, &webhook_key(secret.expose()).unwrap_or_default()));
-        let post = Post { http, url, key, host: host.clone(), env: env.clone() };
-        Ok(Self { messages: Mutex::new(Some(messages)), host, task: Mutex::new(env.spawn(post.run(receiver))) })
+        let (waiting, closing) = (AtomicUsize::new(0), watch::Sender::new(false));
+        let post = Arc::new(Post { http, url, key, host, env: env.clone(), waiting, closing });
+        Ok(Self { lanes: Mutex::default(), post })
     }
 
     /// `what` happened to an alert.
-    pub fn send(&self, what: &str, alert: &Value, at_ms: u64) {
+    pub fn send(&self, what: &str, watched: Watched, alert: &Value, at_ms: u64) {
         let id = format!("{}.{what}", alert["id"].as_str().unwrap_or_default());
         let body = json!({ "type": format!("alert.{what}"), "timestamp": moment::write(at_ms), "data": with_moments(alert) });
         let message = Message { id, body: body.to_string() };
-        if lock(&self.messages).as_ref().is_none_or(|messages| messages.try_send(message).is_err()) {
-            let message = format!("an alert is not posted to monitoring.alerting.webhookUrl: {WAITING_MAX} others wait for its answers");
-            self.host.lifecycle(vec![Lifecycle::warn(message)]);
+        let post = &self.post;
+        let mut lanes = lock(&self.lanes);
+        let lane = lanes.entry(watched).or_insert_with(|| {
+            let (messages, receiver) = mpsc::channel(WAITING_MAX);
+            post.env.spawn(post.clone().run(receiver));
+            messages
+        });
+        post.waiting.fetch_add(1, Ordering::AcqRel);
+        if lane.try_send(message).is_err() {
+            post.waiting.fetch_sub(1, Ordering::AcqRel);
+            post.warn(format!("an alert is not posted to monitoring.alerting.webhookUrl: {WAITING_MAX} others wait for its answers"));
         }
     }
 
-    /// Takes no more, and has posted what waits when it answers, or the time is over.
+    /// Takes no more, and tries what waits once more, within `deadline`; says how much of it nobody took.
     pub async fn close(&self, deadline: Duration) {
-        lock(&self.messages).take();
+        self.post.closing.send_replace(true);
+        lock(&self.lanes).clear();
         let end = Instant::now() + deadline;
-        while !lock(&self.task).is_finished() && Instant::now() < end {
+        while self.post.waiting.load(Ordering::Acquire) > 0 && Instant::now() < end {
             tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        let left = self.post.waiting.load(Ordering::Acquire);
+        if left > 0 {
+            self.post
+                .warn(format!("{left} alerts were not posted to monitoring.alerting.webhookUrl: the bus is closed, and it did not answer"));
         }
     }
 }
@@ -137,15 +158,22 @@ fn word(failure: &Failure) -> &'static str {
 }
 
 impl Post {
-    async fn run(self, mut messages: mpsc::Receiver<Message>) {
+    fn warn(&self, message: String) {
+        self.host.lifecycle(vec![Lifecycle::warn(message)]);
+    }
+
+    async fn run(self: Arc<Self>, mut messages: mpsc::Receiver<Message>) {
         while let Some(message) = messages.recv().await {
             self.post(&message).await;
+            self.waiting.fetch_sub(1, Ordering::AcqRel);
         }
     }
 
     async fn post(&self, Message { id, body }: &Message) {
+        let mut closing = self.closing.subscribe();
         let mut pauses = PAUSES.iter();
         loop {
+            let is_last = *closing.borrow_and_update();
             let at_s = self.env.now_ms() / 1000;
             let at = at_s.to_string();
             let signed = self.key.as_ref().map(|key| signature(key, id, at_s, body));
@@ -157,17 +185,17 @@ impl Post {
                 Meaning::Taken => return,
                 Meaning::Never(why) => why,
                 Meaning::Again(why, asked) => {
-                    if let Some(pause) = pauses.next() {
+                    if let Some(pause) = pauses.next().filter(|_| !is_last) {
                         tracing::debug!(why, "an alert is posted again");
                         let pause = asked.map_or_else(|| pause.mul_f64(0.75 + self.env.random() / 2.0), |asked| asked.min(PAUSE_MAX));
-                        tokio::time::sleep(pause).await;
+                        // An error: nobody is left to close.
+                        let _ = tokio::time::timeout(pause, closing.changed()).await;
                         continue;
                     }
-                    format!("{why}, {} times", PAUSES.len() + 1)
+                    why
                 }
             };
-            let message = format!("monitoring.alerting.webhookUrl did not take an alert: {why}");
-            return self.host.lifecycle(vec![Lifecycle::warn(message)]);
+            return self.warn(format!("monitoring.alerting.webhookUrl did not take an alert: {why}"));
         }
     }
 }

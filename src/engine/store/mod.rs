@@ -352,14 +352,8 @@ pub struct Backlog {
     pub group: String,
     /// Entries that somebody holds, or that wait for a retry.
     pub pending: u64,
-    /// Entries that it has not read; `None`: too many to be counted, where the server cannot tell.
-    pub lag: Option<u64>,
-}
-
-impl From<&GroupState> for Backlog {
-    fn from(group: &GroupState) -> Self {
-        Self { group: group.name.clone(), pending: group.pending, lag: group.lag }
-    }
+    /// Entries that it has not read: at least so many, where the server cannot tell.
+    pub lag: u64,
 }
 
 /// What keeps and what ends an entry, see design "Keeping and trimming".
@@ -733,8 +727,9 @@ pub trait Store: Exclusive + Commons + Roster + Board + Send + Sync + 'static {
     /// State of a partition; `None` when it has no stream.
     async fn inspect(&self, partition: &Partition) -> Result<Option<PartitionState>>;
 
-    /// What waits in the groups of partitions, in their order; nothing for one without a stream. Cheaper than [`Store::inspect`].
-    async fn backlogs(&self, partitions: &[Partition]) -> Result<Vec<Vec<Backlog>>>;
+    /// What waits in these groups of partitions, in their order; nothing for one without a stream. Cheaper than [`Store::inspect`]: where
+    /// the server cannot tell what is not read, some of it is counted, and no more than a bound for all together.
+    async fn backlogs(&self, reads: &[(Partition, BTreeSet<String>)]) -> Result<Vec<Vec<Backlog>>>;
 
     /// How many entries were ever added to each of these, in their order; 0 for one without a stream.
     async fn added(&self, partitions: &[Partition]) -> Result<Vec<u64>>;

@@ -86,8 +86,9 @@ struct Waits<'a> {
 
 impl Waits<'_> {
     /// By the server's clock, which gave the entry its id, to the millisecond; of first deliveries, as a retry waits because it is to.
-    fn called(&mut self, held: &Held) {
-        if held.deliveries <= 1 {
+    /// An event that was there before the group was read here, at `since_ms`, says nothing of how fast this bus is.
+    fn called(&mut self, held: &Held, since_ms: u64) {
+        if held.deliveries <= 1 && held.id.ms >= since_ms {
             // Less than can be told is half a millisecond on average.
             let ms = self.now_ms.saturating_sub(held.id.ms);
             let waited = if ms == 0 { Duration::from_micros(500) } else { Duration::from_millis(ms) };
@@ -118,7 +119,7 @@ fn call(
     for (lane, key) in entries {
         group.waiting.called(*lane);
         if let Some(entry) = deliveries.get(*key) {
-            waits.called(&entry.held);
+            waits.called(&entry.held, group.since_ms);
         }
     }
     let Some((_, first)) = entries.first() else { return };

@@ -240,7 +240,9 @@ impl Actor {
         note: Note,
     ) {
         let attempts = held.deliveries.saturating_sub(u32::from(reason == DeadReason::Expired));
-        let disposal = self.or_drop(Disposal::DeadLetter { reason, error, attempts }, &held);
+        let disposal = Disposal::DeadLetter { reason, error, attempts };
+        let note = Note { given_up: self.given_up(&disposal), ..note };
+        let disposal = self.or_drop(disposal, &held);
         self.settle_untouched(group, consumer, held, disposal, note);
     }
 

@@ -15,8 +15,17 @@ use crate::engine::host::{Kind, Lifecycle};
 use crate::engine::journal::End;
 use crate::engine::store::{Disposal, Held, Settled};
 
-fn milliseconds(took: Duration) -> f64 {
-    took.as_secs_f64() * 1000.0
+fn milliseconds(took: Option<Duration>) -> f64 {
+    took.unwrap_or_default().as_secs_f64() * 1000.0
+}
+
+/// What went wrong with it.
+fn why<'a>(disposal: &'a Disposal, note: &'a Note) -> Option<&'a str> {
+    let of_store = match disposal {
+        Disposal::DeadLetter { error, .. } => Some(error.as_str()),
+        _ => note.given_up.as_deref().map(|(_, error)| error.as_str()),
+    };
+    note.error.as_deref().or(of_store)
 }
 
 impl Actor {
@@ -65,12 +74,12 @@ impl Actor {
             }
             if result == Settled::Done && !note.quiet {
                 let counts = !note.expired && !matches!(disposal, Disposal::HandBack);
-                let success = disposal == Disposal::Acknowledge && note.error.is_none();
+                let success = disposal == Disposal::Acknowledge && note.error.is_none() && note.given_up.is_none();
                 if counts && success {
                     settling.consumed(&held.partition.event_type, note.took);
                 } else if counts {
                     let retried = matches!(disposal, Disposal::Retry { .. });
-                    settling.failed(&held.partition.event_type, note.took, note.error.as_deref(), retried);
+                    settling.failed(&held.partition.event_type, note.took, why(&disposal, &note), retried);
                 }
                 self.say(&group, &held, &disposal, &note);
                 tell_who_asked(&mut letters, &group, &disposal, &note);
@@ -114,7 +123,7 @@ impl Actor {
             say(Kind::Failed, json!({ "error": error, "durationMs": milliseconds(note.took) }));
         }
         match disposal {
-            Disposal::Acknowledge if note.error.is_none() && !note.expired => {
+            Disposal::Acknowledge if note.error.is_none() && note.given_up.is_none() && !note.expired => {
                 say(Kind::Consumed, json!({ "durationMs": milliseconds(note.took) }));
             }
             Disposal::Retry { delay_ms, error } => say(Kind::Retried, json!({ "delayMs": delay_ms, "error": error })),

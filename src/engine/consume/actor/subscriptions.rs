@@ -140,7 +140,7 @@ impl Actor {
         self.serial += 1;
         let id = GroupId { name, serial: self.serial };
         let (plans, waker) = self.open_reader(&id, Duration::ZERO);
-        Group::new(id, plans, waker)
+        Group::new(id, self.store.now_ms(), plans, waker)
     }
 
     /// A reader that begins after `pause`.

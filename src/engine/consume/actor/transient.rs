@@ -163,7 +163,7 @@ impl Actor {
             "eventType": &*call.event_type, "eventId": call.event_id, "group": &**call.group, "attempt": 1,
             "streamId": EntryId::default().to_string(), "durationMs": call.started.elapsed().as_secs_f64() * 1000.0,
         });
-        let (event_type, took) = (call.event_type.clone(), call.started.elapsed());
+        let (event_type, took) = (call.event_type.clone(), Some(call.started.elapsed()));
         if was_overdue || !matches!(verdict, Verdict::Failed(Failure::TimedOut(_))) {
             self.deliveries.in_transit.remove(&token);
         }

@@ -158,7 +158,7 @@ impl Actor {
         let note = Note {
             message: message(&entry.held.partition, &entry.text),
             event_id: entry.event_id,
-            took: entry.started.elapsed(),
+            took: Some(entry.started.elapsed()),
             error: entry.failures.first().map(|failed| failed.error.clone()),
             confirmations: entry.confirmations,
             asked: entry.asked,

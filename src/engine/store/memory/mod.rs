@@ -305,8 +305,8 @@ impl Store for MemoryStore {
         self.with(|state, now_ms| state.inspect(partition, now_ms))
     }
 
-    async fn backlogs(&self, partitions: &[Partition]) -> Result<Vec<Vec<Backlog>>> {
-        self.with(|state, _| partitions.iter().map(|partition| state.backlogs(partition)).collect())
+    async fn backlogs(&self, reads: &[(Partition, BTreeSet<String>)]) -> Result<Vec<Vec<Backlog>>> {
+        self.with(|state, _| reads.iter().map(|(partition, groups)| state.backlogs(partition, groups)).collect())
     }
 
     async fn added(&self, partitions: &[Partition]) -> Result<Vec<u64>> {

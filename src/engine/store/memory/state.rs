@@ -7,7 +7,8 @@ use std::sync::{Arc, Weak};
 use tokio::sync::Notify;
 
 use super::super::{
-    Appended, Backlog, Bucket, EntryId, GroupSpec, NewEvent, Partition, PartitionState, Restored, StartFrom, StreamLayout, Topology,
+    Appended, Backlog, Bucket, EntryId, GroupSpec, GroupState, NewEvent, Partition, PartitionState, Restored, StartFrom, StreamLayout,
+    Topology,
 };
 use super::append::{Bound, IdempotencyKeys};
 use super::asking::Messages;
@@ -269,8 +270,10 @@ impl State {
     }
 
     /// See [`Store::backlogs`](super::super::Store::backlogs).
-    pub(super) fn backlogs(&self, at: &Partition) -> Vec<Backlog> {
-        self.stream(at).map(|stream| stream.state().groups.iter().map(Backlog::from).collect()).unwrap_or_default()
+    pub(super) fn backlogs(&self, at: &Partition, groups: &BTreeSet<String>) -> Vec<Backlog> {
+        let states = self.stream(at).map(|stream| stream.state().groups).unwrap_or_default();
+        let of = |state: GroupState| Backlog { group: state.name, pending: state.pending, lag: state.lag.unwrap_or(0) };
+        states.into_iter().filter(|state| groups.contains(&state.name)).map(of).collect()
     }
 
     /// See [`Store::added`](super::super::Store::added).

@@ -16,6 +16,8 @@ const PAGE: usize = 1000;
 const LOOKS_MAX: usize = 256;
 /// Calls that count what a group has not read, where the server cannot tell: 500 entries each, or 1 MiB.
 const COUNTS_MAX: usize = 20;
+/// The same in all groups that are looked at together.
+const COUNTS_A_LOOK: usize = 40;
 
 fn is_missing(value: &Value) -> bool {
     matches!(value, Value::ServerError(error) if error.code() == "NOGROUP" || error.details().unwrap_or_default().contains("no such key"))
@@ -108,7 +110,7 @@ impl Shared {
             state.groups.push(GroupState {
                 name,
                 pending: number("pending")?.unwrap_or(0),
-                lag: self.lag(partition, &info).await?,
+                lag: self.lag(partition, &info, COUNTS_MAX).await?.0.ok(),
                 consumers: names,
                 last_delivered,
             });
@@ -133,27 +135,31 @@ impl Shared {
     }
 
     /// See `Store::backlogs`.
-    pub async fn backlogs(&self, partitions: &[Partition]) -> Result<Vec<Vec<Backlog>>> {
-        let mut out = Vec::with_capacity(partitions.len());
-        for some in partitions.chunks(LOOKS_MAX) {
+    pub async fn backlogs(&self, reads: &[(Partition, BTreeSet<String>)]) -> Result<Vec<Vec<Backlog>>> {
+        let mut out = Vec::with_capacity(reads.len());
+        let mut counts_left = COUNTS_A_LOOK;
+        for some in reads.chunks(LOOKS_MAX) {
             let looks: Vec<Cmd> = some
                 .iter()
-                .map(|partition| {
+                .map(|(partition, _)| {
                     let mut cmd = redis::cmd("XINFO");
                     cmd.arg("GROUPS").arg(self.keys.stream(partition));
                     cmd
                 })
                 .collect();
-            for (partition, value) in some.iter().zip(self.control.run(&looks).await?) {
+            for ((partition, meant), value) in some.iter().zip(self.control.run(&looks).await?) {
                 let groups = if is_missing(&value) { Vec::new() } else { reply::list(value)? };
                 let mut backlogs = Vec::with_capacity(groups.len());
                 for group in groups {
                     let info = reply::list(group)?;
-                    backlogs.push(Backlog {
-                        group: reply::text(reply::field(&info, "name").cloned().unwrap_or_default())?,
-                        pending: reply::field(&info, "pending").map(reply::count).transpose()?.unwrap_or(0),
-                        lag: self.lag(partition, &info).await?,
-                    });
+                    let name = reply::text(reply::field(&info, "name").cloned().unwrap_or_default())?;
+                    if !meant.contains(&name) {
+                        continue;
+                    }
+                    let pending = reply::field(&info, "pending").map(reply::count).transpose()?.unwrap_or(0);
+                    let (lag, counts) = self.lag(partition, &info, counts_left).await?;
+                    counts_left -= counts;
+                    backlogs.push(Backlog { group: name, pending, lag: lag.unwrap_or_else(|least| least) });
                 }
                 out.push(backlogs);
             }
@@ -173,32 +179,33 @@ impl Shared {
         Ok(out)
     }
 
-    /// What a group has not read, from what `XINFO GROUPS` says of it.
-    async fn lag(&self, partition: &Partition, info: &[Value]) -> Result<Option<u64>> {
+    /// What a group has not read, from what `XINFO GROUPS` says of it; where that is not said, it is counted in at most so many calls: then
+    /// it may be an error, at least how many there are. Answers the calls, too.
+    async fn lag(&self, partition: &Partition, info: &[Value], calls_max: usize) -> Result<(std::result::Result<u64, u64>, usize)> {
         match reply::field(info, "lag") {
             Some(Value::Nil) | None => {
                 let last_delivered = reply::field(info, "last-delivered-id").map(reply::entry_id).transpose()?.unwrap_or_default();
-                self.count_after(partition, last_delivered).await
+                self.count_after(partition, last_delivered, calls_max).await
             }
-            Some(lag) => Ok(Some(reply::count(lag)?)),
+            Some(lag) => Ok((Ok(reply::count(lag)?), 0)),
         }
     }
 
-    /// How many entries are behind that place; `None` where they are too many to be counted.
-    async fn count_after(&self, partition: &Partition, after: EntryId) -> Result<Option<u64>> {
+    /// How many entries are behind that place; an error, how many were counted, where they are too many. Answers the calls, too.
+    async fn count_after(&self, partition: &Partition, after: EntryId, calls_max: usize) -> Result<(std::result::Result<u64, u64>, usize)> {
         let (mut sum, mut after) = (0, after.to_string());
-        for _ in 0..COUNTS_MAX {
+        for call in 1..=calls_max {
             let mut count = scripts::call(&scripts::LAG, &[&self.keys.stream(partition)]);
             count.arg(&after);
             let parts = reply::list(self.at(partition.bucket()).query(count).await?)?;
             let [counted, last, more] = parts.as_slice() else { return Err(reply::unexpected("lag.lua")) };
             sum += reply::count(counted)?;
             if reply::int(more)? == 0 {
-                return Ok(Some(sum));
+                return Ok((Ok(sum), call));
             }
             after = reply::text(last.clone())?;
         }
-        Ok(None)
+        Ok((Err(sum), calls_max))
     }
 
     /// See `Store::status`.

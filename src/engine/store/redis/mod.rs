@@ -562,8 +562,8 @@ impl Store for RedisStore {
         self.shared.inspect(partition).await
     }
 
-    async fn backlogs(&self, partitions: &[Partition]) -> Result<Vec<Vec<Backlog>>> {
-        self.shared.backlogs(partitions).await
+    async fn backlogs(&self, reads: &[(Partition, BTreeSet<String>)]) -> Result<Vec<Vec<Backlog>>> {
+        self.shared.backlogs(reads).await
     }
 
     async fn added(&self, partitions: &[Partition]) -> Result<Vec<u64>> {
