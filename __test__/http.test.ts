@@ -214,12 +214,12 @@ describe('dead letters', () => {
     const { bus, url } = await served();
     await bury(bus, 'order', [1, 2, 3]);
     await bury(bus, 'mail', [4], 'mailer');
-    const all = (await ask(url, '/api/dead-letters')).json;
+    const all = (await ask(url, '/api/dead-letters?full=1')).json;
     expect(all).toMatchObject({ scanned: 4 });
     expect(all.items.map(({ event }: any) => event.data).sort()).toEqual([1, 2, 3, 4]);
     expect(all.cursor).toBeUndefined();
-    const first = (await ask(url, '/api/dead-letters?eventType=order&limit=2')).json;
-    const second = (await ask(url, `/api/dead-letters?eventType=order&limit=2&cursor=${encodeURIComponent(first.cursor)}`)).json;
+    const first = (await ask(url, '/api/dead-letters?full=1&eventType=order&limit=2')).json;
+    const second = (await ask(url, `/api/dead-letters?full=1&eventType=order&limit=2&cursor=${encodeURIComponent(first.cursor)}`)).json;
     expect([...first.items, ...second.items].map(({ event }: any) => event.data)).toEqual([1, 2, 3]);
     expect((await ask(url, '/api/dead-letters?group=mailer')).json.items).toMatchObject([{ eventType: 'mail', group: 'mailer' }]);
     const later = new Date(Date.now() + 60_000).toISOString();
@@ -241,7 +241,7 @@ describe('dead letters', () => {
     const found: number[] = [];
     let cursor = '';
     do {
-      const page = await search(`text=needle&limit=2${cursor && `&cursor=${encodeURIComponent(cursor)}`}`);
+      const page = await search(`full=1&text=needle&limit=2${cursor && `&cursor=${encodeURIComponent(cursor)}`}`);
       expect(page.items.length).toBeLessThanOrEqual(2);
       found.push(...page.items.map(({ event }: any) => event.data.n));
       cursor = page.cursor ?? '';
@@ -251,7 +251,19 @@ describe('dead letters', () => {
     const [{ id }] = (await search('text=no%20route')).items;
     expect((await search(`text=${encodeURIComponent(id)}`)).items).toHaveLength(1);
     expect(await search('text=nowhere')).toEqual({ items: [], scanned: 450 });
-    for (const query of ['text=a&cursor=nonsense', 'text=a&cursor=WzEsMl0', 'limit=201', 'limit=x', 'from=soon', 'group=a&group=b', 'q=a'])
+    for (const query of [
+      'text=a&cursor=nonsense',
+      'text=a&cursor=WzEsMl0',
+      'cursor=nonsense',
+      'limit=101',
+      'full=yes',
+      'ids=1&full=1',
+      'ids=1&limit=2001',
+      'limit=x',
+      'from=soon',
+      'group=a&group=b',
+      'q=a',
+    ])
       expect(await ask(url, `/api/dead-letters?${query}`)).toMatchObject({
         status: 400,
         json: { error: { code: 'ERR_INVALID_ARGUMENT' } },
@@ -265,10 +277,59 @@ describe('dead letters', () => {
       'many',
       Array.from({ length: 2100 }, (_, n) => ({ n })),
     );
-    const first = (await ask(url, '/api/dead-letters?text=%22n%22:2099')).json;
+    const first = (await ask(url, '/api/dead-letters?full=1&text=%22n%22:2099')).json;
     expect(first).toMatchObject({ items: [], scanned: 2000, cursor: expect.any(String) });
-    const second = (await ask(url, `/api/dead-letters?text=%22n%22:2099&cursor=${first.cursor}`)).json;
+    const second = (await ask(url, `/api/dead-letters?full=1&text=%22n%22:2099&cursor=${first.cursor}`)).json;
     expect(second).toMatchObject({ items: [{ event: { data: { n: 2099 } } }], scanned: 100 });
+  });
+
+  test('are listed without the data of their events, which one letter has', async () => {
+    const { bus, url } = await served();
+    await bury(bus, 'order', [{ note: 'é'.repeat(1000) }, 2]);
+    const { items } = (await ask(url, '/api/dead-letters')).json;
+    expect(items).toMatchObject([
+      { preview: `{"note":"${'é'.repeat(291)}`, dataBytes: 2011, event: { metadata: { type: 'order' } } },
+      { preview: '2', dataBytes: 1 },
+    ]);
+    for (const { event } of items) expect(Object.keys(event)).toEqual(['metadata']);
+    const [{ id }] = items;
+    const one = (query = '') => ask(url, `/api/dead-letters/${encodeURIComponent(id)}${query}`);
+    expect((await one()).json).toMatchObject({ id, event: { data: { note: 'é'.repeat(1000) } } });
+    expect((await one('?eventType=order&group=g')).json).toMatchObject({ id });
+    for (const query of ['?eventType=mail', '?group=other']) expect((await one(query)).status).toBe(404);
+    expect((await ask(url, '/api/dead-letters/nonsense')).json.error.code).toBe('ERR_INVALID_ARGUMENT');
+    await bus.deadLetters.purge({ ids: [id] });
+    expect(await one()).toMatchObject({ status: 404, json: { error: { code: 'ERR_NOT_FOUND' } } });
+  });
+
+  test('long ones come in answers of bounded size, and none is left out', async () => {
+    const { bus, url } = await served();
+    const data = Array.from({ length: 45 }, (_, n) => ({ n, filling: 'x'.repeat(200_000) }));
+    await bury(bus, 'long', data);
+    const walk = async (query: string, take: (page: any) => unknown[]) => {
+      const found: unknown[] = [];
+      let [cursor, pages, longest] = ['', 0, 0];
+      do {
+        const reply = await ask(url, `/api/dead-letters?${query}${cursor && `&cursor=${cursor}`}`);
+        found.push(...take(reply.json));
+        longest = Math.max(longest, reply.text.length);
+        cursor = reply.json.cursor ?? '';
+        pages++;
+      } while (cursor !== '');
+      return { found, pages, longest };
+    };
+    const numbers = data.map(({ n }) => n);
+    const full = await walk('full=1&limit=100', ({ items }) => items.map(({ event }: any) => event.data.n));
+    expect(full.found).toEqual(numbers);
+    expect(full.longest).toBeLessThan(1_400_000);
+    const brief = await walk('limit=100', ({ items }) => items.map(({ preview }: any) => Number(/\d+/.exec(preview)?.[0])));
+    expect(brief.found).toEqual(numbers);
+    expect(brief.longest).toBeLessThan(40_000);
+    expect(brief.pages).toBe(3);
+    const ids = await walk('ids=1', ({ ids }) => ids);
+    expect(new Set(ids.found).size).toBe(45);
+    // 8 MiB are 42 of them.
+    expect((await ask(url, '/api/dead-letters?text=nowhere')).json).toMatchObject({ items: [], scanned: 45 });
   });
 
   test('are put back, and deleted', async () => {

@@ -16,10 +16,13 @@ export type AuditRecord = Wire<api.AuditRecord>;
 export type Agent = Wire<api.AgentView>;
 export type Dashboard = Wire<api.DashboardData>;
 export type DeadLetter = Wire<api.DeadLetter>;
+/** A letter of the list, without the event's data. */
+export type BriefLetter = Omit<DeadLetter, 'event'> & { event: Pick<DeadLetter['event'], 'metadata'>; preview: string; dataBytes: number };
 export type Explanation = Wire<api.EventExplanation>;
 export type Group = Wire<api.GroupView>;
 export type Health = Wire<Awaited<ReturnType<api.OSSAEventBus['healthCheck']>>>;
-export type LetterPage = { items: DeadLetter[]; cursor?: string; scanned: number };
+export type LetterIds = { ids: string[]; cursor?: string; scanned: number };
+export type LetterPage = { items: BriefLetter[]; cursor?: string; scanned: number };
 export type Orchestration = Wire<api.OrchestrationStats>;
 export type Pool = Wire<api.PoolView>;
 export type Projects = Wire<api.CrossProjectStats>;

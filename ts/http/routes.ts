@@ -1,9 +1,9 @@
 /** What there is at which address. */
 import type { IncomingMessage } from 'node:http';
-import { OSSAError } from '../errors';
+import { invalidArgument, OSSAError } from '../errors';
 import { isRecord } from '../json';
 import { type Answer, json, Refusal } from './answers';
-import { searchLetters } from './letters';
+import { letterOf, searchLetters } from './letters';
 import { given, Query } from './query';
 import { lastRefusals } from './refusals';
 import type { Source } from './source';
@@ -31,7 +31,9 @@ export interface Route {
 
 /** One page of letters, or of audit records. */
 const PAGE_DEFAULT = 50;
-const PAGE_MAX = 200;
+const PAGE_MAX = 100;
+/** One page of ids of letters. */
+const IDS_MAX = 2000;
 const AUDIT_PAGE_MAX = 1000;
 
 /** A GET without parameters that answers what the bus says. */
@@ -84,17 +86,20 @@ export const ROUTES: readonly Route[] = [
   {
     path: '/api/dead-letters',
     get: async ({ source, query }) => {
-      const asked = new Query(query, ['eventType', 'group', 'from', 'to', 'text', 'limit', 'cursor']);
-      const page = await searchLetters(source.bus.deadLetters, {
+      const asked = new Query(query, ['eventType', 'group', 'from', 'to', 'text', 'limit', 'cursor', 'full', 'ids']);
+      const isIds = asked.flag('ids');
+      if (isIds && asked.flag('full')) throw invalidArgument('full', 'is not for ids=1');
+      const { items, ...page } = await searchLetters(source.bus.deadLetters, {
         eventType: asked.text('eventType'),
         group: asked.text('group'),
         from: asked.time('from'),
         to: asked.time('to'),
         text: asked.text('text'),
-        limit: asked.whole('limit', 1, PAGE_MAX) ?? PAGE_DEFAULT,
+        limit: asked.whole('limit', 1, isIds ? IDS_MAX : PAGE_MAX) ?? (isIds ? IDS_MAX : PAGE_DEFAULT),
         cursor: asked.text('cursor'),
+        form: isIds ? 'id' : asked.flag('full') ? 'full' : 'brief',
       });
-      return json(page);
+      return json(isIds ? { ids: items, ...page } : { items, ...page });
     },
   },
   {
@@ -107,6 +112,14 @@ export const ROUTES: readonly Route[] = [
   },
   lettersRoute('redrive', 'redriven'),
   lettersRoute('purge', 'purged'),
+  {
+    path: '/api/dead-letters/:id',
+    get: async ({ source, query, parts: [id] }) => {
+      const asked = new Query(query, ['eventType', 'group']);
+      const filter = { eventType: asked.text('eventType'), group: asked.text('group') };
+      return found(await letterOf(source.bus.deadLetters, id as string, filter), `There is no dead letter '${id}'`);
+    },
+  },
   {
     path: '/api/events/:type/:id',
     get: async ({ source, query, parts: [type, id] }) => {
