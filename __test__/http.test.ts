@@ -304,7 +304,7 @@ describe('dead letters', () => {
 
   test('long ones come in answers of bounded size, and none is left out', async () => {
     const { bus, url } = await served();
-    const data = Array.from({ length: 45 }, (_, n) => ({ n, filling: 'x'.repeat(200_000) }));
+    const data = Array.from({ length: 65 }, (_, n) => ({ n, filling: 'x'.repeat(200_000) }));
     await bury(bus, 'long', data);
     const walk = async (query: string, take: (page: any) => unknown[]) => {
       const found: unknown[] = [];
@@ -325,11 +325,15 @@ describe('dead letters', () => {
     const brief = await walk('limit=100', ({ items }) => items.map(({ preview }: any) => Number(/\d+/.exec(preview)?.[0])));
     expect(brief.found).toEqual(numbers);
     expect(brief.longest).toBeLessThan(40_000);
-    expect(brief.pages).toBe(3);
+    expect(brief.pages).toBe(4);
     const ids = await walk('ids=1', ({ ids }) => ids);
-    expect(new Set(ids.found).size).toBe(45);
-    // 8 MiB are 42 of them.
-    expect((await ask(url, '/api/dead-letters?text=nowhere')).json).toMatchObject({ items: [], scanned: 45 });
+    expect(new Set(ids.found).size).toBe(65);
+    // 8 MiB are 42 of them; they are read 20 at a time.
+    expect((await ask(url, '/api/dead-letters?text=nowhere')).json).toMatchObject({
+      items: [],
+      scanned: 60,
+      cursor: expect.any(String),
+    });
   });
 
   test('are put back, and deleted', async () => {
@@ -448,8 +452,13 @@ describe('who may ask', () => {
     for (const path of ['/', '/assets/main.js', '/metrics', '/api/status', '/api/dead-letters', '/nothing']) {
       const without = await ask(url, path);
       expect(without).toMatchObject({ status: 401, json: { error: { code: 'ERR_UNAUTHORIZED' } } });
-      expect(without.headers['www-authenticate']).toMatch(/^Basic realm="[^"]+"/);
+      expect(without.headers['www-authenticate']).toBe('Bearer realm="event bus"');
     }
+    // A browser asks for a password where somebody opens the page, and not where a page asks for figures.
+    const challenge = async (headers: Record<string, string>) => (await ask(url, '/', { headers })).headers['www-authenticate'];
+    expect(await challenge({ accept: 'text/html,*/*;q=0.8' })).toMatch(/^Basic realm="[^"]+"/);
+    expect(await challenge({ accept: '*/*', 'sec-fetch-mode': 'navigate' })).toMatch(/^Basic /);
+    expect(await challenge({ accept: 'text/html', 'sec-fetch-mode': 'cors' })).toMatch(/^Bearer /);
     expect((await post(url, '/api/dead-letters/purge', { group: 'g' })).status).toBe(401);
     const right = [{ authorization: `Bearer ${token}` }, { authorization: `bearer ${token}` }, basic(token)];
     for (const headers of right) expect((await ask(url, '/api/status', { headers })).status).toBe(200);
@@ -521,6 +530,21 @@ describe('who may ask', () => {
     expect((await purge({ origin: `http://${host}` })).status).toBe(200);
     // A proxy in front has another name; what the browser says of the site holds.
     expect((await purge({ origin: 'https://bus.example', 'sec-fetch-site': 'same-origin' })).status).toBe(200);
+  });
+
+  test('pages of other sites do not even ask, where there is no token', async () => {
+    const { url } = await served();
+    const { url: guarded } = await served({ token });
+    for (const site of ['cross-site', 'same-site']) {
+      const headers = { 'sec-fetch-site': site };
+      for (const path of ['/api/status', '/api/dead-letters?text=a', '/metrics'])
+        expect(await ask(url, path, { headers })).toMatchObject({ status: 403, json: { error: { code: 'ERR_FORBIDDEN' } } });
+      // A link to the page is followed.
+      for (const path of ['/', '/healthz', '/readyz']) expect((await ask(url, path, { headers })).status).toBe(200);
+      expect((await ask(guarded, '/api/status', { headers: { ...headers, ...basic(token) } })).status).toBe(200);
+    }
+    for (const site of ['same-origin', 'none'])
+      expect((await ask(url, '/api/status', { headers: { 'sec-fetch-site': site } })).status).toBe(200);
   });
 
   test('every answer keeps browsers from showing, reading and guessing it', async () => {

@@ -26,6 +26,6 @@ export type LetterPage = { items: BriefLetter[]; cursor?: string; scanned: numbe
 export type Orchestration = Wire<api.OrchestrationStats>;
 export type Pool = Wire<api.PoolView>;
 export type Projects = Wire<api.CrossProjectStats>;
-export type Refusals = { items: AuditRecord[]; from: string; complete: boolean };
+export type Refusals = { items: AuditRecord[]; from: string; complete: boolean; missing?: 'older' | 'newer' };
 export type Services = { services: Wire<api.ServiceDefinition>[]; status: Wire<api.ServiceRegistryIntegrationStatus> };
 export type Task = Wire<api.TaskView>;

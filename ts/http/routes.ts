@@ -6,6 +6,7 @@ import { type Answer, json, Refusal } from './answers';
 import { letterOf, searchLetters } from './letters';
 import { given, Query } from './query';
 import { lastRefusals } from './refusals';
+import { forget, shared } from './shared';
 import type { Source } from './source';
 
 /** One request, let in and taken apart. */
@@ -45,6 +46,21 @@ const plain = (path: string, look: (source: Source) => unknown): Route => ({
   },
 });
 
+/** The same of what the page asks for all the time. */
+const often = (path: string, look: (source: Source) => Promise<unknown>): Route => ({
+  path,
+  get: async ({ source, query }) => {
+    new Query(query, []);
+    return lately(source, path, () => look(source));
+  },
+});
+
+/** As {@link shared}, while the bus is open. */
+async function lately(source: Source, key: string, look: () => Promise<unknown>): Promise<Answer> {
+  if (!source.isOpen()) return json(await look());
+  return shared(source.bus, key, async () => json(await look()));
+}
+
 /** A POST that does something with dead letters and answers how many it were. */
 const lettersRoute = (name: 'redrive' | 'purge', done: string): Route => ({
   path: `/api/dead-letters/${name}`,
@@ -52,7 +68,11 @@ const lettersRoute = (name: 'redrive' | 'purge', done: string): Route => ({
     new Query(query, []);
     const wanted = await body();
     if (!isRecord(wanted)) throw new Refusal(400, 'ERR_BAD_REQUEST', 'The body must be an object with ids, eventType or group');
-    return json({ [done]: await source.bus.deadLetters[name](wanted) });
+    try {
+      return json({ [done]: await source.bus.deadLetters[name](wanted) });
+    } finally {
+      forget(source.bus);
+    }
   },
 });
 
@@ -66,10 +86,10 @@ export const ROUTES: readonly Route[] = [
       body: source.bus.exportMetrics(),
     }),
   },
-  plain('/api/dashboard', ({ bus }) => bus.getDashboardData()),
+  often('/api/dashboard', ({ bus }) => bus.getDashboardData()),
   plain('/api/status', ({ bus }) => bus.getStatus()),
-  plain('/api/health', ({ bus }) => bus.healthCheck()),
-  plain('/api/groups', ({ bus }) => bus.getGroups()),
+  often('/api/health', ({ bus }) => bus.healthCheck()),
+  often('/api/groups', ({ bus }) => bus.getGroups()),
   plain('/api/alerts', ({ bus }) => bus.getActiveAlerts()),
   plain('/api/agents', ({ bus }) => bus.getAgents()),
   plain('/api/pools', ({ bus }) => bus.getPools()),
@@ -106,8 +126,9 @@ export const ROUTES: readonly Route[] = [
     path: '/api/dead-letters/count',
     get: async ({ source, query }) => {
       const asked = new Query(query, ['eventType', 'group']);
-      const count = await source.bus.deadLetters.count(given({ eventType: asked.text('eventType'), group: asked.text('group') }));
-      return json({ count });
+      const filter = given({ eventType: asked.text('eventType'), group: asked.text('group') });
+      const look = async () => ({ count: await source.bus.deadLetters.count(filter) });
+      return lately(source, `count ${JSON.stringify(filter)}`, look);
     },
   },
   lettersRoute('redrive', 'redriven'),
@@ -137,13 +158,14 @@ export const ROUTES: readonly Route[] = [
   {
     path: '/api/audit',
     get: async ({ source, query }) => {
-      const asked = new Query(query, ['outcome', 'projectId', 'from', 'to', 'limit', 'cursor']);
+      const asked = new Query(query, ['outcome', 'only', 'projectId', 'from', 'to', 'limit', 'cursor']);
       const [outcome, projectId] = [asked.text('outcome'), asked.text('projectId')];
       const limit = asked.whole('limit', 1, AUDIT_PAGE_MAX) ?? PAGE_DEFAULT;
       if (outcome === 'refused') {
-        new Query(query, ['outcome', 'projectId', 'limit']);
-        return json(await lastRefusals(source.bus, limit, projectId));
+        new Query(query, ['outcome', 'only', 'projectId', 'limit']);
+        return json(await lastRefusals(source.bus, limit, projectId, asked.text('only')));
       }
+      if (asked.text('only') !== undefined) throw invalidArgument('only', 'is for outcome=refused');
       const [from, to, cursor] = [asked.time('from'), asked.time('to'), asked.text('cursor')];
       return json(await source.bus.getAuditLog(given({ outcome, projectId, from, to, limit, cursor }) as object));
     },
