@@ -214,12 +214,12 @@ describe('dead letters', () => {
     const { bus, url } = await served();
     await bury(bus, 'order', [1, 2, 3]);
     await bury(bus, 'mail', [4], 'mailer');
-    const all = (await ask(url, '/api/dead-letters')).json;
+    const all = (await ask(url, '/api/dead-letters?full=1')).json;
     expect(all).toMatchObject({ scanned: 4 });
     expect(all.items.map(({ event }: any) => event.data).sort()).toEqual([1, 2, 3, 4]);
     expect(all.cursor).toBeUndefined();
-    const first = (await ask(url, '/api/dead-letters?eventType=order&limit=2')).json;
-    const second = (await ask(url, `/api/dead-letters?eventType=order&limit=2&cursor=${encodeURIComponent(first.cursor)}`)).json;
+    const first = (await ask(url, '/api/dead-letters?full=1&eventType=order&limit=2')).json;
+    const second = (await ask(url, `/api/dead-letters?full=1&eventType=order&limit=2&cursor=${encodeURIComponent(first.cursor)}`)).json;
     expect([...first.items, ...second.items].map(({ event }: any) => event.data)).toEqual([1, 2, 3]);
     expect((await ask(url, '/api/dead-letters?group=mailer')).json.items).toMatchObject([{ eventType: 'mail', group: 'mailer' }]);
     const later = new Date(Date.now() + 60_000).toISOString();
@@ -241,7 +241,7 @@ describe('dead letters', () => {
     const found: number[] = [];
     let cursor = '';
     do {
-      const page = await search(`text=needle&limit=2${cursor && `&cursor=${encodeURIComponent(cursor)}`}`);
+      const page = await search(`full=1&text=needle&limit=2${cursor && `&cursor=${encodeURIComponent(cursor)}`}`);
       expect(page.items.length).toBeLessThanOrEqual(2);
       found.push(...page.items.map(({ event }: any) => event.data.n));
       cursor = page.cursor ?? '';
@@ -251,7 +251,19 @@ describe('dead letters', () => {
     const [{ id }] = (await search('text=no%20route')).items;
     expect((await search(`text=${encodeURIComponent(id)}`)).items).toHaveLength(1);
     expect(await search('text=nowhere')).toEqual({ items: [], scanned: 450 });
-    for (const query of ['text=a&cursor=nonsense', 'text=a&cursor=WzEsMl0', 'limit=201', 'limit=x', 'from=soon', 'group=a&group=b', 'q=a'])
+    for (const query of [
+      'text=a&cursor=nonsense',
+      'text=a&cursor=WzEsMl0',
+      'cursor=nonsense',
+      'limit=101',
+      'full=yes',
+      'ids=1&full=1',
+      'ids=1&limit=2001',
+      'limit=x',
+      'from=soon',
+      'group=a&group=b',
+      'q=a',
+    ])
       expect(await ask(url, `/api/dead-letters?${query}`)).toMatchObject({
         status: 400,
         json: { error: { code: 'ERR_INVALID_ARGUMENT' } },
@@ -265,10 +277,63 @@ describe('dead letters', () => {
       'many',
       Array.from({ length: 2100 }, (_, n) => ({ n })),
     );
-    const first = (await ask(url, '/api/dead-letters?text=%22n%22:2099')).json;
+    const first = (await ask(url, '/api/dead-letters?full=1&text=%22n%22:2099')).json;
     expect(first).toMatchObject({ items: [], scanned: 2000, cursor: expect.any(String) });
-    const second = (await ask(url, `/api/dead-letters?text=%22n%22:2099&cursor=${first.cursor}`)).json;
+    const second = (await ask(url, `/api/dead-letters?full=1&text=%22n%22:2099&cursor=${first.cursor}`)).json;
     expect(second).toMatchObject({ items: [{ event: { data: { n: 2099 } } }], scanned: 100 });
+  });
+
+  test('are listed without the data of their events, which one letter has', async () => {
+    const { bus, url } = await served();
+    await bury(bus, 'order', [{ note: 'é'.repeat(1000) }, 2]);
+    const { items } = (await ask(url, '/api/dead-letters')).json;
+    expect(items).toMatchObject([
+      { preview: `{"note":"${'é'.repeat(291)}`, dataBytes: 2011, event: { metadata: { type: 'order' } } },
+      { preview: '2', dataBytes: 1 },
+    ]);
+    for (const { event } of items) expect(Object.keys(event)).toEqual(['metadata']);
+    const [{ id }] = items;
+    const one = (query = '') => ask(url, `/api/dead-letters/${encodeURIComponent(id)}${query}`);
+    expect((await one()).json).toMatchObject({ id, event: { data: { note: 'é'.repeat(1000) } } });
+    expect((await one('?eventType=order&group=g')).json).toMatchObject({ id });
+    for (const query of ['?eventType=mail', '?group=other']) expect((await one(query)).status).toBe(404);
+    expect((await ask(url, '/api/dead-letters/nonsense')).json.error.code).toBe('ERR_INVALID_ARGUMENT');
+    await bus.deadLetters.purge({ ids: [id] });
+    expect(await one()).toMatchObject({ status: 404, json: { error: { code: 'ERR_NOT_FOUND' } } });
+  });
+
+  test('long ones come in answers of bounded size, and none is left out', async () => {
+    const { bus, url } = await served();
+    const data = Array.from({ length: 65 }, (_, n) => ({ n, filling: 'x'.repeat(200_000) }));
+    await bury(bus, 'long', data);
+    const walk = async (query: string, take: (page: any) => unknown[]) => {
+      const found: unknown[] = [];
+      let [cursor, pages, longest] = ['', 0, 0];
+      do {
+        const reply = await ask(url, `/api/dead-letters?${query}${cursor && `&cursor=${cursor}`}`);
+        found.push(...take(reply.json));
+        longest = Math.max(longest, reply.text.length);
+        cursor = reply.json.cursor ?? '';
+        pages++;
+      } while (cursor !== '');
+      return { found, pages, longest };
+    };
+    const numbers = data.map(({ n }) => n);
+    const full = await walk('full=1&limit=100', ({ items }) => items.map(({ event }: any) => event.data.n));
+    expect(full.found).toEqual(numbers);
+    expect(full.longest).toBeLessThan(1_400_000);
+    const brief = await walk('limit=100', ({ items }) => items.map(({ preview }: any) => Number(/\d+/.exec(preview)?.[0])));
+    expect(brief.found).toEqual(numbers);
+    expect(brief.longest).toBeLessThan(40_000);
+    expect(brief.pages).toBe(4);
+    const ids = await walk('ids=1', ({ ids }) => ids);
+    expect(new Set(ids.found).size).toBe(65);
+    // 8 MiB are 42 of them; they are read 20 at a time.
+    expect((await ask(url, '/api/dead-letters?text=nowhere')).json).toMatchObject({
+      items: [],
+      scanned: 60,
+      cursor: expect.any(String),
+    });
   });
 
   test('are put back, and deleted', async () => {
@@ -387,8 +452,13 @@ describe('who may ask', () => {
     for (const path of ['/', '/assets/main.js', '/metrics', '/api/status', '/api/dead-letters', '/nothing']) {
       const without = await ask(url, path);
       expect(without).toMatchObject({ status: 401, json: { error: { code: 'ERR_UNAUTHORIZED' } } });
-      expect(without.headers['www-authenticate']).toMatch(/^Basic realm="[^"]+"/);
+      expect(without.headers['www-authenticate']).toBe('Bearer realm="event bus"');
     }
+    // A browser asks for a password where somebody opens the page, and not where a page asks for figures.
+    const challenge = async (headers: Record<string, string>) => (await ask(url, '/', { headers })).headers['www-authenticate'];
+    expect(await challenge({ accept: 'text/html,*/*;q=0.8' })).toMatch(/^Basic realm="[^"]+"/);
+    expect(await challenge({ accept: '*/*', 'sec-fetch-mode': 'navigate' })).toMatch(/^Basic /);
+    expect(await challenge({ accept: 'text/html', 'sec-fetch-mode': 'cors' })).toMatch(/^Bearer /);
     expect((await post(url, '/api/dead-letters/purge', { group: 'g' })).status).toBe(401);
     const right = [{ authorization: `Bearer ${token}` }, { authorization: `bearer ${token}` }, basic(token)];
     for (const headers of right) expect((await ask(url, '/api/status', { headers })).status).toBe(200);
@@ -460,6 +530,21 @@ describe('who may ask', () => {
     expect((await purge({ origin: `http://${host}` })).status).toBe(200);
     // A proxy in front has another name; what the browser says of the site holds.
     expect((await purge({ origin: 'https://bus.example', 'sec-fetch-site': 'same-origin' })).status).toBe(200);
+  });
+
+  test('pages of other sites do not even ask, where there is no token', async () => {
+    const { url } = await served();
+    const { url: guarded } = await served({ token });
+    for (const site of ['cross-site', 'same-site']) {
+      const headers = { 'sec-fetch-site': site };
+      for (const path of ['/api/status', '/api/dead-letters?text=a', '/metrics'])
+        expect(await ask(url, path, { headers })).toMatchObject({ status: 403, json: { error: { code: 'ERR_FORBIDDEN' } } });
+      // A link to the page is followed.
+      for (const path of ['/', '/healthz', '/readyz']) expect((await ask(url, path, { headers })).status).toBe(200);
+      expect((await ask(guarded, '/api/status', { headers: { ...headers, ...basic(token) } })).status).toBe(200);
+    }
+    for (const site of ['same-origin', 'none'])
+      expect((await ask(url, '/api/status', { headers: { 'sec-fetch-site': site } })).status).toBe(200);
   });
 
   test('every answer keeps browsers from showing, reading and guessing it', async () => {

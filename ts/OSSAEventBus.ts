@@ -62,6 +62,7 @@ export class OSSAEventBus extends EventBus {
       registry: access === undefined ? undefined : (serviceRegistry ?? undefined),
       windows: () => resolved.monitoring.metrics.aggregationWindows,
       isOpen: () => core.isOpen,
+      warn: (text) => core.log.write('warn', text),
       failed: (what, error) => core.log.failure(what, error),
     };
   }

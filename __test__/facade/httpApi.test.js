@@ -15,11 +15,13 @@ afterEach(async () => {
 /** Serves a bus of these methods. */
 async function serve(bus, { source = {}, bodyTimeoutMs, token } = {}) {
   const failures = [];
+  const warnings = [];
   const shown = {
     bus,
     registry: undefined,
     windows: () => [60],
     isOpen: () => true,
+    warn: (text) => warnings.push(text),
     failed: (what, error) => failures.push([what, error]),
     ...source,
   };
@@ -43,7 +45,7 @@ async function serve(bus, { source = {}, bodyTimeoutMs, token } = {}) {
       asked.on('error', reject);
       send(asked);
     });
-  return { ask, failures };
+  return { ask, failures, warnings };
 }
 
 const time = new Date('2026-01-02T03:04:05.678Z');
@@ -143,14 +145,15 @@ test('what nobody foresaw is logged, and says nothing to the client', async () =
   expect(failures.map(([, thrown]) => thrown)).toEqual([error, error]);
 });
 
-test('readiness follows health, and whether the bus takes work; those who ask at once share a look', async () => {
+test('readiness follows Redis, and whether the bus takes work, not how handlers fare; those who ask at once share a look', async () => {
   let status = 'healthy';
   let isOpen = true;
+  let redis = 'healthy';
   let looks = 0;
   const healthCheck = async () => {
     looks++;
     await new Promise((resolve) => setTimeout(resolve, 50));
-    return { status, timestamp: time, components: {} };
+    return { status, timestamp: time, components: { redis: { status: redis } } };
   };
   const { ask } = await serve({ healthCheck }, { source: { isOpen: () => isOpen }, token: 'token' });
   const all = await Promise.all(Array.from({ length: 5 }, () => ask('/readyz')));
@@ -160,10 +163,56 @@ test('readiness follows health, and whether the bus takes work; those who ask at
   status = 'degraded';
   expect(await ask('/readyz')).toMatchObject({ status: 200, body: { status } });
   status = 'unhealthy';
+  expect(await ask('/readyz')).toMatchObject({ status: 200, body: { status } });
+  redis = 'unhealthy';
   expect(await ask('/readyz')).toMatchObject({ status: 503, body: { status } });
-  status = 'healthy';
+  status = redis = 'healthy';
   isOpen = false;
   expect(await ask('/readyz')).toMatchObject({ status: 503, body: { status: 'unhealthy' } });
+});
+
+test('what pages ask for all the time is looked for once by all that ask, until something is changed', async () => {
+  let looks = 0;
+  const look = async () => ++looks;
+  const { ask } = await serve({
+    getDashboardData: look,
+    healthCheck: look,
+    getGroups: look,
+    deadLetters: { count: look, purge: async () => 1 },
+  });
+  const paths = ['/api/dashboard', '/api/health', '/api/groups', '/api/dead-letters/count', '/api/dead-letters/count?group=g'];
+  const round = () => Promise.all(paths.flatMap((path) => Array.from({ length: 10 }, () => ask(path))));
+  const replies = await round();
+  expect([looks, new Set(replies.map(({ text }) => text)).size]).toEqual([5, 5]);
+  await round();
+  expect(looks).toBe(5);
+  const headers = { 'content-type': 'application/json' };
+  await ask('/api/dead-letters/purge', { method: 'POST', headers, send: (asked) => asked.end('{"group":"g"}') });
+  await round();
+  expect(looks).toBe(10);
+});
+
+test('an answer that failed is not given again, and none after the bus has ended', async () => {
+  let isOpen = true;
+  let looks = 0;
+  const getGroups = () => (++looks === 1 ? Promise.reject(new OSSAError('away', { code: 'ERR_CONNECTION' })) : Promise.resolve([]));
+  const { ask } = await serve({ getGroups }, { source: { isOpen: () => isOpen } });
+  expect((await ask('/api/groups')).status).toBe(503);
+  expect((await ask('/api/groups')).status).toBe(200);
+  expect((await ask('/api/groups')).status).toBe(200);
+  expect(looks).toBe(2);
+  isOpen = false;
+  await ask('/api/groups');
+  expect(looks).toBe(3);
+});
+
+test('wrong tokens are in the log, not one line for each', async () => {
+  const { ask, warnings } = await serve({ getPools: () => [] }, { token: 'right' });
+  await ask('/api/pools');
+  await ask('/api/pools', { headers: { authorization: 'Bearer right' } });
+  expect(warnings).toEqual([]);
+  for (let n = 0; n < 5; n++) expect((await ask('/api/pools', { headers: { authorization: 'Bearer guessed' } })).status).toBe(401);
+  expect(warnings).toEqual(['HTTP: a request with a wrong token']);
 });
 
 test('a body that comes too slowly is refused, and its connection closed', async () => {
@@ -191,9 +240,9 @@ describe('the last refusals', () => {
     const now = Date.now();
     const records = ages.map((age, n) => ({ id: String(n), at: new Date(now - age), outcome: outcome(n) }));
     const asked = [];
-    const getAuditLog = async ({ from, limit, cursor }) => {
+    const getAuditLog = async ({ from, limit, cursor, outcome: only }) => {
       asked.push(now - from.getTime());
-      const found = records.filter(({ at }) => at >= from);
+      const found = records.filter(({ at, outcome }) => at >= from && (only === undefined || outcome === only));
       const start = Number(cursor ?? 0);
       return { items: found.slice(start, start + limit), ...(start + limit < found.length ? { cursor: String(start + limit) } : {}) };
     };
@@ -210,15 +259,32 @@ describe('the last refusals', () => {
   test('many of late need no look further back', async () => {
     const log = logOf([86_400_000, ...Array.from({ length: 10 }, (_, n) => 10_000 - n)]);
     const { ask } = await serve(log);
-    const { items } = (await ask('/api/audit?outcome=refused&limit=3')).body;
+    const { items, ...rest } = (await ask('/api/audit?outcome=refused&limit=3')).body;
+    expect(rest).toMatchObject({ complete: false, missing: 'older' });
     expect(items.map(({ id }) => id)).toEqual(['10', '9', '8']);
     expect(Math.max(...log.asked)).toBeLessThan(62_000);
+  });
+
+  test('of one rare outcome are found among many others', async () => {
+    const log = logOf(
+      Array.from({ length: 9_000 }, () => 1000),
+      (n) => (n === 8_500 ? 'forged' : 'delivered'),
+    );
+    const { ask } = await serve(log);
+    expect((await ask('/api/audit?outcome=refused')).body).toMatchObject({ items: [], complete: false, missing: 'newer' });
+    expect((await ask('/api/audit?outcome=refused&only=forged')).body).toMatchObject({ items: [{ id: '8500' }], complete: true });
+    for (const query of ['outcome=refused&only=sent', 'only=forged', 'outcome=denied&only=forged'])
+      expect((await ask(`/api/audit?${query}`)).body.error.code).toBe('ERR_INVALID_ARGUMENT');
   });
 
   test('beyond what one request looks through it says so', async () => {
     const busy = Array.from({ length: 5_500 }, () => 1000);
     const { ask } = await serve(logOf(busy));
-    expect((await ask('/api/audit?outcome=refused&limit=1')).body).toMatchObject({ complete: false, items: [{ id: '4999' }] });
+    expect((await ask('/api/audit?outcome=refused&limit=1')).body).toMatchObject({
+      complete: false,
+      missing: 'newer',
+      items: [{ id: '4999' }],
+    });
     // What was found in a time that could be looked through counts more.
     const { ask: askQuiet } = await serve(logOf([...busy.map(() => 600_000), 1000]));
     expect((await askQuiet('/api/audit?outcome=refused')).body).toMatchObject({ complete: true, items: [{ id: '5500' }] });

@@ -1,6 +1,7 @@
 /** Doing something with many dead letters: as many at a time as one request takes. */
 import { get, post } from './client.js';
-import type { LetterPage } from './wire.js';
+import { absolute } from './format.js';
+import type { LetterIds } from './wire.js';
 
 /** What the API takes as filter. */
 export type Filter = Readonly<Partial<Record<'eventType' | 'group' | 'from' | 'to' | 'text', string>>>;
@@ -19,22 +20,47 @@ export async function gather(filter: Filter, told: (found: number) => void): Pro
   const ids = new Set<string>();
   let cursor: string | undefined;
   do {
-    const page: LetterPage = await get('api/dead-letters', { ...filter, limit: '200', cursor });
-    for (const { id } of page.items) ids.add(id);
+    const page: LetterIds = await get('api/dead-letters', { ...filter, ids: '1', cursor });
+    for (const id of page.ids) ids.add(id);
     cursor = page.cursor;
     told(ids.size);
   } while (cursor !== undefined && ids.size < GATHERED_MAX);
   return { ids: [...ids], isCut: cursor !== undefined };
 }
 
-/** Does it, and answers with how many letters. */
-export async function act(deed: Deed, ids: readonly string[]): Promise<number> {
+/** What became of many letters. */
+export interface Outcome {
+  /** Letters it was done to. */
+  readonly done: number;
+  /** Ids that were not asked for, or whose request failed. */
+  readonly rest: readonly string[];
+  /** What ended it before its time. */
+  readonly error?: unknown;
+}
+
+/** Does it, until a request fails. */
+export async function act(deed: Deed, ids: readonly string[]): Promise<Outcome> {
   let done = 0;
+  let asked = 0;
   for (const some of portions(ids)) {
-    const answer = await post<{ redriven?: number; purged?: number }>(`api/dead-letters/${deed}`, { ids: some });
-    done += answer.redriven ?? answer.purged ?? 0;
+    try {
+      const answer = await post<{ redriven?: number; purged?: number }>(`api/dead-letters/${deed}`, { ids: some });
+      done += answer.redriven ?? answer.purged ?? 0;
+    } catch (error) {
+      return { done, rest: ids.slice(asked), error };
+    }
+    asked += some.length;
   }
-  return done;
+  return { done, rest: [] };
+}
+
+/** A filter in words: event type 'a', text 'b'; '' where there is none. */
+export function described(filter: Filter): string {
+  const names = { text: 'text', eventType: 'event type', group: 'group', from: 'failed from', to: 'failed until' } as const;
+  return (Object.keys(names) as Array<keyof Filter>)
+    .filter((name) => filter[name])
+    .map((name) => `${names[name]} ${name === 'from' || name === 'to' ? absolute(filter[name]) : `“${filter[name]}”`}`)
+    .join(', ');
 }
 
 /** Cut so that each is a body that the API takes. */

@@ -92,9 +92,9 @@ export class Table<Row> {
     setText(this.#empty, text);
   }
 
-  /** Nothing is ticked any more. */
-  untick(): void {
-    for (const key of [...this.ticked]) this.#tick(key, false);
+  /** These are ticked no more; without a word of which, none is. */
+  untick(keys: Iterable<string> = [...this.ticked]): void {
+    for (const key of keys) this.#tick(key, false);
     this.#tickChanged();
   }
 

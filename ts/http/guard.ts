@@ -6,19 +6,34 @@ import { Refusal } from './answers';
 
 const digest = (text: string): Buffer => createHash('sha256').update(text).digest();
 
+const BASIC = 'Basic realm="event bus", charset="UTF-8"';
+const BEARER = 'Bearer realm="event bus"';
+const WARN_EVERY_MS = 60_000;
+
+/** Somebody opens the page: a browser then asks for the token. It must not for what a page or a program asks for. */
+function isNavigation({ headers }: IncomingMessage): boolean {
+  const mode = headers['sec-fetch-mode'];
+  return mode === undefined ? /\btext\/html\b/i.test(headers.accept ?? '') : mode === 'navigate';
+}
+
 /** Lets requests through, or throws a {@link Refusal}. */
 export class Guard {
   readonly #token: Buffer | undefined;
+  readonly #warn: (text: string) => void;
+  #wrong = 0;
+  #nextWarning = 0;
 
-  constructor(token: string | undefined) {
+  constructor(token: string | undefined, warn: (text: string) => void) {
     this.#token = token === undefined ? undefined : digest(token);
+    this.#warn = warn;
   }
 
   /** For all that says something of the bus. */
   enter(request: IncomingMessage): void {
     if (this.#token === undefined) checkHost(request);
     else if (!this.#hasToken(request)) {
-      const challenge = { 'WWW-Authenticate': 'Basic realm="event bus", charset="UTF-8"' };
+      if (request.headers.authorization !== undefined) this.#countWrong();
+      const challenge = { 'WWW-Authenticate': isNavigation(request) ? BASIC : BEARER };
       throw new Refusal(
         401,
         'ERR_UNAUTHORIZED',
@@ -38,11 +53,28 @@ export class Guard {
     }
   }
 
+  /** For all but the page, after {@link enter}: without a token pages of other sites may not even ask, as what they ask for costs. */
+  look(request: IncomingMessage): void {
+    const site = request.headers['sec-fetch-site'];
+    if (this.#token !== undefined || (site !== 'cross-site' && site !== 'same-site')) return;
+    throw new Refusal(403, 'ERR_FORBIDDEN', 'Pages of other sites may not ask here');
+  }
+
   /** For all that changes something, after {@link enter}. */
   change(request: IncomingMessage): void {
     checkOrigin(request);
     const type = request.headers['content-type']?.split(';')[0]?.trim().toLowerCase();
     if (type !== 'application/json') throw new Refusal(415, 'ERR_CONTENT_TYPE', 'Content-Type must be application/json');
+  }
+
+  /** Somebody guesses, or has an old one: said once in a while, with how often. */
+  #countWrong(): void {
+    this.#wrong++;
+    const now = performance.now();
+    if (now < this.#nextWarning) return;
+    this.#nextWarning = now + WARN_EVERY_MS;
+    this.#warn(`HTTP: ${this.#wrong === 1 ? 'a request' : `${this.#wrong} requests`} with a wrong token`);
+    this.#wrong = 0;
   }
 
   #hasToken(request: IncomingMessage): boolean {

@@ -40,7 +40,7 @@ class HttpApi {
 
   constructor(source: Source, { token, basePath }: HandlerOptions, bodyTimeoutMs: number) {
     this.#source = source;
-    this.#guard = new Guard(token);
+    this.#guard = new Guard(token, (text) => source.warn(text));
     this.#basePath = basePath;
     this.#bodyTimeoutMs = bodyTimeoutMs;
   }
@@ -61,10 +61,13 @@ class HttpApi {
     return answer ?? internalAnswer();
   }
 
-  /** Whether the bus takes work; how it is in full is for those only who may see the rest. */
+  /**
+   * Whether the bus takes work: it is open and Redis is there. A process whose handlers fail is unhealthy and ready: without it others
+   * would fail instead. How it is in full is for those only who may see the rest.
+   */
   async #ready(request: IncomingMessage): Promise<Answer> {
     const health = await (this.#health ??= this.#source.bus.healthCheck().finally(() => (this.#health = undefined)));
-    const isReady = this.#source.isOpen() && health.status !== 'unhealthy';
+    const isReady = this.#source.isOpen() && health.components['redis']?.status !== 'unhealthy';
     const status = this.#source.isOpen() ? health.status : 'unhealthy';
     return json(this.#guard.knows(request) ? { ...health, status } : { status }, isReady ? 200 : 503);
   }
@@ -81,6 +84,7 @@ class HttpApi {
     const method = request.method === 'HEAD' ? 'GET' : request.method;
     const respond: Responder | undefined = method === 'GET' ? route.get : method === 'POST' ? route.post : undefined;
     if (respond === undefined) throw notAllowed([...(route.get ? ['GET', 'HEAD'] : []), ...(route.post ? ['POST'] : [])]);
+    this.#guard.look(request);
     if (method === 'POST') this.#guard.change(request);
     const call: Call = { source: this.#source, request, query, parts, body: () => readJson(request, this.#bodyTimeoutMs) };
     return respond(call);

@@ -33,6 +33,13 @@ export class Query {
     return value;
   }
 
+  /** '1' is yes; '0' and nothing are no. */
+  flag(name: string): boolean {
+    const text = this.text(name);
+    if (text !== undefined && text !== '0' && text !== '1') throw invalidArgument(name, 'must be 0 or 1');
+    return text === '1';
+  }
+
   /** A time: ISO 8601, or ms since 1970. */
   time(name: string): Date | undefined {
     const text = this.text(name);

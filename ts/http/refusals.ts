@@ -1,5 +1,6 @@
 /** The last messages between projects that were refused. The log is read oldest first: the newest are found by how far back they can be. */
-import type { AuditRecord, OSSAEventBus } from '../../index';
+import type { AuditOutcome, AuditRecord, OSSAEventBus } from '../../index';
+import { invalidArgument } from '../errors';
 import { given } from './query';
 
 /** Records that ended otherwise than well, the newest first. */
@@ -7,8 +8,10 @@ export interface Refusals {
   readonly items: AuditRecord[];
   /** Records since then were looked at. */
   readonly from: Date;
-  /** false: there are more records since then than one request looks through, and newer refusals may be missing. */
+  /** Whether these are all since then. */
   readonly complete: boolean;
+  /** What is not here: older ones, beyond the limit; or newer ones, as there are more records than one request looks through. */
+  readonly missing?: 'older' | 'newer';
 }
 
 const MINUTE_MS = 60_000;
@@ -17,33 +20,38 @@ const WINDOWS_MS = [MINUTE_MS, 15 * MINUTE_MS, 6 * 60 * MINUTE_MS, 7 * 24 * 60 *
 const PAGE = 1000;
 const PAGES_MAX = 5;
 
-/** At most `limit` refusals, of one project where it is named. */
-export async function lastRefusals(
-  bus: Pick<OSSAEventBus, 'getAuditLog'>,
-  limit: number,
-  projectId: string | undefined,
-): Promise<Refusals> {
+type Log = Pick<OSSAEventBus, 'getAuditLog'>;
+
+const isRefusal = (outcome: string): boolean => outcome !== 'sent' && outcome !== 'delivered';
+
+/** At most `limit` refusals, of one project or outcome where it is named: rare ones are then found among however many others. */
+export async function lastRefusals(bus: Log, limit: number, projectId: string | undefined, only: string | undefined): Promise<Refusals> {
+  if (only !== undefined && !isRefusal(only)) throw invalidArgument('only', 'must be an outcome other than sent and delivered');
   const now = Date.now();
+  const filter = given({ projectId, outcome: only as AuditOutcome | undefined });
   let found: Refusals | undefined;
   for (const window of WINDOWS_MS) {
-    const next = await since(bus, new Date(now - window), limit, projectId);
+    const next = await since(bus, new Date(now - window), limit, filter);
     // A longer time without its end says less than a shorter one that was looked through.
-    if (!next.complete && found !== undefined) return found;
+    if (next.missing === 'newer' && found !== undefined) return found;
     found = next;
-    if (!next.complete || next.items.length === limit) break;
+    if (!next.complete) break;
   }
   return found as Refusals;
 }
 
-async function since(bus: Pick<OSSAEventBus, 'getAuditLog'>, from: Date, limit: number, projectId: string | undefined): Promise<Refusals> {
+async function since(bus: Log, from: Date, limit: number, filter: { projectId?: string; outcome?: AuditOutcome }): Promise<Refusals> {
   let last: AuditRecord[] = [];
+  let isCut = false;
   let cursor: string | undefined;
   for (let pages = 0; pages < PAGES_MAX; pages++) {
-    const page = await bus.getAuditLog(given({ from, limit: PAGE, projectId, cursor }));
-    const refused = page.items.filter(({ outcome }) => outcome !== 'sent' && outcome !== 'delivered');
+    const page = await bus.getAuditLog(given({ ...filter, from, limit: PAGE, cursor }));
+    const refused = page.items.filter(({ outcome }) => isRefusal(outcome));
+    isCut ||= last.length + refused.length > limit;
     last = [...last, ...refused].slice(-limit);
     cursor = page.cursor;
     if (cursor === undefined) break;
   }
-  return { items: last.reverse(), from, complete: cursor === undefined };
+  const missing = cursor !== undefined ? 'newer' : isCut ? 'older' : undefined;
+  return { items: last.reverse(), from, complete: missing === undefined, ...given({ missing }) };
 }

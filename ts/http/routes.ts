@@ -1,11 +1,12 @@
 /** What there is at which address. */
 import type { IncomingMessage } from 'node:http';
-import { OSSAError } from '../errors';
+import { invalidArgument, OSSAError } from '../errors';
 import { isRecord } from '../json';
 import { type Answer, json, Refusal } from './answers';
-import { searchLetters } from './letters';
+import { letterOf, searchLetters } from './letters';
 import { given, Query } from './query';
 import { lastRefusals } from './refusals';
+import { forget, shared } from './shared';
 import type { Source } from './source';
 
 /** One request, let in and taken apart. */
@@ -31,7 +32,9 @@ export interface Route {
 
 /** One page of letters, or of audit records. */
 const PAGE_DEFAULT = 50;
-const PAGE_MAX = 200;
+const PAGE_MAX = 100;
+/** One page of ids of letters. */
+const IDS_MAX = 2000;
 const AUDIT_PAGE_MAX = 1000;
 
 /** A GET without parameters that answers what the bus says. */
@@ -43,6 +46,21 @@ const plain = (path: string, look: (source: Source) => unknown): Route => ({
   },
 });
 
+/** The same of what the page asks for all the time. */
+const often = (path: string, look: (source: Source) => Promise<unknown>): Route => ({
+  path,
+  get: async ({ source, query }) => {
+    new Query(query, []);
+    return lately(source, path, () => look(source));
+  },
+});
+
+/** As {@link shared}, while the bus is open. */
+async function lately(source: Source, key: string, look: () => Promise<unknown>): Promise<Answer> {
+  if (!source.isOpen()) return json(await look());
+  return shared(source.bus, key, async () => json(await look()));
+}
+
 /** A POST that does something with dead letters and answers how many it were. */
 const lettersRoute = (name: 'redrive' | 'purge', done: string): Route => ({
   path: `/api/dead-letters/${name}`,
@@ -50,7 +68,11 @@ const lettersRoute = (name: 'redrive' | 'purge', done: string): Route => ({
     new Query(query, []);
     const wanted = await body();
     if (!isRecord(wanted)) throw new Refusal(400, 'ERR_BAD_REQUEST', 'The body must be an object with ids, eventType or group');
-    return json({ [done]: await source.bus.deadLetters[name](wanted) });
+    try {
+      return json({ [done]: await source.bus.deadLetters[name](wanted) });
+    } finally {
+      forget(source.bus);
+    }
   },
 });
 
@@ -64,10 +86,10 @@ export const ROUTES: readonly Route[] = [
       body: source.bus.exportMetrics(),
     }),
   },
-  plain('/api/dashboard', ({ bus }) => bus.getDashboardData()),
+  often('/api/dashboard', ({ bus }) => bus.getDashboardData()),
   plain('/api/status', ({ bus }) => bus.getStatus()),
-  plain('/api/health', ({ bus }) => bus.healthCheck()),
-  plain('/api/groups', ({ bus }) => bus.getGroups()),
+  often('/api/health', ({ bus }) => bus.healthCheck()),
+  often('/api/groups', ({ bus }) => bus.getGroups()),
   plain('/api/alerts', ({ bus }) => bus.getActiveAlerts()),
   plain('/api/agents', ({ bus }) => bus.getAgents()),
   plain('/api/pools', ({ bus }) => bus.getPools()),
@@ -84,29 +106,41 @@ export const ROUTES: readonly Route[] = [
   {
     path: '/api/dead-letters',
     get: async ({ source, query }) => {
-      const asked = new Query(query, ['eventType', 'group', 'from', 'to', 'text', 'limit', 'cursor']);
-      const page = await searchLetters(source.bus.deadLetters, {
+      const asked = new Query(query, ['eventType', 'group', 'from', 'to', 'text', 'limit', 'cursor', 'full', 'ids']);
+      const isIds = asked.flag('ids');
+      if (isIds && asked.flag('full')) throw invalidArgument('full', 'is not for ids=1');
+      const { items, ...page } = await searchLetters(source.bus.deadLetters, {
         eventType: asked.text('eventType'),
         group: asked.text('group'),
         from: asked.time('from'),
         to: asked.time('to'),
         text: asked.text('text'),
-        limit: asked.whole('limit', 1, PAGE_MAX) ?? PAGE_DEFAULT,
+        limit: asked.whole('limit', 1, isIds ? IDS_MAX : PAGE_MAX) ?? (isIds ? IDS_MAX : PAGE_DEFAULT),
         cursor: asked.text('cursor'),
+        form: isIds ? 'id' : asked.flag('full') ? 'full' : 'brief',
       });
-      return json(page);
+      return json(isIds ? { ids: items, ...page } : { items, ...page });
     },
   },
   {
     path: '/api/dead-letters/count',
     get: async ({ source, query }) => {
       const asked = new Query(query, ['eventType', 'group']);
-      const count = await source.bus.deadLetters.count(given({ eventType: asked.text('eventType'), group: asked.text('group') }));
-      return json({ count });
+      const filter = given({ eventType: asked.text('eventType'), group: asked.text('group') });
+      const look = async () => ({ count: await source.bus.deadLetters.count(filter) });
+      return lately(source, `count ${JSON.stringify(filter)}`, look);
     },
   },
   lettersRoute('redrive', 'redriven'),
   lettersRoute('purge', 'purged'),
+  {
+    path: '/api/dead-letters/:id',
+    get: async ({ source, query, parts: [id] }) => {
+      const asked = new Query(query, ['eventType', 'group']);
+      const filter = { eventType: asked.text('eventType'), group: asked.text('group') };
+      return found(await letterOf(source.bus.deadLetters, id as string, filter), `There is no dead letter '${id}'`);
+    },
+  },
   {
     path: '/api/events/:type/:id',
     get: async ({ source, query, parts: [type, id] }) => {
@@ -124,13 +158,14 @@ export const ROUTES: readonly Route[] = [
   {
     path: '/api/audit',
     get: async ({ source, query }) => {
-      const asked = new Query(query, ['outcome', 'projectId', 'from', 'to', 'limit', 'cursor']);
+      const asked = new Query(query, ['outcome', 'only', 'projectId', 'from', 'to', 'limit', 'cursor']);
       const [outcome, projectId] = [asked.text('outcome'), asked.text('projectId')];
       const limit = asked.whole('limit', 1, AUDIT_PAGE_MAX) ?? PAGE_DEFAULT;
       if (outcome === 'refused') {
-        new Query(query, ['outcome', 'projectId', 'limit']);
-        return json(await lastRefusals(source.bus, limit, projectId));
+        new Query(query, ['outcome', 'only', 'projectId', 'limit']);
+        return json(await lastRefusals(source.bus, limit, projectId, asked.text('only')));
       }
+      if (asked.text('only') !== undefined) throw invalidArgument('only', 'is for outcome=refused');
       const [from, to, cursor] = [asked.time('from'), asked.time('to'), asked.text('cursor')];
       return json(await source.bus.getAuditLog(given({ outcome, projectId, from, to, limit, cursor }) as object));
     },

@@ -31,6 +31,8 @@ export interface Source {
   windows(): readonly number[];
   /** Whether the bus takes work: it is connected, and nobody began to shut it down. */
   isOpen(): boolean;
+  /** For what the log of the process is to say. Never throws. */
+  warn(text: string): void;
   /** For errors that no client is told of. Never throws. */
   failed(what: string, error: unknown): void;
 }

@@ -1,13 +1,13 @@
 /** Events that were given up: looking for them, putting them back, deleting them. */
-import { get } from '../client.js';
+import { ApiError, get } from '../client.js';
 import { confirmed } from '../dialog.js';
 import { el } from '../dom.js';
 import { absolute, ago, count, plural, shortened } from '../format.js';
-import { act, type Deed, type Filter, GATHERED_MAX, gather } from '../letters.js';
+import { act, type Deed, described, type Filter, gather } from '../letters.js';
 import { changed, formatPlace, type Place } from '../route.js';
 import { Table } from '../table.js';
 import { type Page, searchField, setField, type View } from '../view.js';
-import type { DeadLetter, LetterPage } from '../wire.js';
+import type { BriefLetter, DeadLetter, LetterPage } from '../wire.js';
 import { LetterDetail } from './letterDetail.js';
 
 const PAGE = '50';
@@ -25,10 +25,11 @@ class DeadLettersView implements View {
   readonly element: HTMLElement;
   readonly everyMs = 5000;
   readonly #page: Page;
-  readonly #table: Table<DeadLetter>;
+  readonly #table: Table<BriefLetter>;
   readonly #detail: LetterDetail;
   readonly #found = el('p', { class: 'note' });
   readonly #more = el('button', { type: 'button', hidden: true, onclick: () => this.#loadMore() }, 'Load more');
+  readonly #again = el('button', { type: 'button', class: 'quiet', hidden: true, onclick: () => this.#refresh() }, 'Search again');
   readonly #selected: Record<Deed, HTMLButtonElement>;
   readonly #all: Record<Deed, HTMLButtonElement>;
   readonly #fields: Record<'text' | 'eventType' | 'group', HTMLInputElement>;
@@ -36,7 +37,11 @@ class DeadLettersView implements View {
   readonly #layout = el('div', { class: 'split' });
   #filter: Filter = {};
   #pages = 1;
-  #items: DeadLetter[] = [];
+  #items: BriefLetter[] = [];
+  #cursor: string | undefined;
+  #isShort = false;
+  /** Whether the list is to be asked for although it is a search, which is not repeated by itself. */
+  #isStale = true;
   #isBusy = false;
   /** The letter that the panel was opened for by this page, not by a link. */
   #opened = '';
@@ -68,6 +73,7 @@ class DeadLettersView implements View {
       el('label', { class: 'field' }, el('span', {}, 'Failed from'), this.#times.from),
       el('label', { class: 'field' }, el('span', {}, 'Failed until'), this.#times.to),
       reset,
+      this.#again,
     );
     const button = (deed: Deed, what: string, go: () => void) =>
       el('button', { type: 'button', class: deed === 'purge' ? 'danger' : '', disabled: true, onclick: go }, `${VERB[deed]} ${what}`);
@@ -88,7 +94,7 @@ class DeadLettersView implements View {
       this.#all.purge,
       this.#found,
     );
-    this.#table = new Table<DeadLetter>({
+    this.#table = new Table<BriefLetter>({
       caption: 'Dead letters',
       key: ({ id }) => id,
       empty: '',
@@ -134,10 +140,33 @@ class DeadLettersView implements View {
     if (JSON.stringify(filter) !== JSON.stringify(this.#filter)) {
       this.#pages = 1;
       this.#filter = filter;
+      this.#isStale = true;
       this.#table.untick();
     }
+    this.#again.hidden = filter.text === undefined;
     for (const [name, input] of Object.entries({ ...this.#fields, ...this.#times })) setField(input, given[name] ?? '');
-    const items = new Map<string, DeadLetter>();
+    if (this.#isStale || filter.text === undefined) await this.#load(filter, signal);
+    const listed = this.#items.find(({ id }) => id === chosen);
+    this.#show(chosen, listed ?? (await this.#linked(chosen, signal)));
+  }
+
+  /** A letter that is not in the list: a link leads to it, or the list went on. */
+  async #linked(id: string, signal: AbortSignal): Promise<BriefLetter | undefined> {
+    if (id === '' || this.#detail.letter?.id === id) return id === '' || this.#cursor === undefined ? undefined : this.#detail.letter;
+    if (this.#cursor === undefined) return undefined;
+    try {
+      const { event, ...letter } = await get<DeadLetter>(`api/dead-letters/${encodeURIComponent(id)}`, {}, signal);
+      const data = JSON.stringify(event.data) ?? '';
+      return { ...letter, event, preview: '', dataBytes: new TextEncoder().encode(data).length };
+    } catch (error) {
+      // It is gone, or never was: the list is shown all the same.
+      if (error instanceof ApiError && (error.status === 404 || error.status === 400)) return undefined;
+      throw error;
+    }
+  }
+
+  async #load(filter: Filter, signal: AbortSignal): Promise<void> {
+    const items = new Map<string, BriefLetter>();
     let cursor: string | undefined;
     let isShort = false;
     for (let loaded = 0; loaded < this.#pages; loaded++) {
@@ -148,10 +177,13 @@ class DeadLettersView implements View {
       if (cursor === undefined) break;
     }
     this.#items = [...items.values()];
-    this.#show(chosen, cursor !== undefined, isShort);
+    this.#cursor = cursor;
+    this.#isShort = isShort;
+    this.#isStale = false;
   }
 
-  #show(chosen: string, hasMore: boolean, isShort: boolean): void {
+  #show(chosen: string, letter: BriefLetter | undefined): void {
+    const hasMore = this.#cursor !== undefined;
     const isFiltered = Object.keys(this.#filter).length > 0;
     this.#table.empty(
       hasMore
@@ -162,16 +194,13 @@ class DeadLettersView implements View {
     );
     this.#table.update(this.#items, { current: chosen });
     this.#more.hidden = !hasMore || this.#pages >= PAGES_MAX;
-    this.#more.textContent = isShort ? 'Look further' : 'Load more';
+    this.#more.textContent = this.#isShort ? 'Look further' : 'Load more';
     const shown = plural(this.#items.length, 'letter');
     this.#found.textContent = hasMore ? `${shown} shown, there are more` : shown;
     for (const deed of ['redrive', 'purge'] as const) {
       this.#all[deed].textContent = `${VERB[deed]} all${isFiltered ? ' that match' : ''}…`;
       this.#all[deed].disabled = this.#isBusy || (this.#items.length === 0 && !hasMore);
     }
-    const letter =
-      this.#items.find(({ id }) => id === chosen) ??
-      (chosen !== '' && this.#detail.letter?.id === chosen && hasMore ? this.#detail.letter : undefined);
     this.#layout.classList.toggle('open', letter !== undefined);
     this.#detail.show(letter);
     if (letter !== undefined && this.#opened === chosen) {
@@ -202,7 +231,18 @@ class DeadLettersView implements View {
 
   #loadMore(): void {
     this.#pages++;
+    this.#refresh();
+  }
+
+  /** Asks again now, for a search, too. */
+  #refresh(): void {
+    this.#isStale = true;
     this.#page.refresh();
+  }
+
+  /** What stands in the fields and is not applied yet. */
+  #pending(): Record<string, string> {
+    return Object.fromEntries(Object.entries({ ...this.#fields, ...this.#times }).map(([name, input]) => [name, input.value.trim()]));
   }
 
   #ofSelected(deed: Deed): void {
@@ -212,10 +252,18 @@ class DeadLettersView implements View {
   /** All that match are gathered first: what is asked for is what is done. */
   #ofAll(deed: Deed): void {
     void this.#busily(async () => {
-      const { ids, isCut } = await gather(this.#filter, (found) => this.#page.announce(`Looking for letters: ${count(found)} found`));
+      // What was typed a moment ago is meant, too.
+      const fields = this.#pending();
+      const filter = filterOf(fields);
+      if (JSON.stringify(filter) !== JSON.stringify(this.#filter)) this.#choose(fields);
+      const { ids, isCut } = await gather(filter, (found) => this.#page.announce(`Looking for letters: ${count(found)} found`));
       this.#page.announce('');
       if (ids.length === 0) this.#page.announce('There are no letters like this any more.');
-      else await this.#ask(deed, ids, isCut ? ` These are the first ${count(GATHERED_MAX)} that match; there are more.` : '');
+      else {
+        const which = described(filter);
+        const said = which === '' ? ' These are all, without a filter.' : ` These match ${which}.`;
+        await this.#ask(deed, ids, isCut ? `${said} They are the first ${count(ids.length)}; there are more.` : said);
+      }
     });
   }
 
@@ -236,15 +284,22 @@ class DeadLettersView implements View {
       isDangerous: deed === 'purge',
     });
     if (!go) return;
-    const done = await act(deed, ids);
-    const missing = ids.length - done;
-    this.#page.announce(`${plural(done, 'letter')} ${DONE[deed]}${missing > 0 ? `; ${count(missing)} were gone already` : ''}.`);
-    this.#table.untick();
-    if (this.#detail.letter !== undefined && ids.includes(this.#detail.letter.id)) {
+    const { done, rest, error } = await act(deed, ids);
+    const reached = ids.slice(0, ids.length - rest.length);
+    if (error === undefined) {
+      const missing = ids.length - done;
+      const gone = missing > 0 ? `; ${count(missing)} ${missing === 1 ? 'was' : 'were'} gone already` : '';
+      this.#page.announce(`${plural(done, 'letter')} ${DONE[deed]}${gone}.`);
+    } else {
+      const why = error instanceof Error ? error.message : String(error);
+      this.#page.announce(`${count(done)} of ${plural(ids.length, 'letter')} ${DONE[deed]}, then: ${why}`);
+    }
+    this.#table.untick(reached);
+    if (this.#detail.letter !== undefined && reached.includes(this.#detail.letter.id)) {
       this.#page.choose({ letter: '' }, true);
       this.#table.element.focus();
     }
-    this.#page.refresh();
+    this.#refresh();
   }
 
   async #busily(work: () => Promise<void>): Promise<void> {
@@ -262,7 +317,7 @@ class DeadLettersView implements View {
 
   #failed(error: unknown): void {
     this.#page.announce(`That failed: ${error instanceof Error ? error.message : String(error)}`);
-    this.#page.refresh();
+    this.#refresh();
   }
 }
 

@@ -1,18 +1,18 @@
 /** One dead letter in full, and what is known of its event. */
 import { ApiError, get } from '../client.js';
-import { el, fill } from '../dom.js';
+import { el, fill, setText } from '../dom.js';
 import { absolute, ago, bytes, plural } from '../format.js';
 import { pieces } from '../highlight.js';
 import { Table } from '../table.js';
 import { statusCell } from '../view.js';
-import type { DeadLetter, Explanation } from '../wire.js';
+import type { BriefLetter, DeadLetter, Explanation } from '../wire.js';
 
 type Standing = Explanation['groups'][number];
 
 /** What the panel may ask for. */
 export interface DetailActions {
-  redrive(letter: DeadLetter): void;
-  purge(letter: DeadLetter): void;
+  redrive(letter: BriefLetter): void;
+  purge(letter: BriefLetter): void;
   close(): void;
   failed(error: unknown): void;
 }
@@ -26,10 +26,14 @@ export class LetterDetail {
   readonly #explained = el('div', { class: 'explained' });
   readonly #size = el('span', { class: 'note' });
   readonly #groups: Table<Standing>;
-  #letter: DeadLetter | undefined;
+  readonly #failedAt = el('dd');
+  readonly #publishedAt = el('dd');
+  #letter: BriefLetter | undefined;
+  /** Ends asking for the letter before. */
+  #loading: AbortController | undefined;
 
   constructor(actions: DetailActions) {
-    const withLetter = (act: (letter: DeadLetter) => void) => () => {
+    const withLetter = (act: (letter: BriefLetter) => void) => () => {
       if (this.#letter !== undefined) act(this.#letter);
     };
     this.#groups = new Table<Standing>({
@@ -49,7 +53,7 @@ export class LetterDetail {
         { key: 'error', label: 'Last error', cell: ({ lastError = '' }) => ({ text: lastError, tone: 'wide' }) },
       ],
     });
-    const explain = async (letter: DeadLetter) => {
+    const explain = async (letter: BriefLetter) => {
       try {
         await this.#explain(letter);
       } catch (error) {
@@ -80,39 +84,59 @@ export class LetterDetail {
   }
 
   /** The letter that is shown. */
-  get letter(): DeadLetter | undefined {
+  get letter(): BriefLetter | undefined {
     return this.#letter;
   }
 
-  /** Shows it, or nothing. */
-  show(letter: DeadLetter | undefined): void {
+  /** Shows it, or nothing. A letter never changes: what was selected in it stays so, its age alone goes on. */
+  show(letter: BriefLetter | undefined): void {
     this.element.hidden = letter === undefined;
     const isSame = letter?.id === this.#letter?.id;
     this.#letter = letter;
+    if (!isSame) this.#loading?.abort();
     if (letter === undefined) return;
     const { metadata } = letter.event;
+    setText(this.#failedAt, `${ago(letter.failedAt, Date.now())} · ${absolute(letter.failedAt)}`);
+    setText(this.#publishedAt, `${ago(metadata.timestamp, Date.now())} · ${absolute(metadata.timestamp)}`);
+    if (isSame) return;
     this.#heading.textContent = letter.eventType;
     const rows: Array<readonly [string, string | HTMLElement]> = [
       ['Error', el('span', { class: 'error' }, letter.error || '–')],
       ['Reason', letter.reason],
       ['Group', letter.group],
       ['Attempts', String(letter.attempts)],
-      ['Failed', `${ago(letter.failedAt, Date.now())} · ${absolute(letter.failedAt)}`],
-      ['Published', `${ago(metadata.timestamp, Date.now())} · ${absolute(metadata.timestamp)}`],
+      ['Failed', this.#failedAt],
+      ['Published', this.#publishedAt],
       ['Source', metadata.source || '–'],
       ['Event', el('code', {}, metadata.id)],
       ['Letter', el('code', {}, letter.id)],
     ];
-    fill(this.#facts, ...rows.map(([name, value]) => el('div', {}, el('dt', {}, name), el('dd', {}, value))));
-    // A letter never changes: what was selected in it stays so.
-    if (isSame) return;
-    const text = JSON.stringify(letter.event, null, 2);
-    this.#size.textContent = bytes(new TextEncoder().encode(JSON.stringify(letter.event.data)).length);
     fill(
-      this.#json,
-      ...pieces(text).map(({ kind, text: piece }) => (kind === 'other' ? piece : el('span', { class: `json-${kind}` }, piece))),
+      this.#facts,
+      ...rows.map(([name, value]) =>
+        el('div', {}, el('dt', {}, name), value instanceof HTMLElement && value.localName === 'dd' ? value : el('dd', {}, value)),
+      ),
     );
+    this.#size.textContent = bytes(letter.dataBytes);
     fill(this.#explained);
+    fill(this.#json, 'Loading the event…');
+    void this.#loadEvent(letter);
+  }
+
+  /** The list has no data of events: they can be long. */
+  async #loadEvent({ id, eventType, group }: BriefLetter): Promise<void> {
+    const loading = new AbortController();
+    this.#loading = loading;
+    try {
+      const { event } = await get<DeadLetter>(`api/dead-letters/${encodeURIComponent(id)}`, { eventType, group }, loading.signal);
+      if (loading.signal.aborted) return;
+      const parts = pieces(JSON.stringify(event, null, 2));
+      fill(this.#json, ...parts.map(({ kind, text }) => (kind === 'other' ? text : el('span', { class: `json-${kind}` }, text))));
+    } catch (error) {
+      if (loading.signal.aborted) return;
+      const why = error instanceof ApiError ? error.message : String(error);
+      fill(this.#json, `The event could not be loaded: ${why}`);
+    }
   }
 
   /** For those who read with the keyboard: they came from the list. */
@@ -120,7 +144,7 @@ export class LetterDetail {
     this.#heading.focus();
   }
 
-  async #explain({ id, eventType, event }: DeadLetter): Promise<void> {
+  async #explain({ id, eventType, event }: BriefLetter): Promise<void> {
     fill(this.#explained, el('p', { class: 'note' }, 'Looking for the event…'));
     let found: Explanation | undefined;
     try {

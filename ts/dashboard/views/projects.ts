@@ -1,6 +1,6 @@
 /** Projects that send each other messages, and what was refused of late. */
 import { get } from '../client.js';
-import { el } from '../dom.js';
+import { el, setText } from '../dom.js';
 import { absolute, ago, count, millis, shortened, span } from '../format.js';
 import { Table } from '../table.js';
 import { all, type Page, Section, setField, setOptions, statusCell, Tiles, type View } from '../view.js';
@@ -92,15 +92,29 @@ export function projects(page: Page): View {
           const names = new Set([...rows.map((row) => row.projectId), ...(projectId === '' ? [] : [projectId])]);
           setOptions(project, [['', 'any'], ...[...names].sort().map((name) => [name, name] as const)], projectId);
         }),
-        audit.show(get<Refusals>('api/audit', { outcome: 'refused', projectId, limit: SHOWN }, signal), ({ items, from, complete }) => {
-          const time = span(Date.now() - new Date(from).getTime());
-          reach.textContent = complete
-            ? `Looked back ${time}.`
-            : `More than can be looked through came in the last ${time}: the newest may be missing.`;
-          refused.empty(wanted === '' ? `Nothing was refused in the last ${time}.` : `No message was ${wanted} in the last ${time}.`);
-          refused.update(items.filter((record) => wanted === '' || record.outcome === wanted));
-        }),
+        audit.show(
+          get<Refusals>('api/audit', { outcome: 'refused', only: wanted, projectId, limit: SHOWN }, signal),
+          ({ items, from, missing }) => {
+            const time = span(Date.now() - new Date(from).getTime());
+            setText(reach, reached(missing, time, items.length));
+            refused.empty(
+              missing === 'newer'
+                ? 'None among the records that were looked through; it is not known whether there were others.'
+                : wanted === ''
+                  ? `Nothing was refused in the last ${time}.`
+                  : `No message was ${wanted} in the last ${time}.`,
+            );
+            refused.update(items);
+          },
+        ),
       ]);
     },
   };
+}
+
+/** How far back was looked, and what is missing. */
+function reached(missing: Refusals['missing'], time: string, shown: number): string {
+  if (missing === 'newer')
+    return `More records came in the last ${time} than can be looked through: the newest may be missing. Choose an outcome.`;
+  return missing === 'older' ? `The last ${count(shown)}; there are more in the last ${time}.` : `Looked back ${time}.`;
 }
