@@ -17,6 +17,9 @@ const TIMEOUTS = { headersTimeout: 10_000, requestTimeout: 30_000 };
 /** Far more than probes, a Prometheus and some operators need. */
 const CONNECTIONS_MAX = 512;
 
+/** Answers under way at the end may take so long. */
+const CLOSE_TIMEOUT_MS = 2_000;
+
 /** The server, and who answers. */
 export class Front {
   readonly #server: Server;
@@ -51,11 +54,15 @@ export class Front {
     this.#waiting = 'draining';
   }
 
-  /** Ends it, with connections that are still open. */
+  /** Ends it: connections without a question at once, others when it is answered, none later than the timeout. */
   close(): Promise<void> {
     return new Promise((resolve) => {
-      this.#server.close(() => resolve());
-      this.#server.closeAllConnections();
+      const late = setTimeout(() => this.#server.closeAllConnections(), CLOSE_TIMEOUT_MS);
+      this.#server.close(() => {
+        clearTimeout(late);
+        resolve();
+      });
+      this.#server.closeIdleConnections();
     });
   }
 
