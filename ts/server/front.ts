@@ -25,6 +25,7 @@ export class Front {
   readonly #server: Server;
   #handler: Handler | undefined;
   #waiting: Waiting | undefined = 'starting';
+  #isClosing = false;
 
   constructor() {
     this.#server = createServer(TIMEOUTS, (request, response) => this.#answer(request, response));
@@ -56,6 +57,7 @@ export class Front {
 
   /** Ends it: connections without a question at once, others when it is answered, none later than the timeout. */
   close(): Promise<void> {
+    this.#isClosing = true;
     return new Promise((resolve) => {
       const late = setTimeout(() => this.#server.closeAllConnections(), CLOSE_TIMEOUT_MS);
       this.#server.close(() => {
@@ -67,6 +69,8 @@ export class Front {
   }
 
   #answer(request: IncomingMessage, response: ServerResponse): void {
+    // Clients keep connections for more questions.
+    response.once('close', () => this.#isClosing && this.#server.closeIdleConnections());
     const waiting = this.#waiting;
     const [path] = (request.url ?? '/').split('?', 1);
     // A process that waits for Redis, or ends, is alive: nobody need restart it.
