@@ -1,8 +1,10 @@
 /** The compose file: checked against the schema of the Compose specification, against itself, and its cluster is really made. */
-import { execFile, spawnSync } from 'node:child_process';
-import { existsSync, rmSync, writeFileSync } from 'node:fs';
+import { execFile, spawn, spawnSync } from 'node:child_process';
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
+import Redis from 'ioredis';
 import { ROOT, read, yaml } from '../support/deployment';
 import { OSSAEventBus } from '../support/package';
 import { TestServer } from '../support/server';
@@ -16,6 +18,8 @@ const FOLDER = join(ROOT, 'deploy/compose');
 const FILE = 'deploy/compose/docker-compose.yml';
 const compose = yaml(FILE);
 const services: [string, any][] = Object.entries(compose.services);
+/** What each node of the cluster is told, behind the shell and its script. */
+const nodeSettings: string[] = compose.services['redis-1'].command.slice(2);
 const named = (prefix: string) => services.filter(([name]) => name.startsWith(prefix));
 
 /** What the linter says, which checks the schema first: errors only. */
@@ -85,6 +89,49 @@ test('six nodes of a cluster keep what they are told, and refuse rather than for
   for (const { host, port } of seeds) expect(addresses.map((address) => `${address}:6379`)).toContain(`${host}:${port}`);
 });
 
+test('no process is given a secret as an argument', () => {
+  for (const [name, { command = [], healthcheck }] of services) {
+    expect([name, JSON.stringify([command, healthcheck ?? null])]).toEqual([name, expect.not.stringContaining('${')]);
+  }
+  for (const [, node] of named('redis-')) expect(node.secrets).toEqual(['redis_password']);
+});
+
+test('a node takes its password, whatever is in it, from the secret and not from its arguments', async () => {
+  const password = 'a "quoted\\ one\' $HOME #';
+  const folder = mkdtempSync(join(tmpdir(), 'ossa-compose-'));
+  writeFileSync(join(folder, 'secret'), `${password}\n`);
+  // The image's entrypoint, which changes the user.
+  writeFileSync(join(folder, 'docker-entrypoint.sh'), '#!/bin/sh\nexec "$@"\n', { mode: 0o755 });
+  const socket = join(folder, 'redis.sock');
+  const [shell, , ...settings] = compose.services['redis-1'].command as string[];
+  const args = [join(FOLDER, 'redis-node.sh'), ...settings, '--port', '0', '--cluster-port', '1', '--unixsocket', socket, '--dir', folder];
+  const env = { ...process.env, PATH: `${folder}:${process.env['PATH']}`, REDIS_PASSWORD_FILE: join(folder, 'secret') };
+  const node = spawn(shell as string, args, { env, stdio: 'ignore' });
+  const ended = new Promise((resolve) => node.once('close', resolve));
+  try {
+    await until(() => existsSync(socket));
+    const client = new Redis({ path: socket, password, enableReadyCheck: false });
+    try {
+      expect(await client.ping()).toBe('PONG');
+      expect(await client.config('GET', 'masterauth')).toEqual(['masterauth', password]);
+    } finally {
+      client.disconnect();
+    }
+    const stranger = new Redis({ path: socket, enableReadyCheck: false });
+    stranger.on('error', () => undefined);
+    await expect(stranger.ping()).rejects.toThrow('NOAUTH');
+    stranger.disconnect();
+    // It is that process itself, so that it gets the signals of the container.
+    const commandLine = readFileSync(`/proc/${node.pid}/cmdline`, 'utf8');
+    expect(commandLine).toContain('redis-server');
+    expect(commandLine).not.toContain('quoted');
+  } finally {
+    node.kill('SIGKILL');
+    await ended;
+    rmSync(folder, { recursive: true, force: true });
+  }
+});
+
 test('three buses are told what the server program knows, have limits, and no rights that they do not need', () => {
   const buses = named('bus-');
   expect(buses).toHaveLength(3);
@@ -117,7 +164,7 @@ test('Prometheus and Grafana find what they are given', () => {
 
 describe('the job that makes the cluster', () => {
   const password = 'secret-of-the-test';
-  const settings = compose.services['redis-1'].command.slice(1).map((word: string) => (word.startsWith('${') ? password : word));
+  const settings = [...nodeSettings, '--masterauth', password];
   let servers: TestServer[] = [];
   afterEach(async () => {
     await Promise.all(servers.map((server) => server.stop()));
@@ -125,7 +172,9 @@ describe('the job that makes the cluster', () => {
   });
 
   const job = async (nodes: string) => {
-    const env = { ...process.env, NODES: nodes, REDISCLI_AUTH: password };
+    const secret = servers[0]?.path('secret') as string;
+    writeFileSync(secret, password);
+    const env = { ...process.env, NODES: nodes, REDIS_PASSWORD_FILE: secret };
     return (await promisify(execFile)('sh', [join(FOLDER, 'create-cluster.sh')], { env })).stdout;
   };
 

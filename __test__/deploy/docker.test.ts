@@ -4,7 +4,7 @@ import { cpSync, existsSync, mkdtempSync, rmSync, symlinkSync } from 'node:fs';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join, posix } from 'node:path';
 import { promisify } from 'node:util';
 import { DockerfileParser, type Instruction } from 'dockerfile-ast';
 import { ModifiableInstruction } from 'dockerfile-ast/lib/modifiableInstruction';
@@ -93,6 +93,66 @@ test('every file that it copies is there, and is let through to it', () => {
   for (const name of [...copied, ...context]) expect([name, existsSync(join(ROOT, name))]).toEqual([name, true]);
   expect(context).toEqual(expect.arrayContaining(copied.filter((name) => name !== '.')));
   expect(read('.dockerignore')).toMatch(/^\*$/m);
+});
+
+/** Whether .dockerignore lets that file, or one above it, through: the last line that speaks of it counts. */
+function isLetThrough(path: string): boolean {
+  const parts = path.split('/');
+  const above = parts.map((_, at) => parts.slice(0, at + 1).join('/'));
+  let isOut = false;
+  for (const line of read('.dockerignore').split('\n')) {
+    if (line === '' || line.startsWith('#')) continue;
+    const pattern = line
+      .replace(/^!/, '')
+      .replace(/[.+^$()|[\]{}]/g, '\\$&')
+      .replace(/\*\*\/|\*/g, (stars) => (stars === '*' ? '[^/]*' : '(?:.*/)?'));
+    if (above.some((name) => new RegExp(`^${pattern}$`).test(name))) isOut = !line.startsWith('!');
+  }
+  return !isOut;
+}
+
+/** All files of the repository. */
+const tracked = execFileSync('git', ['ls-files', '-z'], { cwd: ROOT, encoding: 'utf8' }).split('\0');
+const literals = (text: string) => [...text.matchAll(/(['"])((?:(?!\1)[^\\\n])+)\1/g)].map(([, , literal]) => literal as string);
+
+/** What the crate takes in when it is compiled. */
+function included(): string[] {
+  const found: string[] = [];
+  for (const file of ['build.rs', ...tracked.filter((name) => /^src\/.*\.rs$/.test(name))]) {
+    const text = read(file);
+    for (const [whole, argument] of text.matchAll(/\binclude(?:_str|_bytes)?!\(((?:[^()]|\([^()]*\))*)\)/g)) {
+      const [, literal] = /^\s*"([^"]+)"\s*$/.exec(argument as string) ?? [];
+      // A macro that is given names of files, and puts the folder before them.
+      const [, folder] = /^\s*concat!\("([^"]+)", \$\w+\)\s*$/.exec(argument as string) ?? [];
+      if (literal === undefined && folder === undefined) throw new Error(`${file}: ${whole} is not understood`);
+      const names = literal === undefined ? literals(text).filter((name) => /^\w+\.\w+$/.test(name)) : [literal];
+      found.push(...names.map((name) => posix.join(dirname(file), folder ?? '', name)));
+    }
+  }
+  return found;
+}
+
+/** What scripts of the build name, `npm run package` and what it imports: files of the repository, and folders of it. */
+function named(script = 'scripts/package.mjs', seen = new Set<string>()): string[] {
+  if (seen.has(script)) return [];
+  seen.add(script);
+  const text = read(script);
+  const imports = [...text.matchAll(/from '(\.[^']+)'/g)].map(([, path]) => posix.join(dirname(script), path as string));
+  const known = new Set(tracked.flatMap((name) => [name, dirname(name)]));
+  const paths = literals(text)
+    .map((path) => posix.normalize(path))
+    .filter((path) => path !== '.' && known.has(path));
+  return [script, ...paths, ...imports.flatMap((path) => named(path, seen))];
+}
+
+test('what the crate includes, and what scripts of the build name, is let through', () => {
+  const [crate, scripts] = [included(), named()];
+  expect(crate).toContain('src/engine/store/redis/lua/append.lua');
+  expect(crate.filter((path) => !existsSync(join(ROOT, path)))).toEqual([]);
+  expect(scripts).toEqual(expect.arrayContaining(['scripts/lib/tarballs.mjs', 'ts/tsconfig.json', 'scripts/types.mjs']));
+  expect([...crate, ...scripts].filter((path) => !isLetThrough(path))).toEqual([]);
+  // The same look sees what stays out.
+  expect(['docs/reliability.md', 'src/x.node', 'target/debug'].filter(isLetThrough)).toEqual([]);
 });
 
 test('stages that it copies from are there', () => {

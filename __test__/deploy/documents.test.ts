@@ -40,3 +40,25 @@ test('variables in the files of deploy/ are known', () => {
   expect(used.length).toBeGreaterThan(0);
   expect(used.filter((name) => !known.includes(name))).toEqual([]);
 });
+
+test('what verifies a webhook takes the example of Standard Webhooks, and nothing that was changed', () => {
+  const [, code] = /```js\n([\s\S]*?)```/.exec(read('docs/monitoring.md').split('### Webhook')[1] ?? '') ?? [];
+  type Verify = (headers: Record<string, string>, body: string, secret: string) => boolean;
+  const at = 1_614_265_330;
+  const now = (seconds: number) => ({ now: () => seconds * 1000 });
+  const load = (clock: { now(): number }) => new Function('require', 'Date', `${code}; return isGenuine;`)(require, clock) as Verify;
+  const headers = {
+    'webhook-id': 'msg_p5jXN8AQM9LWM0D4loKWxJek',
+    'webhook-timestamp': String(at),
+    'webhook-signature': 'v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=',
+  };
+  const secret = 'whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw';
+  const body = '{"test": 2432232314}';
+  const verify = load(now(at + 10));
+  expect(verify(headers, body, secret)).toBe(true);
+  expect(verify({ ...headers, 'webhook-signature': `v1,AAAA ${headers['webhook-signature']}` }, body, secret)).toBe(true);
+  expect(verify(headers, `${body} `, secret)).toBe(false);
+  expect(verify({ ...headers, 'webhook-id': 'msg_other' }, body, secret)).toBe(false);
+  expect(verify({ ...headers, 'webhook-signature': '' }, body, secret)).toBe(false);
+  expect(load(now(at + 301))(headers, body, secret)).toBe(false);
+});

@@ -3,6 +3,7 @@ import { spawnSync } from 'node:child_process';
 import { copyFileSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { parse } from 'yaml';
 import { anchors, asked, documentedMetrics, needing, ROOT, read, sampleNames, yaml } from '../support/deployment';
 
 const FOLDER = join(ROOT, 'deploy/prometheus');
@@ -21,6 +22,12 @@ interface Rule {
   annotations: { summary: string; description: string; runbook: string };
 }
 const rules: Rule[] = yaml('deploy/prometheus/rules.yml').groups.flatMap((group: { rules: Rule[] }) => group.rules);
+
+/** The configuration in docs/deployment.md for pods that are found by annotations. */
+function byAnnotations(): string {
+  const section = read('docs/deployment.md').split('### Prometheus that finds pods by annotations')[1] ?? '';
+  return /```yaml\n([\s\S]*?)```/.exec(section)?.[1] ?? '';
+}
 
 describe('promtool', () => {
   const withPromtool = needing('promtool');
@@ -43,6 +50,28 @@ describe('promtool', () => {
       );
       copyFileSync(join(FOLDER, 'rules.yml'), join(folder, 'rules.yml'));
       const { status, said } = promtool(['check', 'config', 'prometheus.yml'], folder);
+      expect([status, said]).toEqual([0, expect.stringContaining('1 rule files found')]);
+    } finally {
+      rmSync(folder, { recursive: true, force: true });
+    }
+  });
+
+  withPromtool('takes the configuration of the documents for pods that are found by annotations', () => {
+    const folder = mkdtempSync(join(tmpdir(), 'ossa-prometheus-'));
+    try {
+      const token = join(folder, 'token');
+      writeFileSync(token, 'x');
+      copyFileSync(join(FOLDER, 'rules.yml'), join(folder, 'rules.yml'));
+      const check = (text: string) => {
+        writeFileSync(join(folder, 'prometheus.yml'), text);
+        return promtool(['check', 'config', 'prometheus.yml'], folder);
+      };
+      const text = byAnnotations().replace('/etc/prometheus/secrets/ossa-event-bus/http-token', token);
+      let { status, said } = check(text);
+      // Debian builds Prometheus without Kubernetes: then the rest is checked.
+      if (said.includes('field kubernetes_sd_configs not found')) {
+        ({ status, said } = check(text.replace(/kubernetes_sd_configs:[\s\S]*?(?= {4}relabel_configs:)/, 'static_configs: []\n')));
+      }
       expect([status, said]).toEqual([0, expect.stringContaining('1 rule files found')]);
     } finally {
       rmSync(folder, { recursive: true, force: true });
@@ -111,4 +140,34 @@ test('the job is called as the rules have it, and the compose file has the proce
   const { services } = yaml('deploy/compose/docker-compose.yml');
   for (const target of job.static_configs[0].targets) expect(Object.keys(services)).toContain(target.split(':')[0]);
   expect(job.metrics_path ?? '/metrics').toBe('/metrics');
+});
+
+test('the job that finds pods by annotations is called so too, and keeps the pods of the deployment', () => {
+  const [job] = parse(byAnnotations()).scrape_configs;
+  expect(job.job_name).toBe('ossa-event-bus');
+  expect(job.kubernetes_sd_configs).toEqual([{ role: 'pod', namespaces: { names: ['default'] } }]);
+  const { labels, annotations } = yaml('deploy/kubernetes/deployment.yaml').spec.template.metadata;
+  const meta = (kind: string, of: object) =>
+    Object.entries(of).map(([name, value]) => [`__meta_kubernetes_pod_${kind}_${name.replace(/\W/g, '_')}`, value]);
+  const pod = Object.fromEntries([
+    ...meta('label', labels),
+    ...meta('annotation', annotations),
+    ['__meta_kubernetes_pod_ip', '10.0.0.7'],
+    ['__meta_kubernetes_pod_name', 'ossa-event-bus-0'],
+    ['__meta_kubernetes_pod_phase', 'Running'],
+  ]);
+  // As Prometheus does it: values joined by ';', a pattern for all of it.
+  for (const {
+    source_labels: sources,
+    regex = '(.*)',
+    action = 'replace',
+    target_label: target,
+    replacement = '$1',
+  } of job.relabel_configs) {
+    const found = new RegExp(`^(?:${regex})$`).exec(sources.map((name: string) => pod[name] ?? '').join(';'));
+    if (action === 'replace' && found !== null) pod[target] = replacement.replace(/\$(\d)/g, (_: string, at: number) => found[at] ?? '');
+    if (action === 'keep') expect([sources, found]).not.toEqual([sources, null]);
+    if (action === 'drop') expect([sources, found]).toEqual([sources, null]);
+  }
+  expect(pod).toMatchObject({ __address__: '10.0.0.7:3000', __metrics_path__: '/metrics', app: 'ossa-event-bus' });
 });

@@ -1,13 +1,15 @@
 /** The server program: what it says when it is told something wrong, while Redis is not there, when it serves, and how it ends. */
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:http';
-import type { AddressInfo } from 'node:net';
+import { type AddressInfo, createServer as createTcpServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { TestServer } from '../support/server';
 import { endServers, ServerProgram } from '../support/serverProgram';
-import { pause, until } from '../support/wait';
+import { until } from '../support/wait';
 import { clusterNodes, freshPrefix, redisUrl, useWorld } from '../support/world';
+
+const { Front } = require('../../dist/server/front') as typeof import('../../ts/server/front');
 
 jest.setTimeout(60_000);
 afterEach(endServers);
@@ -131,11 +133,50 @@ describe('while Redis is not there', () => {
   test('it is silent when it is told to be', async () => {
     const program = new ServerProgram({ PORT: 'x', OSSA_LOG: 'silent', ...NOBODY });
     expect(await program.ended).toEqual({ code: 1, signal: null });
-    const quiet = new ServerProgram({ ...NOBODY, OSSA_LOG: 'error' });
-    await pause(500);
-    quiet.kill('SIGTERM');
-    expect(await quiet.ended).toEqual({ code: 0, signal: null });
-    expect(quiet.log).toEqual([]);
+    // A second attempt to connect comes after a warning of the first one.
+    let attempts = 0;
+    const redis = createTcpServer((socket) => {
+      attempts++;
+      socket.destroy();
+    });
+    await new Promise<void>((resolve) => redis.listen(0, '127.0.0.1', resolve));
+    try {
+      const { port } = redis.address() as AddressInfo;
+      const quiet = new ServerProgram({ REDIS_URL: `redis://127.0.0.1:${port}`, OSSA_LOG: 'error' });
+      await until(() => attempts >= 2);
+      quiet.kill('SIGTERM');
+      expect(await quiet.ended).toEqual({ code: 0, signal: null });
+      expect([quiet.log, quiet.stderr]).toEqual([[], '']);
+    } finally {
+      redis.close();
+    }
+  });
+
+  test('OSSA_LOG is understood in any case', async () => {
+    const program = new ServerProgram({ ...NOBODY, OSSA_LOG: 'WARN' });
+    expect((await program.logged(/Redis cannot be used yet/)).level).toBe('warn');
+    program.kill('SIGTERM');
+    expect(await program.ended).toEqual({ code: 0, signal: null });
+    expect(program.log.filter(({ level }) => level === 'info')).toEqual([]);
+  });
+
+  test('when nobody reads its log any more it ends with exit code 1', async () => {
+    const program = new ServerProgram(NOBODY);
+    await program.logged(/Redis cannot be used yet/);
+    program.stopReading();
+    expect(await program.ended).toEqual({ code: 1, signal: null });
+    expect(program.stderr).toBe('');
+  });
+
+  test('what does not end is not waited for', async () => {
+    const preload = join(folder, 'preload.cjs');
+    const bus = join(__dirname, '..', '..', 'dist', 'OSSAEventBus.js');
+    writeFileSync(preload, `require(${JSON.stringify(bus)}).OSSAEventBus.prototype.shutdown = () => new Promise(() => {});`);
+    const program = new ServerProgram({ ...NOBODY, DRAIN_TIMEOUT_MS: '0', NODE_OPTIONS: `--require ${preload}` });
+    await program.logged(/Redis cannot be used yet/);
+    program.kill('SIGTERM');
+    expect(await program.ended).toEqual({ code: 1, signal: null });
+    expect(program.log.at(-1)?.message).toBe('Shutting down takes more than 10000 ms: ending at once');
   });
 
   test('it becomes ready when Redis comes', async () => {
@@ -170,6 +211,40 @@ describe('an error that nothing handles', () => {
     expect(program.log.filter(({ level }) => level === 'error').map(({ message }) => message)).toEqual([
       expect.stringMatching(/^An error that nothing handled: Error: boom\n +at /),
     ]);
+  });
+});
+
+describe('the HTTP server at the end', () => {
+  /** One that answers `after` ms after it was asked; never: undefined. */
+  const asked = async (after: number | undefined) => {
+    const front = new Front();
+    let isAsked = false;
+    front.ready((_, response) => {
+      isAsked = true;
+      if (after !== undefined) setTimeout(() => response.end('done'), after);
+    });
+    const url = await front.listen(0, '127.0.0.1');
+    const answer = fetch(url).then(
+      (response) => response.text(),
+      () => 'cut',
+    );
+    await until(() => isAsked);
+    const from = performance.now();
+    await front.close();
+    return { answer: await answer, took: performance.now() - from };
+  };
+
+  test('what is being answered is answered', async () => {
+    const { answer, took } = await asked(200);
+    expect(answer).toBe('done');
+    // A connection that is kept for more questions is not waited for.
+    expect(took).toBeLessThan(1_900);
+  });
+
+  test('what is never answered is cut after two seconds', async () => {
+    const { answer, took } = await asked(undefined);
+    expect(answer).toBe('cut');
+    expect(took).toBeGreaterThan(1_900);
   });
 });
 
@@ -257,6 +332,8 @@ describe('serving', () => {
       expect((await program.get('/healthz')).status).toBe(200);
       program.kill('SIGTERM');
       expect(await program.ended).toEqual({ code: 0, signal: null });
+      // Bus and registry have something to say of it, all in the log.
+      expect(program.stderr).toBe('');
     } finally {
       await server.stop();
     }

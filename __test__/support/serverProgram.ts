@@ -53,6 +53,11 @@ export class ServerProgram {
     this.#child.kill(signal);
   }
 
+  /** From now on nobody reads its log. */
+  stopReading(): void {
+    this.#child.stdout?.destroy();
+  }
+
   /** Resolves once a line of its log matches. */
   logged(what: RegExp): Promise<Record> {
     return until(() => this.log.find(({ message }) => what.test(message)) ?? this.#given(), { show: () => this.log }) as Promise<Record>;

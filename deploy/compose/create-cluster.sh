@@ -1,8 +1,12 @@
 #!/bin/sh
 # Makes a Redis Cluster of the nodes in NODES (`host:port …`), each master with one replica, unless they are one already. Every node
-# has to answer by now; the password is taken from REDISCLI_AUTH. Ends when the cluster takes commands,
-# with an error if it does not within a minute.
+# has to answer by now; the password is in the secret `redis_password`. Ends when the cluster takes commands, with an error if it does not
+# within a minute.
 set -eu
+
+# Where redis-cli looks for it: its arguments can be read by everybody on the machine.
+REDISCLI_AUTH=$(cat "${REDIS_PASSWORD_FILE:-/run/secrets/redis_password}")
+export REDISCLI_AUTH
 
 first=${NODES%% *}
 ask() { redis-cli -h "${first%:*}" -p "${first##*:}" "$@"; }

@@ -8,13 +8,16 @@ import { resolveOssaConfig } from '../config';
 import { describeThrown, property } from '../errors';
 import { OSSAEventBus } from '../OSSAEventBus';
 import { ServiceRegistry } from '../ServiceRegistry';
-import type { DeepPartial, Logger, OSSAEventBusConfig } from '../types';
+import type { DeepPartial, Logger, LogLevel, OSSAEventBusConfig } from '../types';
 import { Front } from './front';
-import { DEFAULT_LEVEL, jsonLogger } from './log';
+import { DEFAULT_LEVEL, isLevel, jsonLogger, whenUnread } from './log';
 import { readSettings, type Settings, SettingsError } from './settings';
 
 /** Between attempts to reach Redis at the start: doubled after each. */
 const RETRY_MS = { first: 250, longest: 5_000 };
+
+/** How long ending may take beyond what handlers have: saying goodbye, closing connections, answers that are under way. */
+const CLOSING_MS_MAX = 10_000;
 
 /** Exit codes of a process that a signal ended, as a shell says them. */
 const ENDED_BY = { SIGINT: 130, SIGTERM: 143 };
@@ -37,7 +40,7 @@ class Program {
       // The registry is where the bus is: what the file does not say of the address, both take from the environment.
       const { keyPrefix: _busPrefix, ...redis } = config.eventBus?.redis ?? {};
       const wanted = resolveOssaConfig(config).config.serviceRegistry.enabled;
-      this.#registry = wanted ? new ServiceRegistry({ redis }) : null;
+      this.#registry = wanted ? new ServiceRegistry({ redis, logger: log, ...levelOf(config) }) : null;
       this.#bus = new OSSAEventBus(this.#registry, config);
     } catch (error) {
       throw wrongConfig(error, settings);
@@ -69,6 +72,7 @@ class Program {
     if (this.#stopping.signal.aborted) return;
     this.#stopping.abort();
     this.#front.drain();
+    setTimeout(() => this.#tooLate(), this.settings.drainTimeoutMs + CLOSING_MS_MAX);
     try {
       await this.#bus.shutdown({ drainTimeoutMs: this.settings.drainTimeoutMs });
       await this.#registry?.close();
@@ -107,6 +111,12 @@ class Program {
     void this.stop(0);
   }
 
+  /** Something that is waited for does not come: whoever waits for the end of the process need not wait for it, too. */
+  #tooLate(): never {
+    this.log.error(`Shutting down takes more than ${this.settings.drainTimeoutMs + CLOSING_MS_MAX} ms: ending at once`);
+    process.exit(this.#exitCode || 1);
+  }
+
   #failed(what: string, error: unknown): void {
     this.log.error(`${what}: ${property(error, 'stack') ?? describeThrown(error)}`);
     void this.stop(1);
@@ -119,6 +129,12 @@ function withLogger(config: DeepPartial<OSSAEventBusConfig>, logger: Logger): De
   if (eventBus === undefined) return { ...config, eventBus: { logger } };
   if (typeof eventBus !== 'object' || eventBus === null || Array.isArray(eventBus)) return config;
   return { ...config, eventBus: { logger, ...eventBus } };
+}
+
+/** The registry's lines are as severe as the bus's: as the file says, else by OSSA_LOG. A wrong word is for the bus to refuse. */
+function levelOf(config: DeepPartial<OSSAEventBusConfig>): { logLevel?: LogLevel } {
+  const logLevel = property(config.eventBus, 'logLevel');
+  return isLevel(logLevel) ? { logLevel } : {};
 }
 
 /** What comes from a variable names it already. */
@@ -135,6 +151,10 @@ function isLoopback(host: string): boolean {
 async function main(): Promise<void> {
   let log = jsonLogger(DEFAULT_LEVEL);
   let program: Program | undefined;
+  whenUnread(() => {
+    if (program === undefined) process.exit(1);
+    void program.stop(1);
+  });
   try {
     const settings = readSettings(process.env);
     log = jsonLogger(settings.level);

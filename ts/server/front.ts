@@ -17,11 +17,15 @@ const TIMEOUTS = { headersTimeout: 10_000, requestTimeout: 30_000 };
 /** Far more than probes, a Prometheus and some operators need. */
 const CONNECTIONS_MAX = 512;
 
+/** Answers under way at the end may take so long. */
+const CLOSE_TIMEOUT_MS = 2_000;
+
 /** The server, and who answers. */
 export class Front {
   readonly #server: Server;
   #handler: Handler | undefined;
   #waiting: Waiting | undefined = 'starting';
+  #isClosing = false;
 
   constructor() {
     this.#server = createServer(TIMEOUTS, (request, response) => this.#answer(request, response));
@@ -51,15 +55,22 @@ export class Front {
     this.#waiting = 'draining';
   }
 
-  /** Ends it, with connections that are still open. */
+  /** Ends it: connections without a question at once, others when it is answered, none later than the timeout. */
   close(): Promise<void> {
+    this.#isClosing = true;
     return new Promise((resolve) => {
-      this.#server.close(() => resolve());
-      this.#server.closeAllConnections();
+      const late = setTimeout(() => this.#server.closeAllConnections(), CLOSE_TIMEOUT_MS);
+      this.#server.close(() => {
+        clearTimeout(late);
+        resolve();
+      });
+      this.#server.closeIdleConnections();
     });
   }
 
   #answer(request: IncomingMessage, response: ServerResponse): void {
+    // Clients keep connections for more questions.
+    response.once('close', () => this.#isClosing && this.#server.closeIdleConnections());
     const waiting = this.#waiting;
     const [path] = (request.url ?? '/').split('?', 1);
     // A process that waits for Redis, or ends, is alive: nobody need restart it.

@@ -67,7 +67,8 @@ function readToken(value: string | undefined): string | undefined {
 function readLevel(inFile: unknown, inEnvironment: string | undefined): Level {
   if (isLevel(inFile)) return inFile;
   if (inEnvironment === undefined) return DEFAULT_LEVEL;
-  if (isLevel(inEnvironment)) return inEnvironment;
+  const level = inEnvironment.toLowerCase();
+  if (isLevel(level)) return level;
   throw new SettingsError(`OSSA_LOG must be one of ${levelNames()}, not ${JSON.stringify(inEnvironment)}`);
 }
 
