@@ -264,7 +264,8 @@ describe('serving', () => {
     const metrics = await program.get('/metrics', { authorization: 'Bearer open-sesame' });
     expect(metrics.status).toBe(200);
     expect(metrics.text).toContain('ossa_eventbus_connected 1');
-    expect(program.log.filter(({ level }) => level === 'warn')).toEqual([]);
+    const warnings = program.log.filter(({ level }) => level === 'warn').map(({ message }) => message);
+    expect(warnings).toEqual(['HTTP: a request with a wrong token']);
   });
 
   test('open to other machines without a token it warns', async () => {
