@@ -89,6 +89,9 @@ const HOSTILE = '<img src=x onerror="window.hurt=1"></script><script>window.hurt
         .filter({ hasText: new RegExp(`^${totalEvents}$`) })
         .waitFor();
       await tile('Dead letters').filter({ hasText: /^2$/ }).waitFor();
+      const names = (scope: string) => page.getByRole('region', { name: scope, exact: true }).locator('dt').allTextContents();
+      expect(await names('This process')).toEqual(['Throughput', 'Error rate', 'Latency', 'Queue depth', 'Up for']);
+      expect(await names('All processes')).toEqual(['Events', 'Dead letters']);
       await rows(page, 'Event types').filter({ hasText: 'order.placed' }).filter({ hasText: '20' }).waitFor();
       await rows(page, 'Errors').filter({ hasText: 'printer is on fire' }).first().waitFor();
       for (const chart of ['Throughput', 'Latency', 'Error rate', 'Queue depth']) {
@@ -216,6 +219,20 @@ const HOSTILE = '<img src=x onerror="window.hurt=1"></script><script>window.hurt
       expect(JSON.parse((await json.textContent()) as string).data).toEqual({ html: HOSTILE, [HOSTILE]: 1 });
       expect(await page.locator('main img, main script').count()).toBe(0);
       expect(await page.evaluate('window.hurt')).toBeUndefined();
+    });
+
+    test('an error has the room that it needs, also beside an open letter', async () => {
+      await start();
+      const error = 'timeout: the invoice service did not answer within 5000 ms';
+      await bury('an.event.type.with.quite.a.long.name.that.repeats', [1], error, 'a-group-with-a-long-name');
+      const page = await open('#/dead-letters');
+      const cell = rows(page, 'Dead letters').locator('.lines').filter({ hasText: error });
+      await cell.waitFor();
+      const isWhole = () => cell.evaluate((element) => element.scrollHeight <= element.clientHeight + 1);
+      expect(await isWhole()).toBe(true);
+      await page.getByRole('link', { name: /^an\.event/ }).click();
+      await page.getByLabel("The event's JSON").waitFor();
+      expect(await isWhole()).toBe(true);
     });
 
     test('are found by text, and explained', async () => {
@@ -392,13 +409,13 @@ const HOSTILE = '<img src=x onerror="window.hurt=1"></script><script>window.hurt
       const [light, dark] = [await open(), await open('', { colorScheme: 'dark' })];
       const [white, black] = [await ground(light), await ground(dark)];
       expect(white).not.toBe(black);
-      const button = light.getByRole('button', { name: 'Dark' });
-      expect(await button.getAttribute('aria-pressed')).toBe('false');
+      const button = light.getByRole('button', { name: /^Theme: / });
+      expect(await button.textContent()).toBe('Theme: light');
       await button.click();
-      expect([await button.getAttribute('aria-pressed'), await ground(light)]).toEqual(['true', black]);
+      expect([await button.textContent(), await ground(light)]).toEqual(['Theme: dark', black]);
       await light.reload();
       expect(await ground(light)).toBe(black);
-      await dark.getByRole('button', { name: 'Dark' }).click();
+      await dark.getByRole('button', { name: 'Theme: dark' }).click();
       expect(await ground(dark)).toBe(white);
     });
 
@@ -430,7 +447,7 @@ const HOSTILE = '<img src=x onerror="window.hurt=1"></script><script>window.hurt
       expect(seen).toEqual(
         expect.arrayContaining([
           'Skip to the figures',
-          'Dark',
+          'Theme: light',
           'Overview',
           'Groups',
           'text',

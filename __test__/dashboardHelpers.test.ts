@@ -1,6 +1,7 @@
 /** What the dashboard page computes without a browser. */
 import { absolute, ago, bytes, clock, count, figure, millis, percent, plural, rate, shortened, span } from '../ts/dashboard/format';
 import { pieces } from '../ts/dashboard/highlight';
+import { PARTS, reason } from '../ts/dashboard/reason';
 import { changed, formatPlace, parsePlace, parseSort, VIEWS } from '../ts/dashboard/route';
 
 describe('figures', () => {
@@ -57,6 +58,30 @@ describe('times', () => {
     expect(new Date(absolute(now).replace(' ', 'T').replace(' ', '')).getTime()).toBe(now);
     expect(clock(now)).toBe(absolute(now).slice(11, 19));
     for (const none of [null, undefined, 'nonsense']) expect([ago(none, now), absolute(none)]).toEqual(['–', '']);
+  });
+});
+
+describe('why a part is as it is', () => {
+  test.each([
+    [
+      { problems: ['error rate 12 % is beyond 10 %', 'memory 96 % is beyond 95 %'] },
+      'error rate 12 % is beyond 10 %; memory 96 % is beyond 95 %',
+    ],
+    [{ activeAlerts: [{ title: 'High error rate' }, { title: 'Long queue' }] }, 'High error rate; Long queue'],
+    [{ connected: false }, 'Redis cannot be reached'],
+    [{ redis: { connected: false }, error: 'refused' }, 'refused; Redis cannot be reached'],
+    [
+      { services: { unhealthyServices: 1, degradedServices: 1 }, routes: [{ circuit: 'open' }] },
+      '2 services not well; 1 circuit not closed',
+    ],
+    [{ failedAgents: 1 }, '1 agent failed'],
+    [{ problems: 'nonsense', activeAlerts: null }, ''],
+    [null, ''],
+  ])('%j', (details, said) => expect(reason(details)).toBe(said));
+
+  test('every part has a name', () => {
+    for (const part of ['eventBus', 'redis', 'process', 'serviceRegistry', 'crossProject', 'orchestration', 'monitoring'])
+      expect(PARTS[part]).toBeDefined();
   });
 });
 

@@ -49,11 +49,22 @@ async function picture(browser, url, path, colorScheme) {
   const page = await browser.newPage({ viewport: VIEWPORT, colorScheme });
   await page.goto(url);
   await page.getByText('Live', { exact: true }).waitFor();
+  await page.getByText('Loading the event…').waitFor({ state: 'hidden' });
+  await refuseEmpty(page, url);
   await page.screenshot({ path });
   await page.close();
   const { size } = statSync(path);
   if (size > BYTES_MAX) throw new Error(`${path} has ${size} bytes, more than ${BYTES_MAX}`);
   console.log(`${relative(root, path)}: ${Math.round(size / 1000)} kB`);
+}
+
+/** A picture of a page on which something is switched off, or no chart is drawn, shows nobody what there is. */
+async function refuseEmpty(page, url) {
+  const off = page.locator('main p', { hasText: /^Off\./ }).filter({ visible: true });
+  if ((await off.count()) > 0) throw new Error(`${url}: ${await off.first().textContent()}`);
+  if (!url.endsWith('overview')) return;
+  const charts = page.locator('main .chart canvas').filter({ visible: true });
+  if ((await charts.count()) === 0) throw new Error(`${url}: there is no chart on it`);
 }
 
 /** A shop: orders, payments, mails and invoices, some of which fail; agents that pack, services, and two projects that talk. */

@@ -43,6 +43,8 @@ class Dashboard implements Page {
   #loading: AbortController | undefined;
   #timer: number | undefined;
   #nextHealth = 0;
+  /** What was asked for in this round, by address. */
+  #round = new Map<string, Promise<unknown>>();
   #hush: number | undefined;
 
   get place(): Place {
@@ -91,6 +93,12 @@ class Dashboard implements Page {
     this.#hush = window.setTimeout(() => setText(this.#said, ''), 10_000);
   }
 
+  once<T>(path: string, signal: AbortSignal): Promise<T> {
+    const asked = this.#round.get(path) ?? get<T>(path, {}, signal);
+    this.#round.set(path, asked);
+    return asked as Promise<T>;
+  }
+
   refresh(): void {
     window.clearTimeout(this.#timer);
     this.#loading?.abort();
@@ -124,6 +132,7 @@ class Dashboard implements Page {
   async #load(): Promise<void> {
     const loading = new AbortController();
     this.#loading = loading;
+    this.#round = new Map();
     const view = this.#views.get(this.#place.view) as View;
     try {
       await all([view.load(this.#place, loading.signal), this.#header(loading.signal)]);
@@ -141,8 +150,8 @@ class Dashboard implements Page {
   async #header(signal: AbortSignal): Promise<void> {
     if (Date.now() < this.#nextHealth && !this.#connection.isLost) return;
     const [{ status }, { count: letters }, alerts] = await Promise.all([
-      get<Health>('api/health', {}, signal),
-      get<{ count: number }>('api/dead-letters/count', {}, signal),
+      this.once<Health>('api/health', signal),
+      this.once<{ count: number }>('api/dead-letters/count', signal),
       get<Alert[]>('api/alerts', {}, signal).catch((error: unknown) => {
         if (error instanceof ApiError && error.isOff) return [];
         throw error;

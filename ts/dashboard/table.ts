@@ -8,6 +8,8 @@ export interface Cell {
   readonly title?: string;
   /** A class for the look: 'good' 'warn' 'bad' 'off' 'mono' … */
   readonly tone?: string;
+  /** It may take two lines; what is longer is cut. */
+  readonly wraps?: boolean;
   /** Where the text leads. */
   readonly href?: string;
 }
@@ -32,6 +34,8 @@ export interface TableOptions<Row> {
   /** 'lag' or '-lag' (downwards), unless something else is chosen; without it rows stay as they come. */
   readonly sort?: string;
   readonly onSort?: (sort: string) => void;
+  /** A class for the look of the whole table. */
+  readonly look?: string;
   /** Shown in place of rows. */
   readonly empty: string;
   /** Rows have a box to be ticked; called with all ticked keys whenever they change. */
@@ -62,7 +66,13 @@ export class Table<Row> {
       head.append(el('th', { class: 'tick' }, this.#all));
     }
     for (const column of options.columns) head.append(this.#head(column));
-    const table = el('table', {}, el('caption', { class: 'hidden' }, options.caption), el('thead', {}, head), this.#body);
+    const table = el(
+      'table',
+      { class: options.look },
+      el('caption', { class: 'hidden' }, options.caption),
+      el('thead', {}, head),
+      this.#body,
+    );
     this.element = el('div', { class: 'table', role: 'group', 'aria-label': options.caption, tabindex: '0' }, table, this.#empty);
   }
 
@@ -110,7 +120,7 @@ export class Table<Row> {
 
   #head(column: Column<Row>): HTMLTableCellElement {
     const { key, label, title, numeric, by } = column;
-    const cell = el('th', { scope: 'col', class: numeric ? 'number' : undefined, title });
+    const cell = el('th', { scope: 'col', class: [numeric ? 'number' : '', `of-${key}`].join(' ').trim(), title });
     const { onSort } = this.#options;
     if (by === undefined || onSort === undefined) fill(cell, label);
     else {
@@ -174,10 +184,14 @@ export class Table<Row> {
   }
 }
 
-function show<Row>(element: HTMLElement, { numeric }: Column<Row>, content: Cell | string): void {
-  const { text, title, tone, href }: Cell = typeof content === 'string' ? { text: content } : content;
-  setAttribute(element, 'class', [numeric ? 'number' : '', tone ?? ''].join(' ').trim() || undefined);
+function show<Row>(element: HTMLElement, { key, numeric }: Column<Row>, content: Cell | string): void {
+  const { text, title, tone, href, wraps }: Cell = typeof content === 'string' ? { text: content } : content;
+  setAttribute(element, 'class', [numeric ? 'number' : '', `of-${key}`, tone ?? ''].join(' ').trim());
   setAttribute(element, 'title', title);
+  if (wraps) {
+    setText(element.querySelector('.lines') ?? element.appendChild(el('span', { class: 'lines' })), text);
+    return;
+  }
   if (href === undefined) {
     setText(element, text);
     return;

@@ -1,5 +1,5 @@
 /** Light and dark: as the system has it, until somebody chooses. early.ts sets what was chosen before anything is seen. */
-import { el, setAttribute } from './dom.js';
+import { el, setAttribute, setText } from './dom.js';
 
 const KEY = 'ossa-theme';
 const system = matchMedia('(prefers-color-scheme: dark)');
@@ -9,13 +9,18 @@ const isDark = (): boolean => (document.documentElement.dataset['theme'] ?? (sys
 
 /** The switch. */
 export function themeSwitch(): HTMLButtonElement {
+  const text = el('span');
   const button = el(
     'button',
     { type: 'button', class: 'quiet theme', onclick: toggle },
     el('span', { class: 'theme-icon', 'aria-hidden': 'true' }),
-    'Dark',
+    text,
   );
-  const show = () => setAttribute(button, 'aria-pressed', String(isDark()));
+  const show = () => {
+    const [is, other] = isDark() ? ['dark', 'light'] : ['light', 'dark'];
+    setText(text, `Theme: ${is}`);
+    setAttribute(button, 'title', `Change to ${other}`);
+  };
   onTheme(show);
   show();
   return button;

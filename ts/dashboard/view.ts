@@ -10,6 +10,8 @@ export interface Page {
   choose(parameters: Readonly<Record<string, string>>, minor?: boolean): void;
   /** Says something to everybody, those who hear the page included. */
   announce(text: string): void;
+  /** The answer to a GET, asked for once in a round of loading: header and view share it. */
+  once<T>(path: string, signal: AbortSignal): Promise<T>;
   /** Loads again now. */
   refresh(): void;
 }

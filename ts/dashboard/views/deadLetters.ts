@@ -51,7 +51,7 @@ class DeadLettersView implements View {
     const field = (label: string, name: string, placeholder: string) =>
       searchField(label, { name, placeholder }, (value) => this.#choose({ [name]: value }));
     const [text, eventType, group] = [
-      field('Search', 'text', 'id, error, or anything in the event'),
+      field('Search', 'text', 'anything in the letter'),
       field('Event type', 'eventType', 'all'),
       field('Group', 'group', 'all'),
     ];
@@ -96,6 +96,7 @@ class DeadLettersView implements View {
     );
     this.#table = new Table<BriefLetter>({
       caption: 'Dead letters',
+      look: 'letters',
       key: ({ id }) => id,
       empty: '',
       name: ({ eventType, event }) => `${eventType} ${event.metadata.id}`,
@@ -112,10 +113,10 @@ class DeadLettersView implements View {
           }),
         },
         { key: 'failed', label: 'Failed', cell: ({ failedAt }) => ({ text: ago(failedAt, Date.now()), title: absolute(failedAt) }) },
-        { key: 'group', label: 'Group', cell: ({ group }) => group },
-        { key: 'reason', label: 'Reason', cell: ({ reason }) => reason },
+        { key: 'group', label: 'Group', cell: ({ group }) => ({ text: group, title: group }) },
+        { key: 'reason', label: 'Reason', cell: ({ reason }) => ({ text: reason, title: reason }) },
         { key: 'attempts', label: 'Attempts', numeric: true, cell: ({ attempts }) => count(attempts) },
-        { key: 'error', label: 'Error', cell: ({ error }) => ({ text: shortened(error, 160), tone: 'wide', title: error }) },
+        { key: 'error', label: 'Error', cell: ({ error }) => ({ text: shortened(error, 300), wraps: true, title: error }) },
       ],
     });
     this.#detail = new LetterDetail({

@@ -72,6 +72,7 @@ export function groups(page: Page): View {
   );
 
   return {
+    everyMs: 5000,
     element: el('div', { class: 'view' }, el('h1', {}, 'Groups'), tiles.element, section.element, panel),
     async load({ parameters }, signal) {
       const { q = '', sort, selected = '' } = parameters;

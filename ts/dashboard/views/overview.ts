@@ -1,26 +1,24 @@
 /** What somebody wants to see first: is it well, what is wrong, what is it doing. */
 import { Chart } from '../chart.js';
 import { get } from '../client.js';
-import { el, fill } from '../dom.js';
-import { absolute, ago, count, figure, millis, percent, plural, rate, span } from '../format.js';
+import { el } from '../dom.js';
+import { count, millis, percent, rate, span } from '../format.js';
+import { PARTS, reason } from '../reason.js';
 import { Table } from '../table.js';
-import { all, type Page, Section, statusCell, Tiles, toneOf, type View } from '../view.js';
-import type { Alert, Dashboard, Health } from '../wire.js';
+import { all, type Page, Section, statusCell, Tiles, type View } from '../view.js';
+import type { Dashboard, Health } from '../wire.js';
+import { AlertList } from './alertList.js';
+
+/** Whose figures these are. */
+const HERE = 'This process';
+const EVERYWHERE = 'All processes';
 
 type Part = { name: string; status: string; why: string };
 
-/** Parts of the bus by their names in healthCheck(). */
-const PARTS: Readonly<Record<string, string>> = {
-  eventBus: 'Event bus',
-  serviceRegistry: 'Service registry',
-  orchestration: 'Orchestration',
-  crossProject: 'Projects',
-  monitoring: 'Monitoring',
-};
-
-export function overview(_page: Page): View {
-  const tiles = new Tiles(['Throughput', 'Error rate', 'Latency', 'Queue depth', 'Events', 'Dead letters', 'Up for']);
-  const alerts = el('ul', { class: 'alerts' });
+export function overview(page: Page): View {
+  const tiles = new Tiles(['Throughput', 'Error rate', 'Latency', 'Queue depth', 'Up for']);
+  const shared = new Tiles(['Events', 'Dead letters']);
+  const alerts = new AlertList();
   const charts = {
     eventsPerSecond: new Chart({ title: 'Throughput', unit: 'Events per second', format: rate, colour: 'chart-1' }),
     latency: new Chart({ title: 'Latency', unit: 'Milliseconds', format: millis, colour: 'chart-2' }),
@@ -29,6 +27,7 @@ export function overview(_page: Page): View {
   };
   const types = top<Dashboard['topMetrics']['topEventTypes'][number]>(
     'Event types',
+    EVERYWHERE,
     'type',
     'Type',
     'Events',
@@ -39,6 +38,7 @@ export function overview(_page: Page): View {
   );
   const slowest = top<Dashboard['topMetrics']['slowestOperations'][number]>(
     'Slowest operations',
+    HERE,
     'operation',
     'Operation',
     'Average',
@@ -49,6 +49,7 @@ export function overview(_page: Page): View {
   );
   const errors = top<Dashboard['topMetrics']['errorsByType'][number]>(
     'Errors',
+    HERE,
     'error',
     'Error',
     'Times',
@@ -59,6 +60,7 @@ export function overview(_page: Page): View {
   );
   const projects = top<Dashboard['topMetrics']['topProjects'][number]>(
     'Projects',
+    EVERYWHERE,
     'project',
     'Project',
     'Events',
@@ -79,20 +81,21 @@ export function overview(_page: Page): View {
   });
   const grid = el('div', { class: 'charts' }, ...Object.values(charts).map(({ element }) => element));
   const tops = el('div', { class: 'columns' }, ...[types, slowest, errors, projects].map(({ section }) => section));
-  const activeAlerts = new Section('Active alerts', '', alerts);
-  const measured = new Section('Last 5 minutes', '', grid);
-  const component = new Section('Parts', '', parts.element);
+  const activeAlerts = new Section('Active alerts', HERE, alerts.element);
+  const measured = new Section('Last 5 minutes', HERE, grid);
+  const component = new Section('Parts', 'As this process sees them', parts.element);
+  const here = scope(HERE, 'that answers this page', tiles);
   const element = el(
     'div',
     { class: 'view' },
     el('h1', {}, 'Overview'),
-    tiles.element,
+    el('div', { class: 'scopes' }, here, scope(EVERYWHERE, 'as they stand in Redis', shared)),
     activeAlerts.element,
     measured.element,
     tops,
     component.element,
   );
-  const onlyMeasured = [tiles.element, activeAlerts.element, tops];
+  const onlyMeasured = [here, activeAlerts.element, tops];
 
   const showDashboard = (data: Dashboard) => {
     const { overview, realtime, topMetrics, activeAlerts } = data;
@@ -102,14 +105,14 @@ export function overview(_page: Page): View {
     tiles.set('Queue depth', count(realtime.queueDepth.at(-1)), {
       title: 'Events that wait for groups of this process, or are being handled',
     });
-    tiles.set('Events', count(overview.totalEvents));
+    shared.set('Events', count(overview.totalEvents));
     tiles.set('Up for', span(overview.uptime * 1000));
     for (const [name, chart] of Object.entries(charts)) chart.update(realtime.timestamp, realtime[name as keyof typeof charts]);
     types.update(topMetrics.topEventTypes);
     slowest.update(topMetrics.slowestOperations);
     errors.update(topMetrics.errorsByType);
     projects.update(topMetrics.topProjects);
-    showAlerts(alerts, activeAlerts);
+    alerts.update(activeAlerts);
   };
   const showHealth = (health: Health) => {
     parts.update(Object.entries(health.components).map(([name, { status, details }]) => ({ name, status, why: reason(details) })));
@@ -127,18 +130,25 @@ export function overview(_page: Page): View {
           for (const part of onlyMeasured) part.hidden = false;
           showDashboard(value);
         }),
-        component.show(get<Health>('api/health', {}, signal), showHealth),
-        get<{ count: number }>('api/dead-letters/count', {}, signal).then(({ count: now }) => {
-          tiles.set('Dead letters', count(now), { tone: now > 0 ? 'warn' : '', title: 'Over all processes' });
+        component.show(page.once<Health>('api/health', signal), showHealth),
+        page.once<{ count: number }>('api/dead-letters/count', signal).then(({ count: now }) => {
+          shared.set('Dead letters', count(now), { tone: now > 0 ? 'warn' : '' });
         }),
       ]);
     },
   };
 }
 
+/** Figures below the name of those whose they are. */
+function scope(title: string, note: string, tiles: Tiles): HTMLElement {
+  const heading = el('div', { class: 'section-head' }, el('h2', {}, title), el('p', { class: 'note' }, note));
+  return el('section', { class: 'scope', 'aria-label': title }, heading, tiles.element);
+}
+
 /** A short table: what, and how much. */
 function top<Row>(
   title: string,
+  note: string,
   key: string,
   label: string,
   unit: string,
@@ -157,49 +167,5 @@ function top<Row>(
       { key: 'value', label: unit, numeric: true, cell: value, by },
     ],
   });
-  return { section: new Section(title, '', table.element).element, update: (rows: readonly Row[]) => table.update(rows) };
-}
-
-function showAlerts(list: HTMLElement, alerts: readonly Alert[]): void {
-  const now = Date.now();
-  if (alerts.length === 0) {
-    fill(list, el('li', { class: 'empty' }, 'None. Alerts are raised by the thresholds of monitoring.alerting.'));
-    return;
-  }
-  const bySeverity = [...alerts].sort((a, b) => rank(a.severity) - rank(b.severity));
-  fill(list, ...bySeverity.map((alert) => alertItem(alert, now)));
-}
-
-const rank = (severity: Alert['severity']) => ['critical', 'warning', 'info'].indexOf(severity);
-
-function alertItem({ severity, title, description, timestamp, metric, currentValue, threshold }: Alert, now: number): HTMLElement {
-  const figures = `${metric} ${figure(currentValue)}, threshold ${figure(threshold)}`;
-  return el(
-    'li',
-    { class: `alert ${severity === 'critical' ? 'bad' : severity === 'warning' ? 'warn' : 'off'}` },
-    el('span', { class: `status ${toneOf(severity)}` }, severity),
-    el('strong', {}, title),
-    el('span', {}, description),
-    el(
-      'span',
-      { class: 'note' },
-      figures,
-      ', since ',
-      el('time', { datetime: timestamp, title: absolute(timestamp) }, ago(timestamp, now)),
-    ),
-  );
-}
-
-/** What of the details says why a part is as it is. */
-function reason(details: unknown): string {
-  if (typeof details !== 'object' || details === null) return '';
-  const { error, problem, reason: why, redis, services, routes, failedAgents } = details as Record<string, any>;
-  const said = [error, problem, why].filter((text): text is string => typeof text === 'string');
-  if (redis?.connected === false) said.push('Redis cannot be reached');
-  const unwell = (services?.unhealthyServices ?? 0) + (services?.degradedServices ?? 0);
-  if (unwell > 0) said.push(`${plural(unwell, 'service')} not well`);
-  const open = Array.isArray(routes) ? routes.filter((route) => route?.circuit !== 'closed').length : 0;
-  if (open > 0) said.push(`${plural(open, 'circuit')} not closed`);
-  if (typeof failedAgents === 'number' && failedAgents > 0) said.push(`${plural(failedAgents, 'agent')} failed`);
-  return said.join('; ');
+  return { section: new Section(title, note, table.element).element, update: (rows: readonly Row[]) => table.update(rows) };
 }
