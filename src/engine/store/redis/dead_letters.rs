@@ -110,8 +110,11 @@ impl Shared {
             }
         };
         let mut out = Vec::new();
+        // No more than there is room for: letters may be large. Where few of them match, ever more at once.
+        let mut count = limit.clamp(1, PAGE);
         while let Some(place) = places.get(at) {
-            let mut page = self.page(place, query, after, PAGE).await?;
+            let mut page = self.page(place, query, after, count).await?;
+            count = (count * 2).min(PAGE);
             let room = limit - out.len();
             if page.letters.len() > room {
                 page.letters.truncate(room);
