@@ -40,7 +40,7 @@ async function exported(): Promise<string> {
     await bus.sendCrossProjectMessage('a', 'b', 'doc.message', 1);
     await until(async () => attempts === 2 && (await bus.deadLetters.count()) === 1);
     // Gauges are sampled, and services are told after they were looked at.
-    const sampled = /^ossa_eventbus_dead_letters 1$/m;
+    const sampled = /^ossa_eventbus_group_lag\{/m;
     const services = /^ossa_service_registry_services_total\{/m;
     await until(() => sampled.test(bus.exportMetrics()) && services.test(bus.exportMetrics()), { show: () => bus.exportMetrics() });
     return bus.exportMetrics();
