@@ -178,11 +178,6 @@ impl Monitoring {
         Ok(())
     }
 
-    /// What waits, as last sampled; `None` while it is not known.
-    pub fn queue_depth(&self) -> Option<u64> {
-        lock(&self.shared.queues).as_ref().map(Queues::depth)
-    }
-
     /// Has told what is to be told, within `deadline`.
     pub async fn close(&self, deadline: Duration) {
         self.tasks.iter().for_each(tokio::task::JoinHandle::abort);
