@@ -3,15 +3,19 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use redis::aio::{MultiplexedConnection, PubSub};
-use redis::{AsyncConnectionConfig, Cmd, ErrorKind, ProtocolVersion, RedisConnectionInfo, RedisError, Value};
+use redis::aio::PubSub;
+use redis::{Cmd, ErrorKind, ProtocolVersion, RedisConnectionInfo, RedisError, Value};
 
 use super::endpoint::{Endpoint, dial};
 use super::failure::server_error;
+use super::pipe::Pipe;
 use super::reply;
 use super::tls::Tls;
 use crate::engine::error::{Code, Error, Result};
 use crate::engine::net::Duplex;
+
+/// How the server's list of clients calls us.
+const LIBRARY: &str = "ossa";
 
 /// Oldest server whose stream commands the scripts rely on.
 const SERVER_MIN: (u32, u32) = (7, 0);
@@ -58,7 +62,7 @@ impl Target {
         let mut info = RedisConnectionInfo::default()
             .set_db(i64::from(self.settings.db))
             .set_protocol(ProtocolVersion::RESP2)
-            .set_lib_name("ossa", env!("CARGO_PKG_VERSION"));
+            .set_lib_name(LIBRARY, env!("CARGO_PKG_VERSION"));
         if let Some(username) = &self.settings.username {
             info = info.set_username(username);
         }
@@ -86,19 +90,19 @@ impl Target {
     pub async fn connect(&self, reply_timeout: Duration, role: Role) -> Result<Connection> {
         self.in_time(async {
             let mut connection = self.open(reply_timeout).await?;
-            let info = match redis::cmd("CLIENT").arg("INFO").query_async(&mut connection.inner).await {
+            let info = match connection.inner.value(redis::cmd("CLIENT").arg("INFO")).await {
                 Ok(info) => reply::text(info)?,
                 // Servers before 6.2 do not know it: that they are too old says more.
-                Err(error) => return Err(self.too_old(&mut connection.inner).await.unwrap_or_else(|| self.explain(&error))),
+                Err(error) => return Err(self.too_old(&connection.inner).await.unwrap_or_else(|| self.explain(&error))),
             };
             let field = |name: &str| info.split(' ').find_map(|field| field.strip_prefix(name)).unwrap_or_default();
             connection.id = field("id=").parse().map_err(|_| reply::unexpected("CLIENT INFO"))?;
             field("addr=").clone_into(&mut connection.address);
             match role {
                 Role::Any => {}
-                Role::Master => self.check_master(&mut connection.inner).await?,
+                Role::Master => self.check_master(&connection.inner).await?,
                 Role::Replica => {
-                    redis::cmd("READONLY").exec_async(&mut connection.inner).await.map_err(|error| self.explain(&error))?;
+                    connection.inner.value(&redis::cmd("READONLY")).await.map_err(|error| self.explain(&error))?;
                 }
             }
             Ok(connection)
@@ -108,14 +112,43 @@ impl Target {
 
     /// A new connection of which nothing is known; the time is up to the caller.
     pub async fn open(&self, reply_timeout: Duration) -> Result<Connection> {
-        let stream = self.dial().await?;
-        let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(self.settings.connect_timeout))
-            .set_response_timeout(Some(reply_timeout));
-        let made = MultiplexedConnection::new_with_config(&self.info(), stream, config).await;
-        let (inner, driver) = made.map_err(|error| self.first_reply(&error))?;
+        let (inner, driver) = Pipe::new(self.dial().await?, reply_timeout);
         let driver = Arc::new(Driver(tokio::spawn(driver)));
+        self.introduce(&inner).await?;
         Ok(Connection { inner, id: 0, address: String::new(), node: self.node.clone(), driver })
+    }
+
+    /// Says who we are, and what of the server is meant.
+    async fn introduce(&self, pipe: &Pipe) -> Result<()> {
+        let Settings { username, password, db, .. } = &*self.settings;
+        let mut commands = Vec::new();
+        let mut auth = redis::cmd("AUTH");
+        if let Some(password) = password {
+            auth.arg(username).arg(password);
+            commands.push(auth);
+        }
+        let mut select = redis::cmd("SELECT");
+        if *db != 0 {
+            select.arg(*db);
+            commands.push(select);
+        }
+        let needed = commands.len();
+        // Servers before 7.2 do not know it, which is no matter.
+        for (name, value) in [("LIB-NAME", LIBRARY), ("LIB-VER", env!("CARGO_PKG_VERSION"))] {
+            let mut about = redis::cmd("CLIENT");
+            about.arg("SETINFO").arg(name).arg(value);
+            commands.push(about);
+        }
+        let replies = pipe.values(&commands).await.map_err(|error| self.first_reply(&error))?;
+        let refused = replies.into_iter().take(needed).enumerate().find_map(|(at, reply)| match reply {
+            Value::ServerError(error) => Some((at, error)),
+            _ => None,
+        });
+        match refused {
+            None => Ok(()),
+            Some((0, _)) if password.is_some() => Err(self.refused()),
+            Some((_, error)) => Err(reply::server_error(&error)),
+        }
     }
 
     /// A new connection that hears what is announced.
@@ -123,16 +156,16 @@ impl Target {
         self.in_time(async { PubSub::new(&self.info(), self.dial().await?).await.map_err(|error| self.first_reply(&error)) }).await
     }
 
-    async fn check_master(&self, connection: &mut MultiplexedConnection) -> Result<()> {
-        let role: Value = redis::cmd("ROLE").query_async(connection).await.map_err(|error| self.explain(&error))?;
+    async fn check_master(&self, connection: &Pipe) -> Result<()> {
+        let role = connection.value(&redis::cmd("ROLE")).await.map_err(|error| self.explain(&error))?;
         match reply::list(role)?.into_iter().next().map(reply::text).transpose()?.as_deref() {
             Some("master") => Ok(()),
             _ => Err(self.unreachable("it is no master, as the Sentinels said")),
         }
     }
 
-    async fn too_old(&self, connection: &mut MultiplexedConnection) -> Option<Error> {
-        let info = redis::cmd("INFO").arg("server").query_async(connection).await.ok()?;
+    async fn too_old(&self, connection: &Pipe) -> Option<Error> {
+        let info = connection.value(redis::cmd("INFO").arg("server")).await.ok()?;
         self.unsupported(&reply::text(info).ok()?)
     }
 
@@ -218,7 +251,7 @@ impl Drop for Driver {
 #[derive(Clone)]
 pub struct Connection {
     /// Commands go here; clones share it.
-    pub inner: MultiplexedConnection,
+    pub inner: Pipe,
     /// `CLIENT ID`: others can unblock it by this.
     pub id: i64,
     /// Our end of it, as the server sees it.

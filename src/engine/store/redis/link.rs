@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use redis::{Cmd, Pipeline, RedisError, Value};
+use redis::{Cmd, RedisError, Value};
 use tokio::sync::watch;
 
 use super::super::StoreEvent;
@@ -139,13 +139,9 @@ impl Link {
     }
 
     /// Sends commands in one pipeline, counted as in flight.
-    pub async fn send(&self, connection: &mut Connection, commands: &[Cmd]) -> Result<Vec<Value>, RedisError> {
-        let mut pipeline = Pipeline::with_capacity(commands.len());
-        for command in commands {
-            pipeline.add_command(command.clone());
-        }
+    pub async fn send(&self, connection: &Connection, commands: &[Cmd]) -> Result<Vec<Value>, RedisError> {
         let _places = self.occupy(commands.len());
-        connection.inner.send_packed_commands(&pipeline, 0, commands.len()).await
+        connection.inner.values(commands).await
     }
 
     /// Counts commands as in flight until dropped.

@@ -13,6 +13,7 @@ mod connection;
 mod hash_slot;
 mod link;
 mod nodes;
+mod pipe;
 mod pooled;
 mod scripts;
 mod wire;

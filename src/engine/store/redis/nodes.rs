@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use redis::{Cmd, Pipeline, Value};
+use redis::{Cmd, Value};
 use tokio::sync::{Mutex, watch};
 use tokio::time::{Instant, sleep_until};
 
@@ -394,12 +394,7 @@ impl Nodes {
     }
 
     async fn send(&self, connection: &Connection, commands: [&[&str]; 2]) -> Result<[Value; 2]> {
-        let mut pipeline = Pipeline::new();
-        for words in commands {
-            pipeline.add_command(command(words));
-        }
-        let mut inner = connection.inner.clone();
-        let replies = inner.send_packed_commands(&pipeline, 0, 2).await;
+        let replies = connection.inner.values(&commands.map(command)).await;
         let replies = replies.map_err(|error| self.asking(&connection.node).explain(&error))?;
         replies.try_into().map_err(|_| reply::unexpected("a pipeline"))
     }

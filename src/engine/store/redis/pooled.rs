@@ -85,12 +85,12 @@ impl Pooled {
         }
         let kill = state.kill.clone();
         let made = async {
-            let mut connection = self.link.connect(node, self.reply_timeout, self.role).await?;
-            load_scripts(&self.link, &mut connection).await?;
+            let connection = self.link.connect(node, self.reply_timeout, self.role).await?;
+            load_scripts(&self.link, &connection).await?;
             if let Some(kill) = kill {
                 // What was sent there and is on its way is not to take effect behind what is sent from now on. Where that is not
                 // permitted the connection is as good.
-                let killed = connection.inner.send_packed_command(&kill).await;
+                let killed = connection.inner.value(&kill).await;
                 if let Some(error) = killed.err().filter(is_lost) {
                     return Err(self.link.target(node).explain(&error));
                 }
@@ -235,8 +235,8 @@ impl Pooled {
             "ASK" if !hash_slot::is_script(command) => {
                 let Some((_, node)) = parse_moved(details, by) else { return reply };
                 let asked = async {
-                    let mut connection = self.get(&node).await.ok()?;
-                    self.link.send(&mut connection, &[redis::cmd("ASKING"), command.clone()]).await.ok()?.pop()
+                    let connection = self.get(&node).await.ok()?;
+                    self.link.send(&connection, &[redis::cmd("ASKING"), command.clone()]).await.ok()?.pop()
                 };
                 match asked.await {
                     Some(Value::ServerError(error)) if error.code() == "NOSCRIPT" => reply,
@@ -258,7 +258,7 @@ impl Pooled {
                 made = self.get(&node) => made,
                 () = self.left(slot, &node) => continue,
             };
-            let mut connection = match made {
+            let connection = match made {
                 Ok(connection) => connection,
                 // Another may have taken its place meanwhile: connecting has looked.
                 Err(_) if !tried && self.role != Role::Replica && self.link.nodes.map().owner(slot) != Some(&node) => {
@@ -273,7 +273,7 @@ impl Pooled {
                 }
             };
             let sent = tokio::select! {
-                sent = self.link.send(&mut connection, commands) => sent,
+                sent = self.link.send(&connection, commands) => sent,
                 () = self.left(slot, &node) => Err(RedisError::from(std::io::Error::from(std::io::ErrorKind::ConnectionAborted))),
             };
             match sent {
@@ -284,7 +284,7 @@ impl Pooled {
                         self.link.nodes.refresh(&map).await?;
                         continue;
                     }
-                    self.make_scripts_known(&mut connection, commands, &mut values).await?;
+                    self.make_scripts_known(&connection, commands, &mut values).await?;
                     return Ok(values);
                 }
                 Err(error) => {
@@ -314,12 +314,12 @@ impl Pooled {
 
     /// Sends commands to that very server. They must be safe to repeat, as for [`Pooled::run`].
     pub async fn run_on(&self, node: &Node, commands: &[Cmd]) -> Result<Vec<Value>> {
-        let mut connection = self.get(node).await?;
-        match self.link.send(&mut connection, commands).await {
+        let connection = self.get(node).await?;
+        match self.link.send(&connection, commands).await {
             Err(error) if is_lost(&error) && !error.is_timeout() => {
                 self.forget(&connection, Some(&self.link.target(node).explain(&error))).await;
-                let mut connection = self.get(node).await?;
-                self.sent(&mut connection, commands).await
+                let connection = self.get(node).await?;
+                self.sent(&connection, commands).await
             }
             Err(error) => Err(self.link.target(node).explain(&error)),
             Ok(values) => Ok(values),
@@ -332,11 +332,11 @@ impl Pooled {
         let slot = hash_slot::of_command(first).unwrap_or(0);
         // One that died while nothing was sent is found out, and replaced, by something harmless.
         self.run_at(slot, &[redis::cmd("PING")]).await?;
-        let mut connection = self.get_for(slot).await?;
-        self.sent(&mut connection, commands).await
+        let connection = self.get_for(slot).await?;
+        self.sent(&connection, commands).await
     }
 
-    async fn sent(&self, connection: &mut Connection, commands: &[Cmd]) -> Result<Vec<Value>> {
+    async fn sent(&self, connection: &Connection, commands: &[Cmd]) -> Result<Vec<Value>> {
         match self.link.send(connection, commands).await {
             Ok(values) => Ok(values),
             Err(error) => {
@@ -351,15 +351,13 @@ impl Pooled {
 
     /// Sends commands whose scripts the server had forgotten again, each in one transaction with the scripts: nobody can
     /// have it forget them in between.
-    async fn make_scripts_known(&self, connection: &mut Connection, commands: &[Cmd], values: &mut [Value]) -> Result<()> {
+    async fn make_scripts_known(&self, connection: &Connection, commands: &[Cmd], values: &mut [Value]) -> Result<()> {
         for (command, value) in commands.iter().zip(values).filter(|(_, value)| is_no_script(value)) {
-            let mut pipeline = scripts::load_all();
-            pipeline.atomic();
-            pipeline.add_command(command.clone());
-            let _places = self.link.occupy(pipeline.len());
-            let replies = connection.inner.send_packed_commands(&pipeline, pipeline.len() + 1, 1).await;
-            match replies.map(|replies| replies.into_iter().next()) {
-                Ok(replies) => *value = reply::list(replies.unwrap_or_default())?.pop().unwrap_or_default(),
+            let mut commands = scripts::load_all();
+            commands.push(command.clone());
+            let _places = self.link.occupy(commands.len());
+            match connection.inner.transaction(&commands).await {
+                Ok(replies) => *value = reply::list(replies)?.pop().unwrap_or_default(),
                 Err(error) => return Err(Failure::of(error, &self.link.target(&connection.node)).into_error()),
             }
         }
@@ -385,9 +383,8 @@ fn is_readonly(value: &Value) -> bool {
 }
 
 /// Makes the scripts known to the server.
-async fn load_scripts(link: &Link, connection: &mut Connection) -> Result<()> {
-    let pipeline = scripts::load_all();
-    let values = connection.inner.send_packed_commands(&pipeline, 0, pipeline.len()).await;
+async fn load_scripts(link: &Link, connection: &Connection) -> Result<()> {
+    let values = connection.inner.values(&scripts::load_all()).await;
     let values = values.map_err(|error| link.target(&connection.node).explain(&error))?;
     match values.into_iter().find_map(|value| if let Value::ServerError(error) = value { Some(error) } else { None }) {
         Some(error) => Err(reply::server_error(&error)),

@@ -17,6 +17,11 @@ impl Lua {
         let hash = Script::new(&source).get_hash().to_owned();
         Self { source, hash }
     }
+
+    /// Its text.
+    pub fn source(&self) -> &str {
+        &self.source
+    }
 }
 
 macro_rules! scripts {
@@ -26,11 +31,9 @@ macro_rules! scripts {
             pub static $name: LazyLock<Lua> = LazyLock::new(|| Lua::new(concat!($(include_str!(concat!("lua/", $file))),+)));
         )+
 
-        /// Loads every script.
-        pub fn load_all() -> redis::Pipeline {
-            let mut pipeline = redis::pipe();
-            $( pipeline.cmd("SCRIPT").arg("LOAD").arg(&$name.source); )+
-            pipeline
+        /// Loads every script, each by a command.
+        pub fn load_all() -> Vec<Cmd> {
+            [$( &$name ),+].map(|script: &LazyLock<Lua>| redis::cmd("SCRIPT").arg("LOAD").arg(&script.source).to_owned()).into()
         }
     };
 }

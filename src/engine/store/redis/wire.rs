@@ -44,6 +44,27 @@ pub struct Items<'a> {
 }
 
 impl<'a> Items<'a> {
+    /// Of complete replies.
+    pub fn of(bytes: &'a [u8]) -> Self {
+        Self { bytes, at: 0 }
+    }
+
+    /// What was not read yet.
+    pub fn rest(&self) -> &'a [u8] {
+        &self.bytes[self.at..]
+    }
+
+    /// Passes over the next value, with all that is in it; answers it as it stands.
+    pub fn skip(&mut self) -> Result<&'a [u8]> {
+        let rest = self.rest();
+        let mut scan = Scan::of(1);
+        if !scan.is_complete(rest)? {
+            return Err(unexpected("a command"));
+        }
+        self.at += scan.at;
+        Ok(&rest[..scan.at])
+    }
+
     fn line(&mut self) -> Result<(u8, &'a [u8])> {
         let rest = &self.bytes[self.at..];
         let end = memchr::memchr(b'\r', rest).filter(|end| *end > 0 && rest.len() > end + 1).ok_or_else(|| unexpected("a command"))?;
@@ -93,16 +114,27 @@ fn number(line: &[u8]) -> Result<i64> {
     std::str::from_utf8(line).ok().and_then(|text| text.parse().ok()).ok_or_else(|| unexpected("a command"))
 }
 
-/// Finds the end of a reply as it arrives; goes on where it stopped.
-struct Scan {
+/// Finds the end of replies as they arrive; goes on where it stopped.
+#[derive(Default)]
+pub struct Scan {
     at: usize,
     /// Values that are still to come.
     left: usize,
 }
 
 impl Scan {
-    /// Whether `bytes` hold the whole reply.
-    fn is_complete(&mut self, bytes: &[u8]) -> Result<bool> {
+    /// For so many replies.
+    pub fn of(replies: usize) -> Self {
+        Self { at: 0, left: replies }
+    }
+
+    /// Where the last complete value ends.
+    pub fn at(&self) -> usize {
+        self.at
+    }
+
+    /// Whether `bytes` hold all of them.
+    pub fn is_complete(&mut self, bytes: &[u8]) -> Result<bool> {
         while self.left > 0 {
             let rest = &bytes[self.at.min(bytes.len())..];
             let Some(end) = memchr::memchr(b'\r', rest).filter(|end| rest.len() > end + 1) else { return Ok(false) };
@@ -214,7 +246,7 @@ impl Wire {
             self.stream.flush().await
         };
         timeout_at(deadline, sending).await.map_err(late)?.map_err(failed)?;
-        let mut scan = Scan { at: 0, left: 1 };
+        let mut scan = Scan::of(1);
         loop {
             let read = timeout_at(deadline, self.stream.read_buf(&mut self.buffer)).await.map_err(late)?.map_err(failed)?;
             if read == 0 {

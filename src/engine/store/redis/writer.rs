@@ -11,16 +11,18 @@
 pub mod durable;
 mod full;
 mod ledger;
+mod transaction;
 
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::{FuturesOrdered, FuturesUnordered};
-use redis::{Cmd, Pipeline, RedisError, Value};
+use redis::{Cmd, RedisError, Value};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
@@ -37,6 +39,7 @@ use crate::engine::env::lock;
 use crate::engine::error::{Code, Error, Result};
 use crate::engine::log::along;
 use ledger::Ledger;
+use transaction::{Answer as Said, Encoder, Head};
 
 /// Transactions in flight on one connection: enough to keep the server busy while replies travel.
 const IN_FLIGHT_MAX: usize = 4;
@@ -54,6 +57,9 @@ const RECONNECT: (Duration, Duration) = (Duration::from_millis(20), Duration::fr
 const REFUSED_PAUSE: Duration = Duration::from_millis(100);
 /// Pause before a stream that could not be made is tried again.
 const REOPEN_PAUSE: Duration = Duration::from_millis(50);
+
+/// Bytes of a note's command beside its script, about.
+const MARK_BYTES: usize = 512;
 
 /// Opens a partition whose stream is missing.
 pub type Opener = Arc<dyn Fn(Partition) -> BoxFuture<'static, Result<()>> + Send + Sync>;
@@ -102,12 +108,10 @@ impl Drop for Answer {
 }
 
 /// Collects the results of one request.
-struct Ticket {
-    left: AtomicUsize,
-    inner: std::sync::Mutex<TicketState>,
-}
+struct Ticket(std::sync::Mutex<TicketState>);
 
 struct TicketState {
+    left: usize,
     results: Vec<Option<Result<Appended>>>,
     answer: Answer,
 }
@@ -115,13 +119,16 @@ struct TicketState {
 impl Ticket {
     fn new(count: usize, answer: Answer) -> Arc<Self> {
         let results = (0..count).map(|_| None).collect();
-        Arc::new(Self { left: AtomicUsize::new(count), inner: std::sync::Mutex::new(TicketState { results, answer }) })
+        Arc::new(Self(std::sync::Mutex::new(TicketState { left: count, results, answer })))
     }
 
     fn fill(&self, index: usize, result: Result<Appended>) {
-        let mut inner = lock(&self.inner);
-        if inner.results[index].replace(result).is_none()
-            && self.left.fetch_sub(1, Ordering::AcqRel) == 1
+        let mut inner = lock(&self.0);
+        if inner.results[index].replace(result).is_some() {
+            return;
+        }
+        inner.left -= 1;
+        if inner.left == 0
             && let Some(done) = inner.answer.done.take()
         {
             // Nobody waits any more if the bus was closed; the results have no other use.
@@ -162,8 +169,9 @@ struct Batch {
     partitions: Vec<Partition>,
     /// How many entries each may have.
     bounds: Vec<Option<u64>>,
-    /// Index of each event's reply in the transaction's.
-    replies: Vec<usize>,
+    /// Commands of its transaction, and which of them does not add an event.
+    commands: usize,
+    beside: Vec<usize>,
     /// The server it is sent to.
     node: Node,
 }
@@ -171,9 +179,8 @@ struct Batch {
 /// What came of a batch.
 struct Reply {
     batch: Batch,
-    result: Result<Vec<Value>, RedisError>,
-    /// What was said of its replicas and disks, where that was asked.
-    waited: Option<Result<Value, RedisError>>,
+    /// To its transaction, and of its replicas and disks, where that was asked.
+    result: Result<Bytes, RedisError>,
 }
 
 /// Why nothing more is sent on a connection.
@@ -457,7 +464,8 @@ impl Writer {
                 behind,
                 partitions: Vec::new(),
                 bounds: Vec::new(),
-                replies: Vec::new(),
+                commands: 0,
+                beside: Vec::new(),
                 node: node.clone(),
             });
         }
@@ -531,12 +539,11 @@ impl Writer {
         self.keys.in_bucket(bucket, &format!("producer:{}", self.settings.instance))
     }
 
-    /// Sends the batch; the future must be polled at once, what is sent first is done first.
+    /// Sends the batch.
     fn send(&mut self, connection: &Connection, mut batch: Batch) -> BoxFuture<'static, Reply> {
-        let mut pipeline = Pipeline::with_capacity(batch.items.len() + 2);
-        pipeline.atomic();
         let producer = self.producer_key(batch.bucket);
-        let mut streams: Vec<String> = Vec::new();
+        let mut encoder = Encoder::new(self.bytes_of(&batch));
+        let mut streams: Vec<(String, Head)> = Vec::new();
         // How many entries of each stream are plain XADDs.
         let mut plain: Vec<usize> = Vec::new();
         let mut script_known = false;
@@ -547,65 +554,68 @@ impl Writer {
             let same = last.filter(|(last, _)| last.partition == event.partition);
             let at = same.map(|(_, at)| at).or_else(|| batch.partitions.iter().position(|partition| *partition == event.partition));
             let at = at.unwrap_or_else(|| {
-                streams.push(self.keys.stream(&event.partition));
+                let stream = self.keys.stream(&event.partition);
+                let head = Head::new(&stream);
+                streams.push((stream, head));
                 plain.push(0);
                 batch.bounds.push(self.makers.layouts.length_max(&event.partition.event_type).or(event.length_max));
                 batch.partitions.push(event.partition.clone());
                 streams.len() - 1
             });
-            if same.is_none_or(|(last, _)| last.ttl_ms != event.ttl_ms) {
-                self.note_ttl(&mut pipeline, event);
+            if same.is_none_or(|(last, _)| last.ttl_ms != event.ttl_ms)
+                && let Some(note) = self.note_ttl(event)
+            {
+                batch.beside.push(encoder.len());
+                encoder.add(&note);
             }
             last = Some((event, at));
-            batch.replies.push(pipeline.len());
+            let (stream, head) = &streams[at];
             if is_plain(event) {
-                let mut append = Cmd::with_capacity(8, 32 + streams[at].len() + event.meta.len() + event.data.len());
-                append.arg("XADD").arg(&streams[at]).arg("NOMKSTREAM").arg("*").arg("meta").arg(&event.meta).arg("data").arg(&event.data);
-                pipeline.add_command(append);
+                encoder.append(head, &event.meta, &event.data);
                 plain[at] += 1;
             } else {
                 let full = batch.bounds[at].map(|_| full_key(&producer));
-                let mut append = self.append_script(&streams[at], &producer, full.as_deref(), event, script_known);
+                let mut append = self.append_script(stream, &producer, full.as_deref(), event, script_known);
                 append.arg(optional(batch.behind)).arg(optional(batch.bounds[at]));
-                pipeline.add_command(append);
+                encoder.add(&append);
                 script_known = true;
             }
         }
         let is_bounded = batch.bounds.iter().any(Option::is_some);
         let full = is_bounded.then(|| full_key(&producer));
-        let keys: Vec<&str> = std::iter::once(&producer).chain(&streams).chain(&full).map(String::as_str).collect();
+        let streams = streams.iter().map(|(stream, _)| stream);
+        let keys: Vec<&str> = std::iter::once(&producer).chain(streams).chain(&full).map(String::as_str).collect();
         let mut mark = scripts::eval(&scripts::MARK, &keys);
         let before =
             batch.behind.map_or_else(|| format!("={}", self.lanes[usize::from(batch.bucket.0)].ledger.answered), |n| n.to_string());
-        mark.arg(batch.number).arg(PRODUCER_TTL_S).arg(before).arg(streams.len()).arg(plain);
+        mark.arg(batch.number).arg(PRODUCER_TTL_S).arg(before).arg(plain.len()).arg(plain);
         if is_bounded {
             mark.arg(batch.bounds.iter().map(|bound| optional(*bound)).collect::<Vec<_>>());
         }
-        pipeline.add_command(mark);
-        let (mut sending, mut waiting, node) = (connection.inner.clone(), connection.inner.clone(), connection.node.clone());
-        let (link, slot) = (self.link.clone(), self.settings.slot);
-        let wait = self.settings.durability.map(durable::wait);
-        // Unconstrained: were it put off by the scheduler, a later batch could overtake it.
-        Box::pin(tokio::task::unconstrained(async move {
-            let _places = link.occupy(pipeline.len());
-            let send = async {
-                let sent = sending.send_packed_commands(&pipeline, pipeline.len() + 1, 1);
-                match &wait {
-                    None => (sent.await, None),
-                    Some(wait) => {
-                        let (result, waited) = futures_util::future::join(sent, waiting.send_packed_command(wait)).await;
-                        (result, Some(waited))
-                    }
-                }
-            };
-            let (result, waited) = tokio::select! {
+        encoder.add(&mark);
+        batch.commands = encoder.len();
+        let (bytes, replies) = encoder.finish(self.settings.durability.map(durable::wait).as_ref());
+        let (link, slot, node) = (self.link.clone(), self.settings.slot, connection.node.clone());
+        // On its way from here on: what is sent first is done first.
+        let asked = connection.inner.ask(bytes, replies);
+        Box::pin(async move {
+            let _places = link.occupy(batch.commands);
+            let result = tokio::select! {
                 biased;
-                done = send => done,
+                result = asked => result,
                 // One that hangs is not waited for when another has taken its place.
-                () = link.nodes.left(slot, &node) => (Err(std::io::Error::from(std::io::ErrorKind::ConnectionAborted).into()), None),
+                () = link.nodes.left(slot, &node) => Err(std::io::Error::from(std::io::ErrorKind::ConnectionAborted).into()),
             };
-            Reply { batch, result, waited }
-        }))
+            Reply { batch, result }
+        })
+    }
+
+    /// About how many its transaction has.
+    fn bytes_of(&self, batch: &Batch) -> usize {
+        let Some(first) = batch.items.first() else { return 0 };
+        let texts: usize = batch.items.iter().map(Pending::bytes).sum();
+        let around = Head::new(&self.keys.stream(&first.event.partition)).bytes_with(0);
+        scripts::MARK.source().len() + texts + batch.items.len() * around + MARK_BYTES
     }
 
     /// The last arguments, the number of the batch before and the stream's bound, are still to be added. `known`: the transaction made the script
@@ -634,41 +644,37 @@ impl Writer {
     }
 
     /// Upkeep removes by the longest ttl of a partition: note one that is longer than any noted.
-    fn note_ttl(&mut self, pipeline: &mut Pipeline, event: &NewEvent) {
+    fn note_ttl(&mut self, event: &NewEvent) -> Option<Cmd> {
         let longer = match (self.noted_ttl.get(&event.partition), event.ttl_ms) {
             (None, _) | (Some(Some(_)), None) => true,
             (Some(Some(noted)), Some(ttl)) => ttl > *noted,
             (Some(None), _) => false,
         };
-        if longer {
+        longer.then(|| {
             self.noted_ttl.insert(event.partition.clone(), event.ttl_ms);
             let mut cmd = scripts::eval(&scripts::FACTS, &[&self.keys.facts(&event.partition)]);
             cmd.arg(event.ttl_ms.map_or_else(|| "-1".to_owned(), |ms| ms.to_string()));
-            pipeline.add_command(cmd);
-        }
+            cmd
+        })
     }
 
     /// Takes in what came of a batch: answers its events, or puts them back, or adds it to the lost. Answers why nothing
     /// more is sent on the connection, if so.
-    fn land(&mut self, Reply { batch, result, waited }: Reply, lost: &mut Vec<Batch>) -> Option<Useless> {
+    fn land(&mut self, Reply { batch, result }: Reply, lost: &mut Vec<Batch>) -> Option<Useless> {
         let bucket = batch.bucket;
-        let target = self.link.target(&batch.node);
         self.lane(bucket).in_flight -= 1;
-        let mut replies = match result.map(|values| values.into_iter().next()) {
-            Ok(Some(Value::ServerError(error))) => Err(Failure::said(&error)),
-            Ok(replies) => reply::list(replies.unwrap_or(Value::Okay)).map_err(Failure::Refused),
-            Err(error) => Err(Failure::of(error, &target)),
+        let replies = match &result {
+            Ok(bytes) => transaction::read(bytes, batch.commands),
+            Err(error) => Err(Failure::of(error.clone(), &self.link.target(&batch.node))),
         };
         let mut shortfall = None;
-        match (waited, self.settings.durability) {
-            (Some(Ok(answer)), Some(durability)) => shortfall = durable::shortfall(durability, &answer),
-            // It is stored, but how safely, nobody said: that is asked again with the note.
-            (Some(Err(error)), _) if replies.is_ok() => replies = Err(Failure::Lost(target.explain(&error))),
-            _ => {}
-        }
+        let replies = replies.map(|(replies, waited)| {
+            shortfall = self.settings.durability.zip(waited).and_then(|(durability, answer)| durable::shortfall(durability, &answer));
+            replies
+        });
         let mut useless = None;
         let mark = replies.as_ref().ok().and_then(|replies| match replies.last() {
-            Some(Value::BulkString(mark)) => Some(String::from_utf8_lossy(mark).into_owned()),
+            Some(Said::Text(mark)) => Some(String::from_utf8_lossy(mark).into_owned()),
             _ => None,
         });
         // What the server does not know of any more, and what became of this batch.
@@ -685,7 +691,7 @@ impl Writer {
             Ok(_) if mark.as_deref() == Some("behind") => self.put_back(bucket, batch.items),
             Ok(replies) => {
                 self.link.up(&batch.node);
-                self.answer(batch, replies, &mark.unwrap_or_default(), shortfall.as_ref());
+                self.answer(batch, &replies, &mark.unwrap_or_default(), shortfall.as_ref());
             }
             Err(Failure::Refused(error)) => {
                 for item in batch.items {
@@ -714,47 +720,55 @@ impl Writer {
     }
 
     /// Answers the events of a batch that the server has executed; puts back those whose stream is gone, or full.
-    fn answer(&mut self, batch: Batch, mut values: Vec<Value>, mark: &str, shortfall: Option<&Error>) {
+    fn answer(&mut self, batch: Batch, said: &[Said<'_>], mark: &str, shortfall: Option<&Error>) {
         let (mut again, mut refused) = (Vec::new(), Vec::new());
         let taken_out = full::taken_out(&batch, &full::Refusals::read(mark.split(' ')));
         // How many entries each partition got, and the last of them.
-        let mut written: Vec<(u64, Option<EntryId>)> = vec![(0, None); batch.partitions.len()];
+        let mut written: Vec<(u64, Option<&[u8]>)> = vec![(0, None); batch.partitions.len()];
         let mut last_at = 0;
         let done = |appended| shortfall.map_or(Ok(appended), |error| Err(error.clone()));
-        for (i, (item, at)) in batch.items.into_iter().zip(batch.replies).enumerate() {
-            match values.get_mut(at).map(std::mem::take) {
-                Some(Value::BulkString(_)) if taken_out.contains(&i) => refused.push(item),
-                Some(Value::BulkString(id)) => {
-                    if batch.partitions.get(last_at) != Some(&item.event.partition) {
-                        last_at = batch.partitions.iter().position(|partition| *partition == item.event.partition).unwrap_or(0);
-                    }
-                    let id = reply::entry_id(&Value::BulkString(id)).ok();
-                    if let (Some(told), Some(id)) = (&item.event.entry, id) {
+        let mut beside = batch.beside.iter().copied().peekable();
+        let of_events = said.iter().enumerate().filter(|(at, _)| beside.next_if_eq(at).is_none()).map(|(_, said)| *said);
+        let mut of_events = of_events.take(batch.items.len());
+        for (i, item) in batch.items.into_iter().enumerate() {
+            if batch.partitions.get(last_at) != Some(&item.event.partition) {
+                last_at = batch.partitions.iter().position(|partition| *partition == item.event.partition).unwrap_or(0);
+            }
+            match of_events.next() {
+                Some(Said::Text(_)) if !taken_out.is_empty() && taken_out.contains(&i) => refused.push(item),
+                Some(Said::Text(id)) => {
+                    if let Some(told) = &item.event.entry
+                        && let Some(id) = entry_id(id)
+                    {
                         let _ = told.set(id);
                     }
                     if let Some(written) = written.get_mut(last_at) {
-                        *written = (written.0 + 1, id);
+                        *written = (written.0 + 1, Some(id));
                     }
                     item.finish(done(Appended::Stored));
                 }
-                Some(Value::Nil) => again.push(item),
-                Some(Value::Array(parts)) => match script_reply(parts) {
-                    Ok(Scripted::Done(appended)) => {
-                        if appended == Appended::Stored
-                            && let Some(at) = batch.partitions.iter().position(|partition| *partition == item.event.partition)
-                        {
-                            written[at].0 += 1;
+                Some(Said::Nil) => again.push(item),
+                Some(other) => match other.value() {
+                    Value::Array(parts) => match script_reply(parts) {
+                        Ok(Scripted::Done(appended)) => {
+                            if appended == Appended::Stored
+                                && let Some(written) = written.get_mut(last_at)
+                            {
+                                written.0 += 1;
+                            }
+                            item.finish(done(appended));
                         }
-                        item.finish(done(appended));
-                    }
-                    Ok(Scripted::Missing) => again.push(item),
-                    Ok(Scripted::Full) => refused.push(item),
-                    Err(error) => item.finish(Err(error)),
+                        Ok(Scripted::Missing) => again.push(item),
+                        Ok(Scripted::Full) => refused.push(item),
+                        Err(error) => item.finish(Err(error)),
+                    },
+                    Value::ServerError(error) => item.finish(Err(reply::server_error(&error))),
+                    _ => item.finish(Err(reply::unexpected("XADD"))),
                 },
-                Some(Value::ServerError(error)) => item.finish(Err(reply::server_error(&error))),
-                _ => item.finish(Err(reply::unexpected("XADD"))),
+                None => item.finish(Err(reply::unexpected("EXEC"))),
             }
         }
+        let written = written.into_iter().map(|(events, last)| (events, last.and_then(entry_id)));
         let ledger = &mut self.lane(batch.bucket).ledger;
         ledger.answered = ledger.answered.max(batch.number);
         for (partition, (events, last)) in batch.partitions.iter().zip(written).filter(|(_, (events, _))| *events > 0) {
@@ -833,7 +847,7 @@ impl Writer {
     }
 
     async fn try_reconnect(&mut self, old: Option<&Connection>, lost: &mut Vec<Batch>) -> Result<Connection> {
-        let mut connection = self.pool.get_for(self.settings.slot).await?;
+        let connection = self.pool.get_for(self.settings.slot).await?;
         let mut commands = Vec::new();
         // After this nothing sent on the old connection can take effect: it is closed, or was. Where the server is another
         // one, what the old one may still do does not count: it serves these keys no longer, or forgets what it did.
@@ -863,7 +877,7 @@ impl Writer {
         if !commands.is_empty() {
             let node = connection.node.clone();
             let sent = tokio::select! {
-                sent = self.link.send(&mut connection, &commands) => sent,
+                sent = self.link.send(&connection, &commands) => sent,
                 () = self.link.nodes.left(self.settings.slot, &node) => Err(std::io::Error::from(std::io::ErrorKind::ConnectionAborted).into()),
             };
             values = match sent {
@@ -1017,6 +1031,10 @@ impl Writer {
             }
         }
     }
+}
+
+fn entry_id(text: &[u8]) -> Option<EntryId> {
+    std::str::from_utf8(text).ok()?.parse().ok()
 }
 
 /// Counts, within a transaction, the events that a script refused because their stream is full.
