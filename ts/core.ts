@@ -275,6 +275,9 @@ export class BusCore {
       case Message.Published:
         this.publisher.receive(numbers, texts, text);
         return;
+      case Message.Refused:
+        this.publisher.refused(text);
+        return;
       case Message.Deliveries:
         this.dispatcher.receive(text, numbers, texts);
         return;

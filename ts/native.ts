@@ -54,8 +54,8 @@ export const enum Flag {
 /** What the engine tells, by the first argument of {@link NativeListener}. */
 export const enum Message {
   /**
-   * Results of publishes, in no particular order: `numbers[i]` is the token whose id is `texts[i]`. `text` is '' or a JSON
-   * array of `[token, NativeErrorData]` for those that failed.
+   * Results of publishes, in no particular order, by the tokens `numbers`: `text` holds the ids of the first of them, of
+   * {@link ID_CHARS} characters each and one behind the other; `texts` what the others get, one each.
    */
   Published = 0,
   /**
@@ -79,7 +79,12 @@ export const enum Message {
    * For agents in this bus, from whoever distributes tasks: `text` is a JSON array of {@link Post}. One may come twice.
    */
   Posted = 6,
+  /** Publishes that failed: `text` is a JSON array of `[token, NativeErrorData]`. */
+  Refused = 7,
 }
+
+/** Characters of an id in {@link Message.Published}. */
+export const ID_CHARS = 36;
 
 /** A task as it is given to an agent. */
 export interface Assignment {
@@ -157,7 +162,7 @@ export interface NativeBus {
   call(id: number, method: string, args: string): void;
   /**
    * Publishes many: `text` is one record an event, `<type>\t<options JSON or nothing>\t<data JSON>\n`; the first has
-   * `firstToken`, the next one more, modulo 2^32. Answered by {@link Message.Published}. In options: `deliverAt` as ms,
+   * `firstToken`, the next one more, modulo 2^32. Answered by {@link Message.Published} or {@link Message.Refused}. In options: `deliverAt` as ms,
    * `signal` true where the publish may be cancelled. The options of a request begin with `?<timeout in ms>`, which may stand
    * alone: its answer is the JSON text of what a handler returned, in place of the id. `@{ source, target, options?, characters? }` in place
    * of options makes it a message between projects; `characters`: of data that was left out because it has too many.

@@ -7,6 +7,7 @@ import { aborted, fromNative, internal, invalidArgument, OSSAError, property } f
 import { encode, isRecord, stringifyData } from './json';
 import type { KeepAlive } from './keepAlive';
 import type { NativeAddon, NativeBus, NativeErrorData } from './native';
+import { ID_CHARS } from './native';
 import { PendingTable } from './pending';
 import { cutTimeout, encodePublishOptions } from './publishOptions';
 import type { Tracing } from './tracing';
@@ -199,14 +200,21 @@ export class Publisher {
     }
   }
 
-  /** NativeCallbacks.onPublished */
-  receive(tokens: Uint32Array, ids: string[], failed: string): void {
+  /** {@link Message.Published} */
+  receive(tokens: Uint32Array, texts: string[], ids: string): void {
     const pending = this.#pending;
     if (pending.size === 0) return;
-    for (let i = 0; i < tokens.length; i++) pending.resolve(tokens[i] as number, ids[i] as string);
-    if (failed !== '') {
-      for (const [token, data] of JSON.parse(failed) as Array<[number, NativeErrorData]>) pending.reject(token, fromNative(data));
-    }
+    const count = ids.length / ID_CHARS;
+    for (let i = 0, at = 0; i < count; i++, at += ID_CHARS) pending.resolve(tokens[i] as number, ids.slice(at, at + ID_CHARS));
+    for (let i = 0; i < texts.length; i++) pending.resolve(tokens[count + i] as number, texts[i] as string);
+    if (pending.size === 0) this.#keepAlive.release();
+  }
+
+  /** {@link Message.Refused} */
+  refused(failed: string): void {
+    const pending = this.#pending;
+    if (pending.size === 0) return;
+    for (const [token, data] of JSON.parse(failed) as Array<[number, NativeErrorData]>) pending.reject(token, fromNative(data));
     if (pending.size === 0) this.#keepAlive.release();
   }
 

@@ -128,8 +128,12 @@ impl Env {
 
     /// A `UUIDv7` (RFC 9562): ms of the wall clock, a counter within the millisecond, 62 random bits. Ids of one
     /// bus rise even when the wall clock steps back.
-    pub fn new_id(&self) -> String {
-        let now = self.now_ms();
+    pub fn new_id(&self) -> Arc<str> {
+        self.new_id_at(self.now_ms())
+    }
+
+    /// The same, where the time is known.
+    pub fn new_id_at(&self, now: u64) -> Arc<str> {
         let (ms, counter) = {
             let mut ids = lock(&self.0.ids);
             if now > ids.last_ms {
@@ -155,16 +159,16 @@ impl Env {
 
 const HEX: &[u8; 16] = b"0123456789abcdef";
 
-fn format_uuid(value: u128) -> String {
-    let mut out = String::with_capacity(36);
+fn format_uuid(value: u128) -> Arc<str> {
+    let mut out = [b'-'; 36];
+    let mut at = 0;
     for (i, byte) in value.to_be_bytes().into_iter().enumerate() {
-        if matches!(i, 4 | 6 | 8 | 10) {
-            out.push('-');
-        }
-        out.push(char::from(HEX[usize::from(byte >> 4)]));
-        out.push(char::from(HEX[usize::from(byte & 15)]));
+        at += usize::from(matches!(i, 4 | 6 | 8 | 10));
+        out[at] = HEX[usize::from(byte >> 4)];
+        out[at + 1] = HEX[usize::from(byte & 15)];
+        at += 2;
     }
-    out
+    str::from_utf8(&out).expect("hex digits").into()
 }
 
 fn wall() -> Duration {
@@ -183,7 +187,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn ids_are_uuid_v7_and_rise_within_a_millisecond() {
         let env = Env::seeded(1);
-        let ids: Vec<String> = (0..10_000).map(|_| env.new_id()).collect();
+        let ids: Vec<Arc<str>> = (0..10_000).map(|_| env.new_id()).collect();
         assert!(ids.windows(2).all(|pair| pair[0] < pair[1]));
         assert_eq!(ids[0].as_bytes()[14], b'7');
         assert!(matches!(ids[0].as_bytes()[19], b'8' | b'9' | b'a' | b'b'));

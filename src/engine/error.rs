@@ -1,6 +1,8 @@
 //! The one error type of the engine: a code that users test, a message that says what to do.
 
 use std::fmt;
+use std::ops::{Deref, DerefMut};
+use std::sync::LazyLock;
 
 use serde_json::{Map, Value, json};
 
@@ -97,7 +99,27 @@ pub struct Error {
     /// The same call may succeed later.
     pub retryable: bool,
     /// Machine-readable particulars (`path`, `argument`, `limit`, …).
-    pub details: Map<String, Value>,
+    pub details: Details,
+}
+
+/// Particulars by name. Most errors have few, and most results are none: it takes the place of a pointer.
+#[derive(Clone, Debug, Default)]
+pub struct Details(Option<Box<Map<String, Value>>>);
+
+static NONE: LazyLock<Map<String, Value>> = LazyLock::new(Map::new);
+
+impl Deref for Details {
+    type Target = Map<String, Value>;
+
+    fn deref(&self) -> &Self::Target {
+        self.0.as_deref().unwrap_or(&NONE)
+    }
+}
+
+impl DerefMut for Details {
+    fn deref_mut(&mut self) -> &mut Self::Target {
+        self.0.get_or_insert_default()
+    }
 }
 
 impl Error {
@@ -107,7 +129,7 @@ impl Error {
             code,
             Code::Connection | Code::Timeout | Code::Backpressure | Code::StreamFull | Code::NotReplicated | Code::RateLimited
         );
-        Self { code, message: message.into(), retryable, details: Map::new() }
+        Self { code, message: message.into(), retryable, details: Details::default() }
     }
 
     /// Adds one particular.
@@ -147,7 +169,7 @@ impl Error {
     pub fn to_json(&self) -> Value {
         let mut out = json!({ "code": self.code.as_str(), "message": self.message, "retryable": self.retryable });
         if !self.details.is_empty() {
-            out["details"] = Value::Object(self.details.clone());
+            out["details"] = Value::Object(Map::clone(&self.details));
         }
         out
     }

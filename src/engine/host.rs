@@ -173,7 +173,7 @@ pub struct Nobody;
 
 #[cfg(test)]
 impl Host for Nobody {
-    fn published(&self, _: Vec<(Token, Result<String>)>) {}
+    fn published(&self, _: Vec<(Token, Result<Arc<str>>)>) {}
 
     fn deliver(&self, _: Vec<Delivery>) {}
 
@@ -193,7 +193,7 @@ impl Host for Nobody {
 /// Runs handlers and hears what happens. Called seldom, for many at once; no call may wait.
 pub trait Host: Send + Sync + 'static {
     /// Results of publishes by their token: the event's id.
-    fn published(&self, results: Vec<(Token, Result<String>)>);
+    fn published(&self, results: Vec<(Token, Result<Arc<str>>)>);
     /// Events for handlers; each is answered by a verdict.
     fn deliver(&self, batch: Vec<Delivery>);
     /// Settlements with these confirmation numbers are in the store, or failed.

@@ -110,7 +110,7 @@ impl Drop for Entered<'_> {
 }
 
 impl Host for Switch {
-    fn published(&self, results: Vec<(Token, Result<String>)>) {
+    fn published(&self, results: Vec<(Token, Result<Arc<str>>)>) {
         self.outside.published(results);
     }
 

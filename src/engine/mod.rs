@@ -61,6 +61,7 @@ pub mod history;
 
 pub mod explain;
 pub mod streams;
+pub mod text;
 
 pub mod projects;
 

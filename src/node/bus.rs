@@ -5,12 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use napi::bindgen_prelude::Uint32Array;
+use napi::bindgen_prelude::{Uint32Array, Utf16String};
 use napi_derive::napi;
 use serde_json::Value;
 
 use super::host::{Listener, NodeHost};
 use super::runtime::Threads;
+use super::text::utf8;
 use super::{answer, calls, guarded, registry, verdicts};
 use crate::engine::bus::Bus;
 use crate::engine::config::{BusConfig, OssaConfig};
@@ -107,8 +108,15 @@ impl NativeBus {
 
     /// Answered by the listener.
     #[napi]
-    pub fn publish(&self, first_token: u32, text: String) {
-        self.with(|bus| bus.publish(first_token, text));
+    pub fn publish(&self, first_token: u32, text: Utf16String) {
+        self.with(|bus| {
+            let text = utf8(&text);
+            let count = memchr::memchr_iter(b'\n', text.as_bytes()).count();
+            bus.publish(first_token, text);
+            if let Ok(Engine { threads, .. }) = &self.engine {
+                threads.keep_awake(&self.host.awake, count);
+            }
+        });
     }
 
     /// Gives up a publish that is not sent yet.

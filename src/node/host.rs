@@ -8,12 +8,16 @@ use napi::bindgen_prelude::{FnArgs, Function, Uint32Array, Unknown};
 use napi::threadsafe_function::{ThreadsafeFunction, ThreadsafeFunctionCallMode};
 use serde_json::{Value, json};
 
+use super::awake::Awake;
 use crate::engine::env::lock;
 use crate::engine::error::{Error, Result};
 use crate::engine::host::{Delivery, Host, Kind, Lifecycle, Token};
 
 /// Numbers of one delivery, see `Row` in ts/native.ts.
 const ROW_STRIDE: usize = 10;
+
+/// Characters of an id, see `ID_CHARS` in ts/native.ts.
+const ID_CHARS: usize = 36;
 
 /// What is told, see `Message` in ts/native.ts.
 #[derive(Clone, Copy)]
@@ -27,6 +31,7 @@ enum Topic {
     /// Nothing: only to see whether the thread answers.
     Ping = 5,
     Posted = 6,
+    Refused = 7,
 }
 
 /// One call: topic, numbers, texts, text.
@@ -49,6 +54,8 @@ pub struct NodeHost {
     callback: Mutex<Option<Arc<Callback>>>,
     listening: AtomicU32,
     pulse: Arc<Pulse>,
+    /// Of the engine's thread, for the results of publishes.
+    pub awake: Arc<Awake>,
 }
 
 /// Whether the JavaScript thread takes calls.
@@ -72,7 +79,7 @@ impl NodeHost {
                 Ok(FnArgs::from((topic as u32, Uint32Array::new(numbers), texts, text)))
             },
         )?;
-        Ok(Self { callback: Mutex::new(Some(Arc::new(callback))), listening: AtomicU32::new(0), pulse })
+        Ok(Self { callback: Mutex::new(Some(Arc::new(callback))), listening: AtomicU32::new(0), pulse, awake: Arc::default() })
     }
 
     /// Which lifecycle events are wanted, see `Listening` in ts/native.ts.
@@ -119,18 +126,29 @@ fn utf16_len(text: &str) -> u32 {
 }
 
 impl Host for NodeHost {
-    fn published(&self, results: Vec<(Token, Result<String>)>) {
-        let (mut tokens, mut ids, mut failed) = (Vec::with_capacity(results.len()), Vec::with_capacity(results.len()), Vec::new());
+    fn published(&self, results: Vec<(Token, Result<Arc<str>>)>) {
+        self.awake.answered(results.len());
+        let (mut tokens, mut ids) = (Vec::with_capacity(results.len()), String::with_capacity(results.len() * ID_CHARS));
+        let (mut answers, mut failed) = (Vec::new(), Vec::new());
         for (token, result) in results {
             match result {
-                Ok(id) => {
+                Ok(id) if id.len() == ID_CHARS && id.is_ascii() => {
                     tokens.push(token);
-                    ids.push(id);
+                    ids.push_str(&id);
                 }
+                Ok(answer) => answers.push((token, answer)),
                 Err(error) => failed.push((token, error)),
             }
         }
-        self.tell(Topic::Published, tokens, ids, failures(failed));
+        // An id found by its key may be anything, and what a handler answers is no id.
+        let (others, texts): (Vec<Token>, Vec<String>) = answers.iter().map(|(token, answer)| (*token, answer.to_string())).unzip();
+        tokens.extend(others);
+        if !tokens.is_empty() {
+            self.tell(Topic::Published, tokens, texts, ids);
+        }
+        if !failed.is_empty() {
+            self.tell(Topic::Refused, Vec::new(), Vec::new(), failures(failed));
+        }
     }
 
     fn deliver(&self, batch: Vec<Delivery>) {

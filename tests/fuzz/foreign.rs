@@ -39,7 +39,7 @@ impl Handlers {
 }
 
 impl Host for Handlers {
-    fn published(&self, _: Vec<(Token, Result<String>)>) {}
+    fn published(&self, _: Vec<(Token, Result<Arc<str>>)>) {}
 
     fn deliver(&self, batch: Vec<Delivery>) {
         for delivery in batch {

@@ -149,7 +149,7 @@ pub async fn a_delayed_event_is_known_while_it_waits_and_its_entry_is_noted(worl
     publish(store, vec![soon, late.clone()]).await;
     let noted = store.noted(&at, "late").await.expect("read");
     let waiting = noted.delayed.expect("it waits");
-    assert_eq!((&waiting.meta, &waiting.data), (&late.meta, &late.data));
+    assert_eq!((&*waiting.meta, &*waiting.data), (&*late.meta, &*late.data));
     assert!(waiting.due_ms.abs_diff(asked_ms + 600_000) < 60_000);
     until("it moved", async || {
         store.move_delayed(at.bucket()).await.expect("moved");

@@ -146,7 +146,7 @@ pub async fn what_is_young_stays_behind_a_stuck_pending_entry(world: &World) {
 pub async fn large_entries_are_swept_in_small_steps(world: &World) {
     let (store, at) = (&world.store, partition("sweep.large"));
     prepare(store, &at, "g", "c").await;
-    let large = |n: usize| NewEvent { data: format!("\"{}\"", "x".repeat(300_000)), ..event(&at, &format!("e-{n}")) };
+    let large = |n: usize| NewEvent { data: format!("\"{}\"", "x".repeat(300_000)).into(), ..event(&at, &format!("e-{n}")) };
     publish(store, (0..40).map(large).collect()).await;
     let entries = take(store, &at, "g", "c", 40).await;
     acknowledge(store, "g", "c", &entries[1..]).await;

@@ -213,14 +213,14 @@ impl App {
 struct Ears(Arc<App>);
 
 impl Host for Ears {
-    fn published(&self, results: Vec<(Token, Result<String>)>) {
+    fn published(&self, results: Vec<(Token, Result<Arc<str>>)>) {
         let app = &self.0;
         if app.machine.is_dead() {
             return;
         }
         for (token, result) in results {
             let Some(n) = lock(&app.publishing).remove(&token) else { continue };
-            let result = result.map_err(|error| error.to_string());
+            let result = result.map(|id| id.to_string()).map_err(|error| error.to_string());
             let mut ledger = lock(&app.ledger);
             let name = ledger.name(app.life);
             ledger.note(format!("{name}: publishing event {n}: {result:?}"));

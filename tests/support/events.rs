@@ -56,7 +56,7 @@ pub fn event_with_ttl(at: &Partition, id: &str, ttl: Ttl) -> NewEvent {
         partition: at.clone(),
         id: id.into(),
         meta,
-        data: format!("\"{id}\""),
+        data: format!("\"{id}\"").into(),
         ttl_ms,
         delay_ms: None,
         idempotency: None,

@@ -60,7 +60,7 @@ impl Place {
     /// Empty.
     pub fn new(seed: u64) -> Self {
         // Names are shared by the tests of a process, the seeded ids are not unique there.
-        let name = Env::system().new_id();
+        let name = Env::system().new_id().to_string();
         Self { env: Env::seeded(seed), name }
     }
 

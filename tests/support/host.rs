@@ -125,7 +125,8 @@ impl TestHost {
 }
 
 impl Host for TestHost {
-    fn published(&self, results: Vec<(Token, Result<String>)>) {
+    fn published(&self, results: Vec<(Token, Result<Arc<str>>)>) {
+        let results = results.into_iter().map(|(token, result)| (token, result.map(|id| id.to_string())));
         self.with(|state| state.published.extend(results));
     }
 

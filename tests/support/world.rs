@@ -70,7 +70,7 @@ impl Memory {
     /// Empty.
     pub fn new() -> Self {
         let env = Env::system();
-        Self { name: env.new_id(), env }
+        Self { name: env.new_id().to_string(), env }
     }
 
     fn store(&self) -> Arc<MemoryStore> {

@@ -103,7 +103,7 @@ impl Asking {
     }
 
     /// Takes out of the results of publishes those of calls that wait on, and of calls that were answered before.
-    pub fn sift(&self, results: &mut Vec<(Token, Result<String>)>) {
+    pub fn sift(&self, results: &mut Vec<(Token, Result<Arc<str>>)>) {
         let mut waiting = lock(&self.waiting);
         if waiting.is_empty() {
             return;
@@ -163,7 +163,7 @@ impl Asking {
         let taken = take(&mut lock(&self.waiting));
         let over = taken.iter().filter(|(_, over, _)| *over).count();
         self.pending.fetch_sub(over, Ordering::AcqRel);
-        let answers: Vec<(Token, Result<String>)> = taken.into_iter().map(|(token, _, result)| (token, result)).collect();
+        let answers: Vec<(Token, Result<Arc<str>>)> = taken.into_iter().map(|(token, _, result)| (token, result.map(Into::into))).collect();
         if !answers.is_empty() {
             self.host.published(answers);
         }

@@ -99,7 +99,7 @@ impl Waiting {
     }
 
     /// The result of its publish. `None`: it is no call that waits, or the result is its answer.
-    pub fn stored(&mut self, token: Token, result: &Result<String>) -> Option<Answered> {
+    pub fn stored(&mut self, token: Token, result: &Result<Arc<str>>) -> Option<Answered> {
         let call = self.calls.get_mut(&token)?;
         if call.answered {
             self.calls.remove(&token);
@@ -120,7 +120,7 @@ impl Waiting {
         }
         if **id != *call.wait.event_id {
             // Published before under the same idempotency key: that event is waited for.
-            let first: Arc<str> = id.as_str().into();
+            let first = id.clone();
             let own = std::mem::replace(&mut call.wait.event_id, first.clone());
             call.look.is_of_another(&first);
             self.unlist(&own, token);

@@ -290,7 +290,7 @@ impl Shared {
                 utilization_percent,
             }
         };
-        let changes = lock(&self.alerts).evaluate(&readings, now_ms, || self.beside.env.new_id());
+        let changes = lock(&self.alerts).evaluate(&readings, now_ms, || self.beside.env.new_id().to_string());
         self.tell(changes, now_ms);
     }
 

@@ -88,7 +88,7 @@ impl Shared {
 
     fn parcel(&self, cleared: Cleared) -> Parcel {
         let Cleared { letter, source, signer, copies } = cleared;
-        let id: Arc<str> = self.env.new_id().into();
+        let id: Arc<str> = self.env.new_id();
         // The server's time: receivers hold it against the time of the entry.
         let now_ms = self.store.now_ms();
         let options = &letter.options;
@@ -136,7 +136,7 @@ impl Shared {
                 id: id.clone(),
                 ttl_ms: event::seconds_to_ms(meta.ttl),
                 meta: text,
-                data: letter.data.clone(),
+                data: letter.data.clone().into(),
                 delay_ms,
                 // Of each project apart: what one has sent is no repetition of what another sends.
                 idempotency: options.idempotency.as_ref().map(|idempotency| Idempotency {
@@ -267,7 +267,7 @@ impl Shared {
                 });
                 results.push((target.to_owned(), posted.result.map(|_| id)));
             }
-            answers.push((token, answer(results)));
+            answers.push((token, answer(results).map(Into::into)));
         }
         self.record_in_time(entries).await;
         answers

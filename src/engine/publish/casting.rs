@@ -59,7 +59,7 @@ pub fn cast(
                     host.lifecycle(waiting.iter().map(about).collect());
                 }
             }
-            waiting.into_iter().map(|(token, id, _)| (token, result.clone().map(|()| id.to_string()))).collect()
+            waiting.into_iter().map(|(token, id, _)| (token, result.clone().map(|()| id.clone()))).collect()
         })
     };
     buckets.into_iter().map(send).collect()

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::courier::Outgoing;
 use super::placing::Draft;
-use super::{Drafted, NOTED, Task, WAIT_MAX};
+use super::{Drafted, NOTED, Record, Task, WAIT_MAX};
 use crate::engine::ask::Wait;
 use crate::engine::env::lock;
 use crate::engine::error::{Code, Error, Result};
@@ -18,6 +18,7 @@ use crate::engine::host::Token;
 use crate::engine::name::ADDRESSED;
 use crate::engine::options::{Ask, PublishOptions};
 use crate::engine::store::{NewEvent, Partition, Transient};
+use crate::engine::text::Text;
 use crate::engine::trace::{self, About, Open};
 
 /// `ERR_PAYLOAD_TOO_LARGE` of an event with `bytes` of data.
@@ -93,11 +94,13 @@ impl Task {
     }
 
     /// An event from its record.
-    pub(super) fn draft(&mut self, token: Token, record: &str) -> Result<Drafted> {
-        let mut parts = record.splitn(3, '\t');
-        let (Some(event_type), Some(options), Some(data)) = (parts.next(), parts.next(), parts.next()) else {
-            return Err(Error::internal("a record of a publish is incomplete"));
-        };
+    pub(super) fn draft(&mut self, token: Token, record: &Record<'_>) -> Result<Drafted> {
+        let incomplete = || Error::internal("a record of a publish is incomplete");
+        let text = record.text.get(record.place.clone()).ok_or_else(incomplete)?;
+        let mut tabs = memchr::memchr_iter(b'\t', text.as_bytes());
+        let (first, second) = tabs.next().zip(tabs.next()).ok_or_else(incomplete)?;
+        let (event_type, options, data) = (&text[..first], &text[first + 1..second], &text[second + 1..]);
+        let piece = || Text::of(record.text, record.place.end - data.len()..record.place.end);
         if let Some(address) = options.strip_prefix(ADDRESSED) {
             let message = Outgoing { token, event_type: event_type.to_owned(), address: address.to_owned(), data: data.to_owned() };
             return Ok(Drafted::Message(message));
@@ -106,10 +109,10 @@ impl Task {
             return Err(too_large(event_type, data.len(), self.settings.payload_bytes_max));
         }
         let partition = self.placer.partition(event_type)?;
-        let id: Arc<str> = self.env.new_id().into();
+        let id = self.env.new_id_at(self.now_ms);
         let mut meta = NewMeta {
             id: &id,
-            timestamp_ms: self.env.now_ms(),
+            timestamp_ms: self.now_ms,
             source: &self.settings.source,
             version: "1.0.0",
             priority: self.settings.priority,
@@ -130,7 +133,7 @@ impl Task {
             let event = NewEvent {
                 partition,
                 meta,
-                data: data.to_owned(),
+                data: piece(),
                 ttl_ms,
                 id,
                 delay_ms: None,
@@ -177,7 +180,7 @@ impl Task {
             partition,
             ttl_ms: event::seconds_to_ms(meta.ttl),
             meta: event::pack(&meta),
-            data: data.to_owned(),
+            data: piece(),
             id,
             delay_ms,
             idempotency: options.idempotency.clone(),

@@ -7,6 +7,7 @@ mod drafting;
 mod placing;
 
 use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -105,7 +106,8 @@ enum Input {
 
 struct Submission {
     first: Token,
-    text: String,
+    text: Arc<String>,
+    count: usize,
     /// Records beyond this number are refused: too many are waiting.
     accepted: usize,
     at: Instant,
@@ -122,7 +124,7 @@ fn give_up(cancels: &Cancels, asking: &Asking, token: Token) {
 }
 
 /// Who waited, and the id of what was published.
-pub type Finished = Vec<(Token, Result<String>)>;
+pub type Finished = Vec<(Token, Result<Arc<str>>)>;
 
 /// What a publisher works with, beside the store.
 pub struct Beside {
@@ -152,7 +154,14 @@ impl Drop for Publisher {
     }
 }
 
+/// One record of a submission.
+struct Record<'a> {
+    text: &'a Arc<String>,
+    place: Range<usize>,
+}
+
 /// What a record says is to be done.
+#[allow(clippy::large_enum_variant)] // a box would cost each event an allocation
 enum Drafted {
     /// Stored.
     Event(Draft),
@@ -189,6 +198,7 @@ impl Publisher {
             plain_tail: None,
             last_options: (String::new(), Arc::default()),
             taken: Instant::now(),
+            now_ms: 0,
             in_flight: FuturesUnordered::new(),
             casts: Casts::new(),
             casting: FuturesUnordered::new(),
@@ -210,7 +220,9 @@ impl Publisher {
         let before = self.pending.fetch_add(count, Ordering::AcqRel);
         let accepted = self.pending_max.saturating_sub(before).min(count);
         let sent = match &*lock(&self.sender) {
-            Some(sender) => sender.send(Input::Records(Submission { first, text, accepted, at: Instant::now() })).is_ok(),
+            Some(sender) => {
+                sender.send(Input::Records(Submission { first, text: Arc::new(text), count, accepted, at: Instant::now() })).is_ok()
+            }
             None => false,
         };
         if !sent {
@@ -264,7 +276,7 @@ impl Publisher {
     /// Answers whether it was taken.
     fn submit_own(&self, token: Token, text: String) -> bool {
         self.pending.fetch_add(1, Ordering::AcqRel);
-        let submission = Submission { first: token, text, accepted: 1, at: Instant::now() };
+        let submission = Submission { first: token, text: Arc::new(text), count: 1, accepted: 1, at: Instant::now() };
         let is_taken = lock(&self.sender).as_ref().is_some_and(|sender| sender.send(Input::Records(submission)).is_ok());
         if !is_taken {
             self.pending.fetch_sub(1, Ordering::AcqRel);
@@ -328,7 +340,7 @@ impl Own {
             }
             if let Some((number, noted)) = self.waiting.remove(token) {
                 // Whoever wanted to know may be gone.
-                let _ = noted.send((number, std::mem::replace(result, Ok(String::new()))));
+                let _ = noted.send((number, result.clone().map(|id| id.to_string())));
             }
             false
         });
@@ -352,8 +364,9 @@ struct Task {
     plain_tail: Option<String>,
     /// Many events in a row come with the same options.
     last_options: (String, Arc<PublishOptions>),
-    /// When the records that are being read were given to the publisher.
+    /// When the records that are being read were given to the publisher, and the wall time of their events.
     taken: Instant,
+    now_ms: u64,
     in_flight: FuturesUnordered<BoxFuture<'static, Finished>>,
     /// Events that are not stored, not sent yet, and on their way.
     casts: Casts,
@@ -458,8 +471,7 @@ impl Task {
 
     /// A defect costs the events it met, not the publisher: nobody waits for ever.
     fn accept_guarded(&mut self, submission: Submission) {
-        let first = submission.first;
-        let count = memchr::memchr_iter(b'\n', submission.text.as_bytes()).count();
+        let Submission { first, count, .. } = submission;
         let before = self.in_flight.len() + self.casts.len() + self.messages.len();
         if let Err(panic) = catch_unwind(AssertUnwindSafe(|| self.accept(&submission))) {
             let error = Error::panicked(panic.as_ref());
@@ -472,21 +484,28 @@ impl Task {
     }
 
     fn accept(&mut self, submission: &Submission) {
-        self.taken = submission.at;
+        (self.taken, self.now_ms) = (submission.at, self.env.now_ms());
         let mut refused = Vec::new();
         let mut drafts = Vec::new();
+        let mut placed = Drafts::new();
         let mut messages = Vec::new();
-        for (i, record) in submission.text.split_terminator('\n').enumerate() {
+        let mut start = 0;
+        for (i, end) in memchr::memchr_iter(b'\n', submission.text.as_bytes()).enumerate() {
             let token = token(submission.first, i);
-            match if i < submission.accepted { self.draft(token, record) } else { Err(self.too_many()) } {
-                Ok(Drafted::Event(draft)) => drafts.push(draft),
+            let record = Record { text: &submission.text, place: start..end };
+            start = end + 1;
+            match if i < submission.accepted { self.draft(token, &record) } else { Err(self.too_many()) } {
+                Ok(Drafted::Event(draft)) => match self.placer.bucket_of(&draft) {
+                    Some(bucket) => placed.entry(bucket).or_default().push(draft),
+                    None => drafts.push(draft),
+                },
                 Ok(Drafted::Cast(cast)) => self.casts.push(cast),
                 Ok(Drafted::Message(message)) => messages.push(message),
                 Err(error) => refused.push((token, Err(error))),
             }
         }
         // From here on nothing is read any more: each of them is sent, waits, or is refused.
-        self.place(drafts);
+        self.place(drafts, placed);
         self.cast();
         self.messages.append(&mut messages);
         self.prepare();
@@ -496,8 +515,7 @@ impl Task {
     }
 
     /// Sends those whose partition can be chosen now.
-    fn place(&mut self, drafts: Vec<Draft>) {
-        let mut placed = Drafts::new();
+    fn place(&mut self, drafts: Vec<Draft>, mut placed: Drafts) {
         for draft in drafts {
             match self.placer.place(draft) {
                 Placed::Here(draft) => placed.entry(draft.event.partition.bucket()).or_default().push(draft),
@@ -528,7 +546,7 @@ impl Task {
 
     fn prepared(&mut self, prepared: Prepared) {
         let drafts = prepared.parcels.into_iter().flat_map(|(token, parcel)| OnItsWay::begin(token, parcel)).collect();
-        self.place(drafts);
+        self.place(drafts, Drafts::new());
         self.noting.push(prepared.refused);
         self.prepare();
     }
@@ -572,8 +590,8 @@ impl Task {
             let appended = self.append(bucket, events, taken);
             self.in_flight.push(Box::pin(async move {
                 let id = |(result, id): (Result<Appended>, Arc<str>)| match result? {
-                    Appended::Stored => Ok(id.as_ref().to_owned()),
-                    Appended::Duplicate(first) => Ok(first),
+                    Appended::Stored => Ok(id),
+                    Appended::Duplicate(first) => Ok(first.into()),
                 };
                 let appended = appended.await;
                 end_spans(spans, &appended);

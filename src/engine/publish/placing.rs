@@ -12,7 +12,7 @@ use super::courier::CopyOf;
 use crate::engine::error::Result;
 use crate::engine::event::Priority;
 use crate::engine::name;
-use crate::engine::store::{NewEvent, Partition, Partitioning, Store, StreamLayout};
+use crate::engine::store::{Bucket, NewEvent, Partition, Partitioning, Store, StreamLayout};
 use crate::engine::trace::Open;
 
 /// Event types remembered, their names found right and their layouts known; beyond this they are asked for anew.
@@ -75,7 +75,7 @@ pub struct Placer {
     /// Many events in a row have the same type.
     last: Option<Partition>,
     /// And most types have one partition: nothing is to be looked up then.
-    single: Option<Arc<str>>,
+    single: Option<(Arc<str>, Bucket)>,
 }
 
 impl Placer {
@@ -93,10 +93,17 @@ impl Placer {
         Ok(self.last.insert(Partition::new(event_type, 0)).clone())
     }
 
+    /// The bucket of an event that needs no more placing than that of its lane: most do not.
+    pub fn bucket_of(&self, draft: &Draft) -> Option<Bucket> {
+        let (single, bucket) = self.single.as_ref()?;
+        let is_single = draft.lane == Priority::Normal && Arc::ptr_eq(single, &draft.event.partition.event_type);
+        is_single.then_some(*bucket)
+    }
+
     /// Chooses the partition, or keeps the event until the layout is known.
     pub fn place(&mut self, draft: Draft) -> Placed {
         let partition = &draft.event.partition;
-        if self.single.as_ref().is_some_and(|single| Arc::ptr_eq(single, &partition.event_type)) {
+        if self.single.as_ref().is_some_and(|(single, _)| Arc::ptr_eq(single, &partition.event_type)) {
             return Placed::Here(in_lane(draft));
         }
         if !self.types.contains_key(&partition.event_type) {
@@ -113,7 +120,7 @@ impl Placer {
             route.waiting.push(draft);
             return Placed::Waits;
         };
-        self.single = (layout.partitions == 1).then(|| partition.event_type.clone());
+        self.single = (layout.partitions == 1).then(|| (partition.event_type.clone(), partition.bucket()));
         Placed::Here(choose(draft, layout, &mut route.turn))
     }
 
@@ -179,7 +186,7 @@ mod tests {
             partition: Partition::new(event_type, 0),
             id: id.into(),
             meta: String::new(),
-            data: String::new(),
+            data: "".into(),
             ttl_ms: None,
             delay_ms: None,
             idempotency: None,

@@ -25,6 +25,7 @@ use serde::{Deserialize, Serialize};
 
 use super::error::{Code, Error, Result};
 use super::event::Asked;
+use super::text::Text;
 pub use asking::{Decision, INBOX_LIFE, INBOX_MESSAGES_MAX, Inbox, Transient, inbox_bucket};
 pub use board::{Board, BoardNews, BoardWrite, BoardWritten, Lead, Table, WRITE_MAX};
 pub use commons::{ChainBatch, ChainPlace, ChainRecord, Chains, Commons, Documents, Rate, Shelf, Sighting, Taken, chain_bucket};
@@ -42,7 +43,7 @@ pub struct NewEvent {
     /// Packed metadata, see [`super::event`].
     pub meta: String,
     /// The data's JSON text.
-    pub data: String,
+    pub data: Text,
     /// Life in ms from the time of its entry; `None`: it never expires.
     pub ttl_ms: Option<u64>,
     /// Delay before it becomes an entry, ms.

@@ -143,7 +143,7 @@ impl Tracer {
         if endpoints.is_empty() {
             return Ok(Self::default());
         }
-        let resource = Resource { service_name: config.service_name.clone(), instance: env.new_id(), server };
+        let resource = Resource { service_name: config.service_name.clone(), instance: env.new_id().to_string(), server };
         let counts = Arc::<Counts>::default();
         let start = |endpoint| Exporter::start(endpoint, pace, &resource, &counts, host, env);
         let exporters = endpoints.into_iter().map(start).collect();

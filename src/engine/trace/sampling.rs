@@ -40,7 +40,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn the_rate_is_the_share_of_traces_that_begin() {
         let env = Env::seeded(1);
-        let ids: Vec<String> = (0..20_000).map(|_| env.new_id()).collect();
+        let ids: Vec<std::sync::Arc<str>> = (0..20_000).map(|_| env.new_id()).collect();
         let share = |rate: f64| ids.iter().filter(|id| origin(None, id, rate, false) == Some(Origin::New)).count();
         assert_eq!((share(0.0), share(1.0)), (0, ids.len()));
         for (rate, least, most) in [(0.5, 9_700, 10_300), (0.1, 1_850, 2_150), (0.01, 140, 260)] {

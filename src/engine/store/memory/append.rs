@@ -115,7 +115,7 @@ impl Stream {
 
     /// The body of a plain new event.
     fn body(event: NewEvent) -> Body {
-        Body::Event { meta: event.meta.into(), data: event.data.into(), only_group: None, first_entry: None }
+        Body::Event { meta: event.meta.into(), data: event.data.as_bytes().to_vec(), only_group: None, first_entry: None }
     }
 }
 

@@ -70,7 +70,7 @@ impl State {
         let mut groups: Vec<_> = stream.groups.keys().map(|name| (name.clone(), stream.moved.get(event_id, Some(name)))).collect();
         groups.sort();
         let delayed = stream.delayed.find(event_id);
-        let delayed = delayed.map(|(due_ms, event)| Delayed { meta: event.meta.clone(), data: event.data.clone(), due_ms });
+        let delayed = delayed.map(|(due_ms, event)| Delayed { meta: event.meta.clone(), data: event.data.to_string(), due_ms });
         Noted { delayed, moved_ms: stream.moved.get(event_id, None), groups }
     }
 

@@ -636,7 +636,7 @@ impl Writer {
         let mut cmd = if known { scripts::call(&scripts::APPEND, &keys) } else { scripts::eval(&scripts::APPEND, &keys) };
         cmd.arg(&*event.id)
             .arg(&event.meta)
-            .arg(&event.data)
+            .arg(&*event.data)
             .arg(optional(event.delay_ms))
             .arg(optional(idempotency.map(|i| i.window_ms)))
             .arg(member);
