@@ -54,12 +54,12 @@ for (const key of wanted) if (!(key in all)) throw new Error(`--only ${key}: the
 if (options.write && options.only !== undefined) throw new Error('--write is for all measurements: leave out --only');
 
 const sizes = options.quick
-  ? { count: 20_000, calls: 1_000, tasks: 1_500, seconds: 1, fleet: 9_000, signed: 1_500 }
+  ? { count: 20_000, calls: 1_000, tasks: 2_000, seconds: 1, fleet: 9_000, signed: 1_500 }
   : { count: 100_000, calls: 3_000, tasks: 10_000, seconds: 2, fleet: 45_000, signed: 6_000 };
 if (options.seconds !== undefined) sizes.seconds = Number(options.seconds);
 if (!Number.isInteger(sizes.seconds) || sizes.seconds < 1) throw new Error('--seconds has to be a number, 1 or more');
 // The first round is for compilers and caches: they need not all of it.
-const warmUp = { ...sizes, count: sizes.count / 5, tasks: sizes.tasks / 3, fleet: sizes.fleet / 3, signed: sizes.signed / 3, seconds: 1 };
+const warmUp = { ...sizes, count: sizes.count / 5, tasks: sizes.tasks / 5, fleet: sizes.fleet / 3, signed: sizes.signed / 3, seconds: 1 };
 const rounds = options.rounds === undefined ? (options.quick ? 2 : 5) : Number(options.rounds);
 if (!Number.isInteger(rounds) || rounds < 1) throw new Error('--rounds has to be a number, 1 or more');
 

@@ -5,6 +5,7 @@ import { chart } from './chart.mjs';
 import { replaceMarked } from './marked.mjs';
 
 const docs = join(import.meta.dirname, '../../docs');
+
 /** Writes the part and its picture. `parts` as report.mjs makes them, `note` is what has to be known of this run. */
 export function writeDocument({ parts, results, machine, note }) {
   const { date, cpu, cpus, memoryGiB, system, node, redis, ossa, commit, peers, loadBefore, loadAfter, cpusBusyWithOtherPrograms } =

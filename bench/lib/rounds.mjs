@@ -1,6 +1,21 @@
 /** Rounds: every measurement in each, its sides in turn, so that a machine that slows down slows all of them down. */
 import { spread } from './stats.mjs';
 
+/** What takes longer waits for something that does not come: an event that was lost, for one. */
+const sideMs = 180_000;
+
+async function inTime(figures) {
+  let timer;
+  const late = new Promise((_, reject) => {
+    timer = setTimeout(() => reject(new Error(`nothing after ${sideMs / 1e3} s`)), sideMs);
+  });
+  try {
+    return await Promise.race([figures, late]);
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
 /**
  * Runs `measurements` `rounds` times after one round that does not count, to which `warmUp` is given. Resolves with a list of
  * `{ name, unit, ratios, sides: { <side>: { median, min, max, rounds, p95?, p99?, cpu? } } }`; p95, p99 and each part of cpu are such figures, too.
@@ -18,7 +33,7 @@ export async function runRounds(measurements, { rounds, context, warmUp = contex
       for (const side of order) {
         await context.redis.flushall();
         globalThis.gc?.();
-        const figures = await sides[side](round === 0 ? warmUp : context).catch((error) => {
+        const figures = await inTime(sides[side](round === 0 ? warmUp : context)).catch((error) => {
           throw new Error(`${name}, ${side}: ${error.message}`, { cause: error });
         });
         if (round > 0) results[at].sides[side].push(figures);
