@@ -1,14 +1,16 @@
 /** The figures as Markdown, which is also what is printed, and as JSON. */
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { ratio } from './rounds.mjs';
+import { sideOf, sizes } from './sizes.mjs';
+import { line, ratio } from './stats.mjs';
 
 const folder = join(import.meta.dirname, '../results');
 
 /** Three figures that count, thousands apart. */
-function show(value) {
-  if (value >= 1_000) return Math.round(value).toLocaleString('en-US');
-  return value >= 100 ? value.toFixed(0) : value.toFixed(value >= 10 ? 1 : 2);
+export function show(value) {
+  if (Number.isNaN(value)) return '?';
+  if (Math.abs(value) >= 1_000) return Math.round(value).toLocaleString('en-US');
+  return Math.abs(value) >= 100 ? value.toFixed(0) : value.toFixed(Math.abs(value) >= 10 ? 1 : 2);
 }
 
 const range = ({ min, max }) => `${show(min)}–${show(max)}`;
@@ -27,35 +29,68 @@ export function table(head, rows) {
   ].join('\n');
 }
 
+/** Parts of the CPU time that an event cost, by their names. */
+const cpuNames = {
+  javascript: 'JS',
+  engine: 'engine',
+  others: 'other threads',
+  receiver: 'receiving process',
+  buses: 'buses',
+  agents: 'agents',
+  publishers: 'publishers',
+  consumers: 'consumers',
+  servers: 'servers',
+  server: 'server',
+};
+
+function cpuCell(cpu) {
+  if (cpu === undefined) return '';
+  return Object.keys(cpuNames)
+    .filter((part) => cpu[part] !== undefined && (part !== 'engine' || cpu.engine.median >= 0.05))
+    .map((part) => `${cpuNames[part]} ${Number.isNaN(cpu[part].median) ? '?' : cpu[part].median.toFixed(1)}`)
+    .join(', ');
+}
+
+/** One table a measurement would be many: a line of it for each side, the measurement named in its first one. */
 function figures(results) {
-  const rows = [];
-  for (const { name, unit, sides } of Object.values(results)) {
+  const withRange = (figure) => (figure === undefined ? '' : `${show(figure.median)} (${range(figure)})`);
+  const rows = Object.values(results).flatMap(({ name, unit, ratios, sides }) => {
     const [first] = Object.values(sides);
-    for (const [side, result] of Object.entries(sides)) {
-      const { cpu, p95, p99 } = result;
-      rows.push([
-        side === Object.keys(sides)[0] ? name : '',
-        side,
-        `${show(result.median)} ${unit}`,
-        range(result),
-        p95 === undefined ? '' : `${show(p95.median)} (${range(p95)})`,
-        p99 === undefined ? '' : `${show(p99.median)} (${range(p99)})`,
-        result === first ? '' : ratio(first, result).median.toFixed(2),
-        cpu === undefined
-          ? ''
-          : Object.values(cpu)
-              .map((us) => (Number.isNaN(us) ? '?' : us.toFixed(1)))
-              .join(' / '),
-      ]);
-    }
-  }
-  return table(
-    [
-      ...['what', 'who', 'median', 'least–greatest', 'p95', 'p99', 'first row of it ÷ this'],
-      'CPU µs/event: JavaScript thread / process / receiving process, if another / server',
-    ],
-    rows,
+    return Object.entries(sides).map(([side, result]) => [
+      result === first ? `${name}, ${unit}` : '',
+      side,
+      withRange(result),
+      withRange(result.p99),
+      result === first || !ratios ? '' : withRange(ratio(first, result)),
+      cpuCell(result.cpu),
+    ]);
+  });
+  return table(['what', 'who', 'median (least–greatest)', 'p99', 'the first one ÷ this', 'CPU, µs an event'], rows);
+}
+
+const verdict = ({ figure, reached, aimed }) => {
+  if (figure === undefined) return 'not measured';
+  if (!reached) return '**no**';
+  return aimed ? 'yes' : 'short of the aim';
+};
+
+/** The goals and whether they were reached. */
+const goalsTable = (goals) =>
+  table(
+    ['goal', 'to reach', 'median (least–greatest)', 'reached'],
+    goals.map((goal) => [
+      goal.name,
+      goal.goal,
+      goal.figure === undefined ? '' : `${show(goal.figure.median)} (${range(goal.figure)})`,
+      verdict(goal),
+    ]),
   );
+
+/** What an event and what a byte costs, where it was measured. */
+function payloadLine({ payload }) {
+  if (payload === undefined) return [];
+  const { offset, slope } = line(sizes.map((bytes) => [bytes, payload.sides[sideOf(bytes)].median]));
+  return ['', `The line nearest to the costs by size: ${offset.toFixed(1)} µs an event and ${(slope * 1e3).toFixed(2)} µs a kB.`];
 }
 
 /** Machine and versions, one a line. */
@@ -64,22 +99,13 @@ export const facts = (machine) =>
     .map(([key, value]) => `* ${key}: ${Array.isArray(value) ? value.join(', ') : value}`)
     .join('\n');
 
-/** All of it as Markdown. */
-export function markdown({ machine, method, results, goals }) {
-  const lines = [
-    figures(results),
-    '',
-    table(
-      ['goal', 'to reach', 'median', 'least–greatest', 'reached'],
-      goals.map(({ name, goal, figure, reached }) => [name, goal, figure.median.toFixed(2), range(figure), reached ? 'yes' : 'NO']),
-    ),
-    '',
-    facts(machine),
-    '',
-    ...method.map((line) => `* ${line}`),
-  ];
-  return `${lines.join('\n')}\n`;
-}
+/** All of it as Markdown, in parts that a document may put headings between. */
+export const parts = ({ machine, method, results, goals }) => ({
+  goals: goalsTable(goals),
+  figures: [figures(results), ...payloadLine(results)].join('\n'),
+  machine: facts(machine),
+  method: method.map((text) => `* ${text}`).join('\n'),
+});
 
 /** Writes `<name>.md` and `<name>.json`. */
 export function write(name, text, json) {

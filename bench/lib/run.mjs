@@ -2,16 +2,20 @@
 import { performance } from 'node:perf_hooks';
 import { countCpu } from './cpu.mjs';
 
-/** `count` calls, `width` of them under way at any time; resolves with calls a second and the CPU time of one. */
+/** `count` calls, `width` of them under way at any time. */
+export async function lanes({ count, width }, call) {
+  let next = 0;
+  const lane = async () => {
+    while (next < count) await call(next++);
+  };
+  await Promise.all(Array.from({ length: width }, lane));
+}
+
+/** The same; resolves with calls a second, or what is done in `perCall`, and the CPU time of one. */
 export async function flight({ redis, count, width, perCall = 1 }, call) {
   const cpu = await countCpu(redis);
-  let next = 0;
   const start = performance.now();
-  await Promise.all(
-    Array.from({ length: width }, async () => {
-      while (next < count) await call(next++);
-    }),
-  );
+  await lanes({ count, width }, call);
   const seconds = (performance.now() - start) / 1e3;
   return { value: (count * perCall) / seconds, cpu: await cpu(count * perCall) };
 }
@@ -45,11 +49,14 @@ export function paced(count, perSecond, call) {
 /** ns of a clock that all processes of the machine share. */
 export const monotonicNs = () => Number(process.hrtime.bigint());
 
-/** A promise and what resolves it. */
+/** A promise, and what resolves and rejects it. */
 export function signal() {
   let done;
-  const promise = new Promise((resolve) => {
+  let fail;
+  const promise = new Promise((resolve, reject) => {
     done = resolve;
+    fail = reject;
   });
-  return { promise, done };
+  promise.catch(() => undefined);
+  return { promise, done, fail };
 }

@@ -1,9 +1,6 @@
-/** The two that are compared: this bus with its defaults, and a plain Redis client. */
-import { createRequire } from 'node:module';
+/** Opening what is measured, and closing it whatever happens. */
 import { Redis } from 'ioredis';
-
-const require = createRequire(import.meta.url);
-const { RedisEventBus } = require('@bluefly/ossa');
+import { RedisEventBus } from './ossa.mjs';
 
 /** A connected bus under a prefix of its own. */
 export async function openBus(address, config = {}) {
@@ -13,8 +10,8 @@ export async function openBus(address, config = {}) {
 }
 
 /** A connected ioredis. */
-export async function openClient(address) {
-  const client = new Redis(address, { lazyConnect: true });
+export async function openClient(address, options = {}) {
+  const client = new Redis(address, { ...options, lazyConnect: true });
   await client.connect();
   return client;
 }
@@ -29,31 +26,32 @@ export async function withBus(address, work, config) {
   }
 }
 
-/** Runs with `count` clients and closes them. */
-export async function withClients(address, count, work) {
-  const clients = await Promise.all(Array.from({ length: count }, () => openClient(address)));
+/** Runs with a client and closes it. */
+export async function withClient(address, work) {
+  const client = await openClient(address);
   try {
-    return await work(...clients);
+    return await work(client);
   } finally {
-    for (const client of clients) client.disconnect();
+    client.disconnect();
   }
 }
 
-/**
- * Reads as a member of a group with ioredis: 100 entries a call, handlers called together, one XACK a batch, which the
- * next read does not wait for. Ends when `enough()`.
- */
-export async function readGroup(client, stream, handler, enough) {
-  while (!enough()) {
-    const answer = await client.xreadgroup('GROUP', 'group', 'reader', 'COUNT', 100, 'BLOCK', 1000, 'STREAMS', stream, '>');
-    if (answer === null) continue;
-    const ids = [];
-    await Promise.all(
-      answer[0][1].map(([id, fields]) => {
-        ids.push(id);
-        return handler({ metadata: JSON.parse(fields[1]), data: JSON.parse(fields[3]) });
-      }),
-    );
-    client.xack(stream, 'group', ...ids);
-  }
+/** Sides of a measurement by the names of peers: `work(opened, context)` with each of them, which is closed whatever happens. */
+export function sidesOf(peers, work) {
+  const side = (peer) => async (context) => {
+    const opened = await peer.open(context);
+    try {
+      return await work(opened, { ...context, count: Math.ceil(context.count * (peer.share ?? 1)) });
+    } finally {
+      await opened.close();
+    }
+  };
+  return Object.fromEntries(peers.map((peer) => [peer.name, side(peer)]));
+}
+
+/** Throws unless so many events were stored, and so many of them are not acknowledged. */
+export async function expectState(opened, { stored, unsettled }) {
+  const state = await opened.state();
+  if (state.stored === stored && state.unsettled === unsettled) return;
+  throw new Error(`${stored} stored and ${unsettled} not acknowledged expected, but ${JSON.stringify(state)} found`);
 }

@@ -1,8 +1,6 @@
 /** Tasks that are distributed to agents that return at once: how many a second, and what one costs with few agents and with many. */
-import { fork } from 'node:child_process';
-import { once } from 'node:events';
-import { readFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { begin } from '../lib/children.mjs';
+import { processesUs, serverPid } from '../lib/cpu.mjs';
 
 /** Processes that the agents are in. */
 const agentProcesses = 2;
@@ -10,32 +8,12 @@ const agentProcesses = 2;
 const width = 600;
 /** Places of all agents where only their number is to differ. */
 const places = 1_000;
-/** Clock ticks of /proc/<pid>/stat. */
-const tickUs = 1e4;
-
-function begin(program, argument) {
-  const child = fork(join(import.meta.dirname, '../lib', program), [JSON.stringify(argument)], { serialization: 'advanced' });
-  const ended = once(child, 'exit').then(([code]) => Promise.reject(new Error(`${program} ended with code ${code}`)));
-  ended.catch(() => undefined);
-  const told = async () => (await Promise.race([once(child, 'message'), ended]))[0];
-  return { child, ended, told };
-}
-
-/** µs of CPU that processes have used; Linux alone tells. */
-function cpuUs(pids) {
-  const of = (pid) => {
-    const fields = readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ')[1].split(' ');
-    return (Number(fields[11]) + Number(fields[12])) * tickUs;
-  };
-  return pids.map(of);
-}
-
 const sum = (values) => values.reduce((all, one) => all + one, 0);
 
 /** Resolves with seconds until all were answered, and done, and the CPU time of a task. */
 async function run({ address, redis, tasks }, { agents, maxTasks, buses }) {
   const config = { redis: { url: address, keyPrefix: 'bench' } };
-  const server = Number(/process_id:(\d+)/.exec(await redis.info('server'))[1]);
+  const server = await serverPid(redis);
   const distributors = Array.from({ length: buses }, () => begin('distributor.mjs', { config: { eventBus: config } }));
   const ids = Array.from({ length: agents }, (_, n) => `a${n}`);
   const workers = Array.from({ length: agentProcesses }, (_, n) =>
@@ -44,14 +22,9 @@ async function run({ address, redis, tasks }, { agents, maxTasks, buses }) {
   const all = [...distributors, ...workers];
   try {
     await Promise.all(all.map(({ told }) => told()));
-    await Promise.all(
-      distributors.map(({ child, told }) => {
-        child.send({ await: agents });
-        return told();
-      }),
-    );
+    await Promise.all(distributors.map(({ ask }) => ask({ await: agents })));
     const pids = [server, ...all.map(({ child }) => child.pid)];
-    const before = cpuUs(pids);
+    const before = processesUs(pids);
     const counts = workers.map(() => ({ done: 0, lastNs: 0 }));
     const done = Promise.race([
       ...all.map(({ ended }) => ended),
@@ -66,13 +39,12 @@ async function run({ address, redis, tasks }, { agents, maxTasks, buses }) {
     ]);
     const share = tasks / buses;
     const answers = await Promise.all(
-      distributors.map(({ child, told }, n) => {
-        child.send({ first: Math.round(n * share), count: Math.round((n + 1) * share) - Math.round(n * share), width: width / buses });
-        return told();
-      }),
+      distributors.map(({ ask }, n) =>
+        ask({ first: Math.round(n * share), count: Math.round((n + 1) * share) - Math.round(n * share), width: width / buses }),
+      ),
     );
     await done;
-    const used = cpuUs(pids).map((us, at) => (us - before[at]) / tasks);
+    const used = processesUs(pids).map((us, at) => (us - before[at]) / tasks);
     const beganNs = Math.min(...answers.map((one) => one.beganNs));
     const seconds = (ns) => (Math.max(...ns) - beganNs) / 1e9;
     const of = (from, count) => sum(used.slice(1 + from, 1 + from + count));
@@ -83,9 +55,7 @@ async function run({ address, redis, tasks }, { agents, maxTasks, buses }) {
       cpuUs: sum(used),
     };
   } finally {
-    const over = all.map(({ ended }) => ended.catch(() => undefined));
-    for (const { child } of all) child.disconnect();
-    await Promise.all(over);
+    await Promise.all(all.map(({ end }) => end()));
   }
 }
 

@@ -1,7 +1,8 @@
-/** publish(), 1,000 in flight. */
-import { data, envelope } from '../lib/event.mjs';
+/** publish(), 1,000 in flight; and what the server takes, by the tool that comes with it. */
 import { flight } from '../lib/run.mjs';
-import { withBus, withClients } from '../lib/sides.mjs';
+import { expectState, sidesOf } from '../lib/sides.mjs';
+import { writers } from '../peers/index.mjs';
+import { limit } from './server-limit.mjs';
 
 const width = 1_000;
 
@@ -9,11 +10,11 @@ export const publish = {
   name: 'publish, 1,000 in flight',
   unit: 'events/s',
   sides: {
-    ossa: ({ address, redis, count }) =>
-      withBus(address, (bus) => flight({ redis, count, width }, (i) => bus.publish('user.created', data(i)))),
-    ioredis: ({ address, redis, count }) =>
-      withClients(address, 1, (client) =>
-        flight({ redis, count, width }, (i) => client.xadd('plain', '*', ...envelope('user.created', i))),
-      ),
+    ...sidesOf(writers, async (peer, { redis, count }) => {
+      const figures = await flight({ redis, count, width }, peer.publish);
+      await expectState(peer, { stored: count, unsettled: count });
+      return figures;
+    }),
+    ...limit,
   },
 };

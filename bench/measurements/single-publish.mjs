@@ -1,21 +1,28 @@
-/** One publish at a time. */
-import { data, envelope } from '../lib/event.mjs';
+/** One publish at a time, and the server's round trip. */
 import { oneByOne } from '../lib/run.mjs';
-import { withBus, withClients } from '../lib/sides.mjs';
+import { expectState, sidesOf, withClient } from '../lib/sides.mjs';
 import { quantile } from '../lib/stats.mjs';
+import { plain } from '../peers/index.mjs';
 
 const times = (values) => ({ value: quantile(values, 0.5), p99: quantile(values, 0.99) });
+
+/** Calls before those that count: the first ones meet code that is not compiled yet. */
+const warmUp = 200;
+
+async function measure(calls, call) {
+  await oneByOne(warmUp, call);
+  return times(await oneByOne(calls, call));
+}
 
 export const singlePublish = {
   name: 'one publish at a time, p50',
   unit: 'µs',
   sides: {
-    ossa: ({ address, calls }) =>
-      withBus(address, async (bus) => times(await oneByOne(calls, (i) => bus.publish('user.created', data(i))))),
-    ioredis: ({ address, calls }) =>
-      withClients(address, 1, async (client) =>
-        times(await oneByOne(calls, (i) => client.xadd('plain', '*', ...envelope('user.created', i)))),
-      ),
-    'PING by ioredis': ({ address, calls }) => withClients(address, 1, async (client) => times(await oneByOne(calls, () => client.ping()))),
+    ...sidesOf(plain, async (peer, { calls }) => {
+      const figures = await measure(calls, peer.publish);
+      await expectState(peer, { stored: warmUp + calls, unsettled: warmUp + calls });
+      return figures;
+    }),
+    'PING by ioredis': ({ address, calls }) => withClient(address, (client) => measure(calls, () => client.ping())),
   },
 };

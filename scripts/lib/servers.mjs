@@ -9,7 +9,7 @@ import { output, works } from './run.mjs';
 
 /** The cluster bus of a node listens on its port plus this. */
 const clusterBusOffset = 10_000;
-const clusterSize = 6;
+const clusterMasters = 3;
 /** Nobody takes these nodes down: one that the machine leaves no time for need not be replaced. */
 const clusterNodeTimeoutMs = 15_000;
 const startTimeoutMs = 15_000;
@@ -32,9 +32,10 @@ for (const [signal, code] of [
 /**
  * Starts what is asked for and resolves with `env`, which names it to child processes, and `stop`:
  * OSSA_REDIS_SERVER and OSSA_REDIS_SERVER_8 are the binaries, for tests that start servers themselves;
- * OSSA_TEST_REDIS and OSSA_TEST_REDIS_8 the address of a single server, OSSA_TEST_CLUSTER those of six nodes.
+ * OSSA_TEST_REDIS and OSSA_TEST_REDIS_8 the address of a single server, OSSA_TEST_CLUSTER those of three masters and of so many
+ * `replicas` of each.
  */
-export async function startServers({ single = true, eight = false, cluster = false } = {}) {
+export async function startServers({ single = true, eight = false, cluster = false, replicas = 1 } = {}) {
   const env = {};
   const stop = () => Promise.all([...running].map((server) => server.stop()));
   try {
@@ -43,7 +44,7 @@ export async function startServers({ single = true, eight = false, cluster = fal
     if (newer) env.OSSA_REDIS_SERVER_8 = newer;
     if (single) env.OSSA_TEST_REDIS = url(await startServer(env.OSSA_REDIS_SERVER));
     if (single && newer) env.OSSA_TEST_REDIS_8 = url(await startServer(newer));
-    if (cluster) env.OSSA_TEST_CLUSTER = (await startCluster(env.OSSA_REDIS_SERVER)).map(address).join(',');
+    if (cluster) env.OSSA_TEST_CLUSTER = (await startCluster(env.OSSA_REDIS_SERVER, replicas)).map(address).join(',');
     return { env, stop };
   } catch (error) {
     await stop();
@@ -68,12 +69,12 @@ export async function startServer(binary, { args = [], port, dir, env, loading =
   }
 }
 
-/** Three masters and a replica of each; resolves when every node knows all slots and has its data. */
-async function startCluster(binary) {
+/** Three masters with their replicas; resolves when every node knows all slots and has its data. */
+async function startCluster(binary, replicas) {
   const args = ['--cluster-enabled', 'yes', '--cluster-node-timeout', String(clusterNodeTimeoutMs), '--repl-diskless-sync-delay', '0'];
   const nodes = [];
-  while (nodes.length < clusterSize) nodes.push(await startServer(binary, { args, port: await freeClusterPort() }));
-  await output('redis-cli', [...['--cluster', 'create', ...nodes.map(address)], ...['--cluster-replicas', '1', '--cluster-yes']]);
+  while (nodes.length < clusterMasters * (1 + replicas)) nodes.push(await startServer(binary, { args, port: await freeClusterPort() }));
+  await output('redis-cli', ['--cluster', 'create', ...nodes.map(address), '--cluster-replicas', String(replicas), '--cluster-yes']);
   const ready = async (node) =>
     /cluster_state:ok/.test(await ask(node.port, 'CLUSTER INFO')) &&
     !/master_link_status:down/.test(await ask(node.port, 'INFO replication'));

@@ -21,9 +21,9 @@ const isTarget = (folder, entry) => (entry.isDirectory() ? existsSync(join(folde
 /** jest on the built package; `args` as on jest's command line. */
 export const jest = (args, options) => exitCode(process.execPath, [bin('jest'), ...args], options);
 
-/** The tests of the scripts themselves, by Node's own runner: jest does not load ES modules. */
+/** The tests of the scripts and measurements themselves, by Node's own runner: jest does not load ES modules. */
 export const scriptTests = (options) => {
-  const files = ['scripts/faults', 'scripts/load'].flatMap((name) => {
+  const files = ['scripts/faults', 'scripts/load', 'bench/lib'].flatMap((name) => {
     const folder = join(root, name);
     const tests = readdirSync(folder).filter((file) => file.endsWith('.test.mjs'));
     return tests.map((file) => join(folder, file));

@@ -2,12 +2,9 @@
  * A process of a measurement: an OSSAEventBus that takes its turn in orchestration. Messages: { await: <count> }: answers once it knows so
  * many agents; { first, count, width }: distributes tasks, so many at a time, and answers { beganNs, answeredNs }. Ends with the channel.
  */
-import { createRequire } from 'node:module';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { monotonicNs } from './run.mjs';
-
-const require = createRequire(import.meta.url);
-const { createOSSAEventBus } = require('@bluefly/ossa');
+import { createOSSAEventBus } from '../lib/ossa.mjs';
+import { monotonicNs } from '../lib/run.mjs';
 
 const { config } = JSON.parse(process.argv[2]);
 const bus = await createOSSAEventBus(null, config);

@@ -1,9 +1,6 @@
 /** A process of a measurement: agents that return at once. Tells how many tasks they did, and when the last one was told. Ends with the channel. */
-import { createRequire } from 'node:module';
-import { monotonicNs } from './run.mjs';
-
-const require = createRequire(import.meta.url);
-const { createAgent, RedisEventBus } = require('@bluefly/ossa');
+import { createAgent, RedisEventBus } from '../lib/ossa.mjs';
+import { monotonicNs } from '../lib/run.mjs';
 
 const TELL_MS = 20;
 const AT_ONCE = 50;

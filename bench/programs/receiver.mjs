@@ -1,9 +1,6 @@
 /** The other process of a measurement: handles messages to a project and tells when each came. Ends with the channel. */
-import { createRequire } from 'node:module';
-import { monotonicNs } from './run.mjs';
-
-const require = createRequire(import.meta.url);
-const { createOSSAEventBus } = require('@bluefly/ossa');
+import { createOSSAEventBus } from '../lib/ossa.mjs';
+import { monotonicNs } from '../lib/run.mjs';
 
 const { config, project, count, warmUp } = JSON.parse(process.argv[2]);
 const bus = await createOSSAEventBus(null, config);
