@@ -43,7 +43,10 @@ use transaction::{Answer as Said, Encoder, Head};
 
 /// Transactions in flight on one connection: enough to keep the server busy while replies travel.
 const IN_FLIGHT_MAX: usize = 4;
-/// The same where each waits for replicas or the disk: the connection waits along.
+/// With so many of them, one goes out only if it is full: many small ones cost the server, and us, more than few large ones, and
+/// what waits for one on its way waits no longer than a reply travels.
+const SMALL_IN_FLIGHT_MAX: usize = 2;
+/// The most where each waits for replicas or the disk: the connection waits along.
 pub const WAITS_MAX: u32 = 2;
 /// Time between looks whether the server still knows what it said.
 const AUDIT_EVERY: Duration = Duration::from_secs(5);
@@ -169,6 +172,8 @@ struct Batch {
     partitions: Vec<Partition>,
     /// How many entries each may have.
     bounds: Vec<Option<u64>>,
+    /// Index of each event's partition.
+    places: Vec<usize>,
     /// Commands of its transaction, and which of them does not add an event.
     commands: usize,
     beside: Vec<usize>,
@@ -311,7 +316,7 @@ impl Writer {
             }
             if let Some(connection) = &connection {
                 while in_flight.len() < in_flight_max {
-                    let Some(batch) = self.next_batch(&connection.node) else { break };
+                    let Some(batch) = self.next_batch(&connection.node, in_flight.len() < SMALL_IN_FLIGHT_MAX) else { break };
                     in_flight.push_back(self.send(connection, batch));
                 }
             }
@@ -405,70 +410,88 @@ impl Writer {
         self.list(request.bucket);
     }
 
-    /// The next batch of the bucket whose turn it is. A bucket with a stream still to be made steps back until it is.
-    fn next_batch(&mut self, node: &Node) -> Option<Batch> {
-        loop {
-            let bucket = self.ready.pop_front()?;
-            let lane = &mut self.lanes[usize::from(bucket.0)];
-            lane.listed = false;
-            lane.broken &= lane.in_flight > 0;
-            if lane.broken {
-                continue;
+    /// The next batch of the bucket whose turn it is. A bucket with a stream still to be made steps back until it is; one with too
+    /// little for a whole batch keeps its turn until it has, or small ones may go.
+    fn next_batch(&mut self, node: &Node, may_be_small: bool) -> Option<Batch> {
+        let mut passed = Vec::new();
+        let mut found = None;
+        while found.is_none()
+            && let Some(bucket) = self.ready.pop_front()
+        {
+            if may_be_small || self.lane(bucket).queue.len() >= self.settings.pipeline_size {
+                found = self.batch_of(bucket, node);
+            } else {
+                passed.push(bucket);
             }
-            let mut bytes = 0;
-            let fitting = lane.queue.iter().take(self.settings.pipeline_size).take_while(|item| {
-                bytes += item.bytes();
-                bytes <= BATCH_BYTES_MAX
-            });
-            let take = fitting.count().max(1).min(lane.queue.len());
-            // Events in a row are mostly of one partition.
-            let mut known: Option<&Partition> = None;
-            let mut closed: BTreeSet<&Partition> = BTreeSet::new();
-            for partition in lane.queue.iter().take(take).map(|item| &item.event.partition) {
-                if known != Some(partition) {
-                    known = Some(partition);
-                    if !self.opened.contains(partition) {
-                        closed.insert(partition);
-                    }
-                }
-            }
-            if !closed.is_empty() {
-                // What is on its way comes first: it may have to be sent again, before what would go out then.
-                if lane.in_flight == 0 {
-                    let closed = closed.into_iter().cloned().collect();
-                    self.open(bucket, closed, Duration::ZERO);
-                }
-                continue;
-            }
-            let mut items = Vec::with_capacity(take);
-            for item in lane.queue.drain(..take) {
-                if item.event.cancelled.as_ref().is_some_and(|flag| flag.load(Ordering::Acquire)) {
-                    item.finish(Err(Error::new(Code::Aborted, "the publish was aborted before it was sent")));
-                } else {
-                    items.push(item);
-                }
-            }
-            if items.is_empty() {
-                self.list(bucket);
-                continue;
-            }
-            let behind = (lane.in_flight > 0).then_some(lane.number);
-            lane.in_flight += 1;
-            lane.number += 1;
-            let number = lane.number;
-            self.list(bucket);
-            return Some(Batch {
-                bucket,
-                number,
-                items,
-                behind,
-                partitions: Vec::new(),
-                bounds: Vec::new(),
-                commands: 0,
-                beside: Vec::new(),
-                node: node.clone(),
-            });
         }
+        for bucket in passed.into_iter().rev() {
+            self.ready.push_front(bucket);
+        }
+        found
+    }
+
+    /// A batch of the bucket, if one can go now.
+    fn batch_of(&mut self, bucket: Bucket, node: &Node) -> Option<Batch> {
+        let lane = &mut self.lanes[usize::from(bucket.0)];
+        lane.listed = false;
+        lane.broken &= lane.in_flight > 0;
+        if lane.broken {
+            return None;
+        }
+        let mut bytes = 0;
+        let fitting = lane.queue.iter().take(self.settings.pipeline_size).take_while(|item| {
+            bytes += item.bytes();
+            bytes <= BATCH_BYTES_MAX
+        });
+        let take = fitting.count().max(1).min(lane.queue.len());
+        // Events in a row are mostly of one partition.
+        let mut known: Option<&Partition> = None;
+        let mut closed: BTreeSet<&Partition> = BTreeSet::new();
+        for partition in lane.queue.iter().take(take).map(|item| &item.event.partition) {
+            if known != Some(partition) {
+                known = Some(partition);
+                if !self.opened.contains(partition) {
+                    closed.insert(partition);
+                }
+            }
+        }
+        if !closed.is_empty() {
+            // What is on its way comes first: it may have to be sent again, before what would go out then.
+            if lane.in_flight == 0 {
+                let closed = closed.into_iter().cloned().collect();
+                self.open(bucket, closed, Duration::ZERO);
+            }
+            return None;
+        }
+        let mut items = Vec::with_capacity(take);
+        for item in lane.queue.drain(..take) {
+            if item.event.cancelled.as_ref().is_some_and(|flag| flag.load(Ordering::Acquire)) {
+                item.finish(Err(Error::new(Code::Aborted, "the publish was aborted before it was sent")));
+            } else {
+                items.push(item);
+            }
+        }
+        if items.is_empty() {
+            self.list(bucket);
+            return None;
+        }
+        let behind = (lane.in_flight > 0).then_some(lane.number);
+        lane.in_flight += 1;
+        lane.number += 1;
+        let number = lane.number;
+        self.list(bucket);
+        Some(Batch {
+            bucket,
+            number,
+            items,
+            behind,
+            partitions: Vec::new(),
+            bounds: Vec::new(),
+            places: Vec::new(),
+            commands: 0,
+            beside: Vec::new(),
+            node: node.clone(),
+        })
     }
 
     /// Makes streams, after a pause; the bucket waits.
@@ -547,13 +570,15 @@ impl Writer {
         // How many entries of each stream are plain XADDs.
         let mut plain: Vec<usize> = Vec::new();
         let mut script_known = false;
+        let mut places: HashMap<&Partition, usize> = HashMap::new();
         // What events in a row share is made once.
         let mut last: Option<(&NewEvent, usize)> = None;
         for item in &batch.items {
             let event = &item.event;
             let same = last.filter(|(last, _)| last.partition == event.partition);
-            let at = same.map(|(_, at)| at).or_else(|| batch.partitions.iter().position(|partition| *partition == event.partition));
+            let at = same.map(|(_, at)| at).or_else(|| places.get(&event.partition).copied());
             let at = at.unwrap_or_else(|| {
+                places.insert(&event.partition, streams.len());
                 let stream = self.keys.stream(&event.partition);
                 let head = Head::new(&stream);
                 streams.push((stream, head));
@@ -569,6 +594,7 @@ impl Writer {
                 encoder.add(&note);
             }
             last = Some((event, at));
+            batch.places.push(at);
             let (stream, head) = &streams[at];
             if is_plain(event) {
                 encoder.append(head, &event.meta, &event.data);
@@ -725,15 +751,11 @@ impl Writer {
         let taken_out = full::taken_out(&batch, &full::Refusals::read(mark.split(' ')));
         // How many entries each partition got, and the last of them.
         let mut written: Vec<(u64, Option<&[u8]>)> = vec![(0, None); batch.partitions.len()];
-        let mut last_at = 0;
         let done = |appended| shortfall.map_or(Ok(appended), |error| Err(error.clone()));
         let mut beside = batch.beside.iter().copied().peekable();
         let of_events = said.iter().enumerate().filter(|(at, _)| beside.next_if_eq(at).is_none()).map(|(_, said)| *said);
         let mut of_events = of_events.take(batch.items.len());
-        for (i, item) in batch.items.into_iter().enumerate() {
-            if batch.partitions.get(last_at) != Some(&item.event.partition) {
-                last_at = batch.partitions.iter().position(|partition| *partition == item.event.partition).unwrap_or(0);
-            }
+        for (i, (item, at)) in batch.items.into_iter().zip(batch.places).enumerate() {
             match of_events.next() {
                 Some(Said::Text(_)) if !taken_out.is_empty() && taken_out.contains(&i) => refused.push(item),
                 Some(Said::Text(id)) => {
@@ -742,7 +764,7 @@ impl Writer {
                     {
                         let _ = told.set(id);
                     }
-                    if let Some(written) = written.get_mut(last_at) {
+                    if let Some(written) = written.get_mut(at) {
                         *written = (written.0 + 1, Some(id));
                     }
                     item.finish(done(Appended::Stored));
@@ -752,7 +774,7 @@ impl Writer {
                     Value::Array(parts) => match script_reply(parts) {
                         Ok(Scripted::Done(appended)) => {
                             if appended == Appended::Stored
-                                && let Some(written) = written.get_mut(last_at)
+                                && let Some(written) = written.get_mut(at)
                             {
                                 written.0 += 1;
                             }
