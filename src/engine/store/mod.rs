@@ -20,6 +20,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 
@@ -80,10 +81,10 @@ pub enum Appended {
 pub enum Body {
     /// Written by this bus.
     Event {
-        /// Packed metadata.
-        meta: Vec<u8>,
+        /// Packed metadata. It may share what it was read into with the entries beside it.
+        meta: Bytes,
         /// The data's JSON text.
-        data: Vec<u8>,
+        data: Bytes,
         /// A redriven entry is for this group alone; others acknowledge it unseen.
         only_group: Option<String>,
         /// Place of the event's first entry, where this one was redriven.
