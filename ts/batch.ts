@@ -1,5 +1,6 @@
 /** Deliveries that one call of a batch handler got together. */
 import type { Asker } from './asker';
+import type { Head } from './payload';
 import type { FailureKind } from './settlements';
 
 /** What is said of a delivery that failed: arguments of Settlements.failed behind the token. */
@@ -14,7 +15,7 @@ export interface BatchItem {
   ms: number;
   seq: number;
   type: string;
-  meta: string;
+  meta: Head | string;
   data: string;
 }
 

@@ -7,6 +7,7 @@ import type { OSSAError } from './errors';
 import { closed, invalidArgument, shortened } from './errors';
 import type { Carried } from './tracing';
 import type { DeliveryContext } from './types';
+import type { Listed } from './underway';
 
 /** What a delivery needs of the dispatcher. */
 export interface DeliveryOwner {
@@ -30,18 +31,10 @@ export const enum Outcome {
   Returned,
 }
 
-/** State of one delivery. */
-export class Delivery implements Timed {
-  deadline = 0;
-  before: Timed | undefined = undefined;
-  after: Timed | undefined = undefined;
-  list: TimedList | undefined = undefined;
-
-  outcome = Outcome.Open;
+/** What most deliveries never have: an object of its own, so that all others are smaller. */
+class Seldom {
   /** The handler's time was over; it may still run. */
   timedOut = false;
-  /** The handler returned, or its promise was settled. */
-  finished = false;
   /** Promise of the ack() or nack() that was called. */
   answer: Promise<void> | undefined = undefined;
   /** Why its signal is or would be aborted. */
@@ -55,6 +48,25 @@ export class Delivery implements Timed {
   result: unknown = undefined;
   /** Of its event's trace, for what its handler publishes. */
   carried: Carried | undefined = undefined;
+}
+
+const NOTHING: Readonly<Seldom> = Object.freeze(new Seldom());
+
+/** State of one delivery. */
+export class Delivery implements Timed, Listed {
+  deadline = 0;
+  before: Timed | undefined = undefined;
+  after: Timed | undefined = undefined;
+  list: TimedList | undefined = undefined;
+
+  previous: Delivery | undefined = undefined;
+  next: Delivery | undefined = undefined;
+  isUnderway = false;
+
+  outcome = Outcome.Open;
+  /** The handler returned, or its promise was settled. */
+  finished = false;
+  #seldom: Seldom | undefined = undefined;
 
   constructor(
     readonly owner: DeliveryOwner,
@@ -66,19 +78,31 @@ export class Delivery implements Timed {
     readonly seq: number,
   ) {}
 
+  /** What most deliveries do not have, to be read. */
+  get seldom(): Readonly<Seldom> {
+    return this.#seldom ?? NOTHING;
+  }
+
+  /** The same, to be changed. */
+  get own(): Seldom {
+    return (this.#seldom ??= new Seldom());
+  }
+
   /** Aborts the signal, or lets it be born aborted. */
   abort(reason: OSSAError): void {
-    if (this.abortReason !== undefined) return;
-    this.abortReason = reason;
-    this.controller?.abort(reason);
+    const { own } = this;
+    if (own.abortReason !== undefined) return;
+    own.abortReason = reason;
+    own.controller?.abort(reason);
   }
 
   /** Whether `error` only says that the handler obeyed its signal when its bus or subscription closed. */
   gaveUp(error: unknown): boolean {
-    if (this.controller === undefined || this.abortReason === undefined || this.timedOut) return false;
-    if (error === this.abortReason) return true;
+    const { controller, abortReason, timedOut } = this.seldom;
+    if (controller === undefined || abortReason === undefined || timedOut) return false;
+    if (error === abortReason) return true;
     const { name, cause } = (typeof error === 'object' && error !== null ? error : {}) as { name?: unknown; cause?: unknown };
-    return name === 'AbortError' || cause === this.abortReason;
+    return name === 'AbortError' || cause === abortReason;
   }
 }
 
@@ -115,12 +139,12 @@ export class Context implements DeliveryContext {
 
   /** Aborted at consumerTimeout, on close and on shutdown. */
   get signal(): AbortSignal {
-    const delivery = this.#delivery;
-    if (delivery.controller === undefined) {
-      delivery.controller = new AbortController();
-      if (delivery.abortReason !== undefined) delivery.controller.abort(delivery.abortReason);
+    const { own } = this.#delivery;
+    if (own.controller === undefined) {
+      own.controller = new AbortController();
+      if (own.abortReason !== undefined) own.controller.abort(own.abortReason);
     }
-    return delivery.controller.signal;
+    return own.controller.signal;
   }
 
   /** Acknowledges; resolves once that is stored. */
@@ -155,7 +179,7 @@ export class Context implements DeliveryContext {
 }
 
 function failOne(delivery: Delivery, index: number, error: unknown): void {
-  const { batch } = delivery;
+  const { batch } = delivery.seldom;
   if (batch === undefined) {
     throw invalidArgument('fail', "is for batch handlers (subscribe with the option 'batch'); throw, or call nack()");
   }
@@ -170,10 +194,10 @@ function failOne(delivery: Delivery, index: number, error: unknown): void {
 export function acknowledge(delivery: Delivery): Promise<void> {
   switch (delivery.outcome) {
     case Outcome.Acknowledged:
-      return delivery.answer ?? Promise.resolve();
+      return delivery.seldom.answer ?? Promise.resolve();
     case Outcome.Open:
       delivery.outcome = Outcome.Acknowledged;
-      return (delivery.answer = delivery.owner.acknowledge(delivery));
+      return (delivery.own.answer = delivery.owner.acknowledge(delivery));
     default:
       return Promise.reject(alreadySettled('ack()', delivery.outcome));
   }
@@ -186,12 +210,12 @@ export function refuse(delivery: Delivery, options?: unknown): Promise<void> {
   }
   switch (delivery.outcome) {
     case Outcome.Nacked:
-      return delivery.answer ?? Promise.resolve();
+      return delivery.seldom.answer ?? Promise.resolve();
     case Outcome.Open: {
       const problem = nackProblem(options as Record<string, unknown> | undefined);
       if (problem !== undefined) return Promise.reject(problem);
       delivery.outcome = Outcome.Nacked;
-      return (delivery.answer = delivery.owner.reject(delivery, crossable(options as Record<string, unknown> | undefined)));
+      return (delivery.own.answer = delivery.owner.reject(delivery, crossable(options as Record<string, unknown> | undefined)));
     }
     default:
       return Promise.reject(alreadySettled('nack()', delivery.outcome));

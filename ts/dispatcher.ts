@@ -16,6 +16,7 @@ import { describeThrown, OSSAError, property } from './errors';
 import { isThenable } from './lifecycle';
 import type { Log } from './logger';
 import { Flag, Row } from './native';
+import { Head, readTail } from './payload';
 import type { Route } from './route';
 import { runFor } from './running';
 import type { FailureKind, Settlements } from './settlements';
@@ -33,6 +34,15 @@ interface IdleWaiter {
 interface Gathered {
   route: Route;
   items: BatchItem[];
+}
+
+/** A number of 64 bits that crossed as two. */
+function twoHalves(rows: Uint32Array, at: number): number {
+  return (rows[at] as number) * 0x1_0000_0000 + (rows[at + 1] as number);
+}
+
+function headOf(id: string, rows: Uint32Array, row: number, tail: string): Head {
+  return new Head(id, twoHalves(rows, row + Row.TimeHigh), readTail(tail));
 }
 
 /** An error that says so of itself is not tried again. */
@@ -111,7 +121,7 @@ export class Dispatcher implements DeliveryOwner {
     route.state = 'closing';
     for (const start of early) start();
     route.iteration?.end();
-    for (const delivery of route.running) delivery.abort(reason);
+    for (const delivery of route.running.all()) delivery.abort(reason);
   }
 
   /** The subscription is gone. */
@@ -135,16 +145,20 @@ export class Dispatcher implements DeliveryOwner {
   }
 
   /** NativeCallbacks.onDeliveries */
-  receive(text: string, rows: Uint32Array, types: string[]): void {
+  receive(text: string, rows: Uint32Array, texts: string[]): void {
+    const ids = texts[0] === '' ? [] : (JSON.parse(texts[0] as string) as string[]);
+    let nextId = 0;
     let start = 0;
     let batch: Gathered | undefined;
     for (let row = 0; row + Row.Stride <= rows.length; row += Row.Stride) {
       const middle = start + (rows[row + Row.MetaLength] as number);
       const end = middle + (rows[row + Row.DataLength] as number);
       const route = this.#routes.get(rows[row + Row.Subscription] as number);
+      const tail = rows[row + Row.Tail] as number;
+      const meta = tail === 0 ? text.slice(start, middle) : headOf(ids[nextId++] as string, rows, row, texts[tail] as string);
       if (route === undefined) this.#giveBack(rows[row + Row.Token] as number);
-      else if (route.batched) batch = this.#gather(batch, route, rows, row, types, text.slice(start, middle), text.slice(middle, end));
-      else this.#take(route, rows, row, types, text.slice(start, middle), text.slice(middle, end));
+      else if (route.batched) batch = this.#gather(batch, route, rows, row, texts, meta, text.slice(middle, end));
+      else this.#take(route, rows, row, texts, meta, text.slice(middle, end));
       start = end;
     }
     if (batch !== undefined) this.#takeBatch(batch);
@@ -163,14 +177,14 @@ export class Dispatcher implements DeliveryOwner {
     if (delivery.outcome === Outcome.Open) {
       if (route.manualAck) {
         delivery.finished = true; // Its time runs on until ack() or nack().
-        delivery.result = result;
+        delivery.own.result = result;
         return;
       }
       delivery.outcome = Outcome.Acknowledged;
       this.#done(delivery, { result });
     } else if (delivery.outcome === Outcome.Acknowledged) {
       // Acknowledged by hand before there was an answer.
-      const of = (index: number): unknown => (delivery.batch === undefined ? result : resultOf(result, index));
+      const of = (index: number): unknown => (delivery.seldom.batch === undefined ? result : resultOf(result, index));
       this.#answer(delivery, (token, asker, index) => this.#reply(token, asker, of(index)));
     }
     this.#finish(delivery, route);
@@ -178,9 +192,9 @@ export class Dispatcher implements DeliveryOwner {
 
   /** Answers whoever asked by events that are acknowledged already. */
   #answer(delivery: Delivery, answer: (token: number, asker: Asker, index: number) => void): void {
-    const { batch } = delivery;
+    const { batch, asker } = delivery.seldom;
     if (batch === undefined) {
-      if (delivery.asker !== undefined) answer(delivery.token, delivery.asker, 0);
+      if (asker !== undefined) answer(delivery.token, asker, 0);
       return;
     }
     batch.tokens.forEach((token, index) => {
@@ -225,7 +239,7 @@ export class Dispatcher implements DeliveryOwner {
   /** ack() */
   acknowledge(delivery: Delivery): Promise<void> {
     // An answer that is there goes before; one that is not follows when the handler returns.
-    this.#done(delivery, delivery.finished ? { result: delivery.result } : undefined);
+    this.#done(delivery, delivery.finished ? { result: delivery.seldom.result } : undefined);
     return this.#settled(delivery);
   }
 
@@ -255,9 +269,9 @@ export class Dispatcher implements DeliveryOwner {
     return stored;
   }
 
-  #take(route: Route, rows: Uint32Array, row: number, types: string[], meta: string, data: string): void {
+  #take(route: Route, rows: Uint32Array, row: number, texts: string[], meta: Head | string, data: string): void {
     if (route.state === 'opening') {
-      route.early.push(() => this.#take(route, rows, row, types, meta, data));
+      route.early.push(() => this.#take(route, rows, row, texts, meta, data));
       return;
     }
     const token = rows[row + Row.Token] as number;
@@ -267,10 +281,10 @@ export class Dispatcher implements DeliveryOwner {
     }
     const attempt = rows[row + Row.Attempt] as number;
     const redelivered = ((rows[row + Row.Flags] as number) & Flag.Redelivered) !== 0;
-    const ms = (rows[row + Row.MsHigh] as number) * 0x1_0000_0000 + (rows[row + Row.MsLow] as number);
+    const ms = twoHalves(rows, row + Row.MsHigh);
     const delivery = new Delivery(this, route, token, attempt, redelivered, ms, rows[row + Row.Seq] as number);
-    if (((rows[row + Row.Flags] as number) & Flag.Asks) !== 0) delivery.asker = askerOf(meta);
-    this.#start(delivery, route, types[rows[row + Row.Type] as number] as string, meta, data);
+    if (((rows[row + Row.Flags] as number) & Flag.Asks) !== 0) delivery.own.asker = askerOf(meta as string);
+    this.#start(delivery, route, texts[rows[row + Row.Type] as number] as string, meta, data);
   }
 
   /** A row of a batch; a row that begins another one ends the one at hand. */
@@ -279,8 +293,8 @@ export class Dispatcher implements DeliveryOwner {
     route: Route,
     rows: Uint32Array,
     row: number,
-    types: string[],
-    meta: string,
+    texts: string[],
+    meta: Head | string,
     data: string,
   ): Gathered {
     const flags = rows[row + Row.Flags] as number;
@@ -294,9 +308,9 @@ export class Dispatcher implements DeliveryOwner {
       attempt: rows[row + Row.Attempt] as number,
       redelivered: (flags & Flag.Redelivered) !== 0,
       asks: (flags & Flag.Asks) !== 0,
-      ms: (rows[row + Row.MsHigh] as number) * 0x1_0000_0000 + (rows[row + Row.MsLow] as number),
+      ms: twoHalves(rows, row + Row.MsHigh),
       seq: rows[row + Row.Seq] as number,
-      type: types[rows[row + Row.Type] as number] as string,
+      type: texts[rows[row + Row.Type] as number] as string,
       meta,
       data,
     });
@@ -328,14 +342,14 @@ export class Dispatcher implements DeliveryOwner {
     const attempt = Math.max(...taken.map((item) => item.attempt));
     const redelivered = taken.some((item) => item.redelivered);
     const delivery = new Delivery(this, route, first.token, attempt, redelivered, first.ms, first.seq);
-    delivery.batch = new Batch(
+    delivery.own.batch = new Batch(
       taken.map(({ token }) => token),
-      taken.map(({ asks, meta }) => (asks ? askerOf(meta) : undefined)),
+      taken.map(({ asks, meta }) => (asks ? askerOf(meta as string) : undefined)),
     );
     this.#call(delivery, route, payloads);
   }
 
-  #start(delivery: Delivery, route: Route, type: string, meta: string, data: string): void {
+  #start(delivery: Delivery, route: Route, type: string, meta: Head | string, data: string): void {
     let payload: ReturnType<Route['read']>;
     try {
       payload = route.read(meta, data, type, delivery.attempt, this.#retryDefaults);
@@ -375,7 +389,7 @@ export class Dispatcher implements DeliveryOwner {
   #expire(delivery: Delivery): void {
     const route = delivery.subscription as Route;
     const message = `the handler of '${route.eventType}' took longer than consumerTimeout (${route.timeoutMs} ms)`;
-    delivery.timedOut = true;
+    delivery.own.timedOut = true;
     this.#failed(delivery, 'timeout', message);
     // Its place is free and nothing waits for it; it may still succeed or fail.
     route.running.delete(delivery);
@@ -392,10 +406,10 @@ export class Dispatcher implements DeliveryOwner {
 
   /** It succeeded; of a batch, all that did not fail on its own. Who asked gets the answer, if there is one already. */
   #done(delivery: Delivery, answer: { result: unknown } | undefined): void {
-    const { batch } = delivery;
+    const { batch, asker } = delivery.seldom;
     if (batch === undefined) {
-      if (delivery.asker === undefined || answer === undefined) this.#settlements.done(delivery.token);
-      else this.#reply(delivery.token, delivery.asker, answer.result);
+      if (asker === undefined || answer === undefined) this.#settlements.done(delivery.token);
+      else this.#reply(delivery.token, asker, answer.result);
       return;
     }
     batch.tokens.forEach((token, index) => {
@@ -409,7 +423,7 @@ export class Dispatcher implements DeliveryOwner {
 
   /** It did not succeed; of a batch, none did. */
   #failed(delivery: Delivery, kind: FailureKind, message: string, options?: object): void {
-    const { batch } = delivery;
+    const { batch } = delivery.seldom;
     if (batch === undefined) {
       this.#settlements.failed(delivery.token, kind, message, options);
       return;
@@ -430,8 +444,7 @@ export class Dispatcher implements DeliveryOwner {
   #checkIdle(): void {
     this.#waiters = this.#waiters.filter((waiter) => {
       const busy = waiter.routes.some((route) => {
-        for (const delivery of route.running) if (!delivery.finished && delivery !== waiter.except) return true;
-        return false;
+        return route.running.all().some((delivery) => !delivery.finished && delivery !== waiter.except);
       });
       if (!busy) waiter.resolve();
       return busy;

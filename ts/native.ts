@@ -32,14 +32,20 @@ export const enum Row {
   MsLow = 5,
   /** stream id: sequence */
   Seq = 6,
-  /** index into `types` */
+  /** index into `texts`: the event type */
   Type = 7,
-  /** length of the metadata's JSON text, UTF-16 units; it starts where the row before ended */
+  /** length of the metadata's JSON text, UTF-16 units; it starts where the row before ended. 0: see {@link Row.Tail} */
   MetaLength = 8,
   /** length of the data's JSON text, which follows it */
   DataLength = 9,
+  /** index into `texts`: the metadata's JSON text behind id and time, as many events share it; 0: the metadata stand in the text */
+  Tail = 10,
+  /** beside a tail: the metadata's timestamp / 2^32 */
+  TimeHigh = 11,
+  /** beside a tail: the metadata's timestamp modulo 2^32 */
+  TimeLow = 12,
   /** numbers a row */
-  Stride = 10,
+  Stride = 13,
 }
 
 /** Bits of {@link Row.Flags}. */
@@ -59,8 +65,9 @@ export const enum Message {
    */
   Published = 0,
   /**
-   * Events for handlers: `numbers` are rows of {@link Row}, `texts` the event types. `text` holds, row after row, the JSON
-   * text of the metadata and of the data. Metadata keys are those of EventMetadata; `timestamp` is ms, the ttl is `ttl`
+   * Events for handlers: `numbers` are rows of {@link Row}. `texts` are, first, a JSON array of the ids of all rows with a
+   * {@link Row.Tail}, '' where there is none; then what rows refer to. `text` holds, row after row, the JSON
+   * text of the metadata, where they have no tail, and of the data. Metadata keys are those of EventMetadata; `timestamp` is ms, the ttl is `ttl`
    * (the publisher's) or `dttl` (a default), `v` the version of the packed form; `type` and `attempt` are not in it.
    */
   Deliveries = 1,

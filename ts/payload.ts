@@ -23,46 +23,39 @@ export interface CrossedMetadata {
   sig?: string;
 }
 
-/** What most events of one publisher have in common: all of the metadata behind id and time. */
-type Common = Pick<CrossedMetadata, 'source' | 'version' | 'priority' | 'ttl' | 'dttl'>;
+/** What the metadata of an event say behind id and time. */
+export type Tail = Omit<CrossedMetadata, 'id' | 'timestamp'> & {
+  /** It says nothing beside what most events do: {@link PLAIN_KEYS}. */
+  readonly isPlain: boolean;
+};
 
-/** `{"v":1,"id":"<36 characters>","timestamp":<13 digits>` is how the engine writes the beginning, for some centuries. */
-const HEAD = '{"v":1,"id":"';
-const ID_END = HEAD.length + 36;
-const TIME = '","timestamp":';
-const TIME_START = ID_END + TIME.length;
-const TIME_END = TIME_START + 13;
-const COMMON_KEYS: ReadonlySet<string> = new Set(['source', 'version', 'priority', 'ttl', 'dttl']);
-const COMMON_MAX = 256;
-
-/** Text behind the time → what it says. Texts that name more than {@link COMMON_KEYS} differ from event to event. */
-const common = new Map<string, Common>();
-
-/** The same text on its own: V8 keeps a slice as a view of what it was cut from, here the text of a whole batch of events. */
-function unshare(text: string): string {
-  return ` ${text}`.slice(1);
+/** Metadata that crossed apart: id, time, and a tail that many events share. */
+export class Head {
+  constructor(
+    readonly id: string,
+    readonly timestamp: number,
+    readonly tail: Tail,
+  ) {}
 }
 
-/**
- * The metadata of an event, parsed. The text behind id and time is the same for most events: it is parsed once, which
- * makes this three times as fast as JSON.parse of the whole.
- */
-export function parseMetadata(meta: string): CrossedMetadata {
-  if (meta.startsWith(HEAD) && meta.startsWith(TIME, ID_END) && meta.charCodeAt(TIME_END) === 0x2c) {
-    const known = common.get(meta.slice(TIME_END));
-    if (known !== undefined) {
-      return { id: unshare(meta.slice(HEAD.length, ID_END)), timestamp: Number(meta.slice(TIME_START, TIME_END)), ...known };
-    }
-  }
-  const parsed = JSON.parse(meta) as CrossedMetadata & { v?: number };
-  if (meta.startsWith(HEAD) && meta.startsWith(TIME, ID_END) && meta.charCodeAt(TIME_END) === 0x2c) {
-    const { v: _, id: __, timestamp: ___, ...rest } = parsed;
-    if (Object.keys(rest).every((key) => COMMON_KEYS.has(key))) {
-      if (common.size >= COMMON_MAX) common.clear();
-      common.set(unshare(meta.slice(TIME_END)), rest);
-    }
-  }
-  return parsed;
+const PLAIN_KEYS: ReadonlySet<string> = new Set(['source', 'version', 'priority', 'ttl', 'dttl']);
+const TAILS_MAX = 256;
+
+/** Text → what it says. */
+const tails = new Map<string, Tail>();
+
+/** What a {@link Row.Tail} says. The same few come again and again. */
+export function readTail(text: string): Tail {
+  const known = tails.get(text);
+  if (known !== undefined) return known;
+  const said = JSON.parse(`{${text.slice(1)}`) as Tail;
+  const isPlain = Object.keys(said).every((key) => PLAIN_KEYS.has(key));
+  const tail: Tail = { ...said, isPlain };
+  // What else an event says may be its own: another object for each, as handlers may change what they get.
+  if (!isPlain) return tail;
+  if (tails.size >= TAILS_MAX) tails.clear();
+  tails.set(text, tail);
+  return tail;
 }
 
 /** The event type of a stream: that of messages to a project is `@<project>/<event type>`. */
@@ -89,9 +82,34 @@ export function toMetadata(meta: CrossedMetadata, type: string, attempt: number,
   return out;
 }
 
-/** A payload from its two texts. Throws where one is not JSON. */
-export function toPayload(meta: string, data: string, type: string, attempt: number, retryDefaults: EventRetryConfig): EventPayload {
-  return { metadata: toMetadata(parseMetadata(meta), type, attempt, retryDefaults), data: JSON.parse(data) as unknown };
+/** All of the metadata that crossed. */
+export function parseMetadata(meta: Head | string): CrossedMetadata {
+  if (typeof meta === 'string') return JSON.parse(meta) as CrossedMetadata;
+  return { ...meta.tail, id: meta.id, timestamp: meta.timestamp };
+}
+
+function readMetadata(meta: Head | string, type: string, attempt: number, retryDefaults: EventRetryConfig): EventMetadata {
+  if (typeof meta === 'string') return toMetadata(parseMetadata(meta), type, attempt, retryDefaults);
+  const { id, timestamp, tail } = meta;
+  const ttl = tail.ttl ?? tail.dttl;
+  if (!tail.isPlain || ttl === undefined) return toMetadata(parseMetadata(meta), type, attempt, retryDefaults);
+  // All at once: an object that grows key by key costs three times as much.
+  const { source, version, priority } = tail;
+  return {
+    id,
+    type: eventTypeOf(type),
+    source,
+    timestamp: new Date(timestamp),
+    version,
+    priority: priority as Priority,
+    ttl,
+    attempt,
+  };
+}
+
+/** A payload from what crossed. Throws where a text is not JSON. */
+export function toPayload(meta: Head | string, data: string, type: string, attempt: number, retryDefaults: EventRetryConfig): EventPayload {
+  return { metadata: readMetadata(meta, type, attempt, retryDefaults), data: JSON.parse(data) as unknown };
 }
 
 /** Data that is not JSON is shown as the text it is. */

@@ -6,7 +6,7 @@ import type { BusCore } from './core';
 import { fromNative, invalidArgument, OSSAError } from './errors';
 import { withoutJsonForm } from './json';
 import type { NativeAnswer } from './native';
-import { type CrossedMetadata, parseMetadata, toMetadata } from './payload';
+import { type CrossedMetadata, type Head, parseMetadata, toMetadata } from './payload';
 import { dateMs } from './publishOptions';
 import type {
   AuditQuery,
@@ -142,9 +142,9 @@ export class CrossProjectCommunication {
   }
 }
 
-/** A message to a project, from the JSON texts of its delivery. Throws where one is not JSON. */
+/** A message to a project, from what crossed of it. Throws where a text is not JSON. */
 export function toMessage(
-  meta: string,
+  meta: Head | string,
   data: string,
   stream: string,
   attempt: number,

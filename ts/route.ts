@@ -1,13 +1,14 @@
 /** What the dispatcher knows of a subscription. */
 import type { CrossProjectMessage } from '../index';
-import type { Delivery } from './delivery';
 import type { Iteration } from './iteration';
+import type { Head } from './payload';
 import { toPayload } from './payload';
 import type { EventHandlerFn, EventPayload, EventRetryConfig } from './types';
+import { Underway } from './underway';
 
 /** Makes of metadata and data, event type and attempt what a handler is given. */
 export type PayloadReader = (
-  meta: string,
+  meta: Head | string,
   data: string,
   type: string,
   attempt: number,
@@ -28,7 +29,7 @@ export class Route {
   /** Deliveries that came before the engine's answer did. */
   readonly early: Array<() => void> = [];
   /** Handlers under way. */
-  readonly running = new Set<Delivery>();
+  readonly running = new Underway();
   /** In place of a handler. */
   iteration: Iteration | undefined;
 
@@ -40,7 +41,7 @@ export class Route {
     readonly manualAck: boolean,
     /** The handler gets arrays of events. */
     readonly batched: boolean,
-    /** What the handler is given, from the texts of a delivery. */
+    /** What the handler is given, from what crossed of a delivery. */
     readonly read: PayloadReader = toPayload,
   ) {}
 

@@ -73,7 +73,7 @@ export class Tracing {
 
   /** What an event says that is published here: of the active span, or of the event that is handled here. */
   outgoing(): Carried | undefined {
-    return this.#ofActiveSpan() ?? (this.#exports ? currentDelivery()?.carried : undefined);
+    return this.#ofActiveSpan() ?? (this.#exports ? currentDelivery()?.seldom.carried : undefined);
   }
 
   #ofActiveSpan(): Carried | undefined {
@@ -94,7 +94,7 @@ export class Tracing {
     if (headers === undefined || traceparent === undefined || found === null) return call(a, b);
     if (this.#exports) {
       const tracestate = headers[TRACESTATE];
-      delivery.carried = new Carried({ [TRACEPARENT]: traceparent, ...(tracestate === undefined ? {} : { [TRACESTATE]: tracestate }) });
+      delivery.own.carried = new Carried({ [TRACEPARENT]: traceparent, ...(tracestate === undefined ? {} : { [TRACESTATE]: tracestate }) });
     }
     const api = this.#api;
     if (api === undefined) return call(a, b);

@@ -538,7 +538,7 @@ describe('lifecycle events', () => {
       native.onSettled(new Uint32Array(), 'not JSON');
       native.onDeliveries(
         null,
-        Uint32Array.from({ length: 10 }, () => 1),
+        Uint32Array.from({ length: 13 }, () => 1),
         [],
       );
     }).not.toThrow();

@@ -66,6 +66,26 @@ test('only the keys that an event has are in its metadata', async () => {
   expect(Object.keys(got[0].metadata)).toEqual(['id', 'type', 'source', 'timestamp', 'version', 'priority', 'attempt']);
 });
 
+test('metadata that cross apart, beside others that do not, are the same', async () => {
+  const got = [];
+  await bus.subscribe('a', (payload) => void got.push(payload));
+  const metas = [{}, { dttl: undefined }, { dttl: undefined, ttl: 0 }, { source: 'é"' }, { tags: ['x'], headers: { a: 'b' }, target: 't' }];
+  const events = metas.flatMap((meta, n) =>
+    [true, false, true].map((apart) => ({ apart, data: n, meta: { id: `e${n}`, timestamp: 1_700_000_000_000 + n, ...meta } })),
+  );
+  native.deliver(1, ...events);
+  expect(got).toHaveLength(events.length);
+  for (let n = 0; n < got.length; n += 3) {
+    const [first, whole, again] = got.slice(n, n + 3);
+    expect(JSON.stringify(first)).toBe(JSON.stringify(whole));
+    expect(again).toEqual(whole);
+    expect(first.metadata.timestamp).toBeInstanceOf(Date);
+    first.metadata.source = 'changed';
+    first.metadata.tags?.push('changed');
+    expect(again).toEqual(whole);
+  }
+});
+
 test("a '__proto__' in the data stays a property of its own", async () => {
   const got = [];
   await bus.subscribe('a', ({ data }) => void got.push(data));

@@ -226,7 +226,12 @@ class NativeBus extends Native {
   deliver(id, ...events) {
     let text = '';
     const rows = [];
-    const types = [];
+    const texts = [''];
+    const ids = [];
+    const indexOf = (it) => {
+      if (!texts.includes(it)) texts.push(it);
+      return texts.indexOf(it);
+    };
     const tokens = [];
     for (const {
       type = 'a',
@@ -238,6 +243,7 @@ class NativeBus extends Native {
       ms = 1700000000123,
       seq = 0,
       subscription = id,
+      apart = false,
     } of events) {
       const metaText = JSON.stringify({
         v: 1,
@@ -250,7 +256,6 @@ class NativeBus extends Native {
         ...meta,
       });
       const dataText = raw ?? JSON.stringify(data);
-      if (!types.includes(type)) types.push(type);
       const token = this.nextToken++;
       tokens.push(token);
       rows.push(
@@ -261,13 +266,22 @@ class NativeBus extends Native {
         Math.floor(ms / 2 ** 32),
         ms % 2 ** 32,
         seq,
-        types.indexOf(type),
-        metaText.length,
+        indexOf(type),
+        apart ? 0 : metaText.length,
         dataText.length,
       );
-      text += metaText + dataText;
+      if (apart) {
+        const { v: _, id: eventId, timestamp, ...tail } = JSON.parse(metaText);
+        ids.push(eventId);
+        rows.push(indexOf(`,${JSON.stringify(tail).slice(1)}`), Math.floor(timestamp / 2 ** 32), timestamp % 2 ** 32);
+        text += dataText;
+      } else {
+        rows.push(0, 0, 0);
+        text += metaText + dataText;
+      }
     }
-    this.onDeliveries(text, Uint32Array.from(rows), types);
+    if (ids.length > 0) texts[0] = JSON.stringify(ids);
+    this.onDeliveries(text, Uint32Array.from(rows), texts);
     return tokens;
   }
 }

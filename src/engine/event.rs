@@ -8,7 +8,8 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::fmt::Write;
+use std::fmt::{self, Write};
+use std::ops::Deref;
 
 use serde::{Deserialize, Serialize};
 
@@ -270,6 +271,141 @@ pub struct Asked {
     pub reply_to: Option<String>,
 }
 
+/// An event's id. That of most is kept in place: one is made for every event that is delivered.
+#[derive(Clone)]
+pub enum EventId {
+    /// ASCII of the usual length.
+    Usual([u8; ID_CHARS]),
+    /// Any other.
+    Other(Box<str>),
+}
+
+impl From<&str> for EventId {
+    fn from(id: &str) -> Self {
+        match id.as_bytes().try_into() {
+            Ok(usual) => Self::Usual(usual),
+            Err(_) => Self::Other(id.into()),
+        }
+    }
+}
+
+impl Default for EventId {
+    fn default() -> Self {
+        Self::from("")
+    }
+}
+
+impl Deref for EventId {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        match self {
+            // Made of text.
+            Self::Usual(id) => str::from_utf8(id).unwrap_or_default(),
+            Self::Other(id) => id,
+        }
+    }
+}
+
+impl fmt::Debug for EventId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self)
+    }
+}
+
+/// Characters of the ids that this bus gives.
+const ID_CHARS: usize = 36;
+const ID_START: usize = HEAD.len();
+const ID_END: usize = ID_START + ID_CHARS;
+const TIME_START: usize = ID_END + TIME.len();
+/// For some centuries.
+const TIME_CHARS: usize = 13;
+const TIME_END: usize = TIME_START + TIME_CHARS;
+const HEAD: &[u8] = br#"{"v":1,"id":""#;
+const TIME: &[u8] = br#"","timestamp":"#;
+
+/// Packed metadata cut by position, as [`pack_with`] writes them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cut<'a> {
+    /// The event's id.
+    pub id: &'a str,
+    /// ms since 1970.
+    pub timestamp_ms: u64,
+    /// All behind the time, with its comma: most events of a publisher share it.
+    pub tail: &'a str,
+}
+
+/// Cuts packed metadata with an id and a time of the usual length. It looks at nothing else: the rest may be anything.
+pub fn cut(meta: &str) -> Option<Cut<'_>> {
+    let bytes = meta.as_bytes();
+    let is_plain = |b: &u8| (0x20..0x7f).contains(b) && *b != b'"' && *b != b'\\';
+    let is_cut = bytes.len() > TIME_END
+        && bytes.starts_with(HEAD)
+        && bytes[ID_END..TIME_START] == *TIME
+        && bytes[TIME_END] == b','
+        && bytes[TIME_START] != b'0'
+        && bytes[ID_START..ID_END].iter().all(is_plain);
+    if !is_cut {
+        return None;
+    }
+    let timestamp_ms = bytes[TIME_START..TIME_END]
+        .iter()
+        .try_fold(0, |number, digit| digit.is_ascii_digit().then(|| number * 10 + u64::from(digit - b'0')))?;
+    Some(Cut { id: &meta[ID_START..ID_END], timestamp_ms, tail: &meta[TIME_END..] })
+}
+
+/// What most metadata say for delivery: an id, perhaps a ttl, and nothing else.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Glance<'a> {
+    /// The event's id.
+    pub id: &'a str,
+    /// Life in ms; `None`: never expires.
+    pub ttl_ms: Option<u64>,
+    /// Whether the publisher named the ttl for this event.
+    pub ttl_given: bool,
+}
+
+/// Tails of metadata that were read, so that the next ones like them need not be: the same text means the same behind another id
+/// and another time.
+#[derive(Default)]
+pub struct Tails {
+    known: Vec<Tail>,
+    /// Which one makes room next.
+    oldest: usize,
+}
+
+struct Tail {
+    text: Box<str>,
+    ttl_ms: Option<u64>,
+    ttl_given: bool,
+}
+
+/// Most tails known, and the longest one, bytes.
+const TAILS_MAX: usize = 16;
+const TAIL_BYTES_MAX: usize = 1024;
+
+impl Tails {
+    /// What the metadata say, if their tail is known.
+    pub fn glance<'a>(&self, meta: &'a str) -> Option<Glance<'a>> {
+        let Cut { id, tail, .. } = cut(meta)?;
+        let known = self.known.iter().find(|known| *known.text == *tail)?;
+        Some(Glance { id, ttl_ms: known.ttl_ms, ttl_given: known.ttl_given })
+    }
+
+    /// Remembers the tail of metadata that say `view`, if that is nothing beside what a [`Glance`] tells.
+    pub fn learn(&mut self, meta: &str, view: &MetaView<'_>) {
+        let says_more = view.partition_key.is_some() || view.retry.is_some() || view.ack_to.is_some() || view.reply_to.is_some();
+        let Some(Cut { tail, .. }) = cut(meta).filter(|cut| !says_more && cut.tail.len() <= TAIL_BYTES_MAX) else { return };
+        let tail = Tail { text: tail.into(), ttl_ms: view.ttl_ms(), ttl_given: view.ttl_given() };
+        if self.known.len() < TAILS_MAX {
+            self.known.push(tail);
+        } else {
+            self.known[self.oldest] = tail;
+            self.oldest = (self.oldest + 1) % TAILS_MAX;
+        }
+    }
+}
+
 impl<'a> MetaView<'a> {
     /// Reads packed metadata; the error says why the entry is not an event of this bus.
     pub fn read(meta: &'a [u8]) -> Result<Self> {
@@ -318,6 +454,8 @@ pub fn seconds_to_ms(seconds: f64) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn plain<'a>() -> NewMeta<'a> {
@@ -374,6 +512,84 @@ mod tests {
     fn an_error_repeats_no_long_text_of_others() {
         let text = format!("\"{}\"", "x".repeat(1_000_000));
         assert!(MetaView::read(text.as_bytes()).unwrap_err().message.len() < 300);
+    }
+
+    /// Metadata as this bus writes them and close to it: what a position, a key or a number less would mean is read by serde.
+    fn near_metadata() -> impl Strategy<Value = String> {
+        let head = prop_oneof![4 => Just(r#"{"v":1,"id":""#), 1 => Just(r#"{"v":2,"id":""#), 1 => Just(r#"{ "v":1,"id":""#)];
+        let id = prop_oneof![4 => "[0-9a-f-]{36}", 1 => "[ -~]{36}", 1 => ".{34,37}", 1 => r#"[\\"u0-9]{36}"#];
+        let time = prop_oneof![4 => "[1-9][0-9]{12}", 1 => "[0-9-]{12,15}", 1 => "[0-9]{11}[.e][0-9]", 1 => "[0-9]{19,21}"];
+        let part = prop_oneof![
+            8 => Just(r#","source":"svc""#),
+            4 => Just(r#","priority":"high""#),
+            2 => Just(r#","dttl":3600"#),
+            2 => Just(r#","ttl":1.5"#),
+            1 => Just(r#","ttl":null"#),
+            1 => Just(r#","ttl":-1"#),
+            1 => Just(r#","partitionKey":"k""#),
+            1 => Just(r#","ackTo":"a""#),
+            1 => Just(r#","replyTo":"r""#),
+            1 => Just(r#","retry":{"maxAttempts":1}"#),
+            1 => Just(r#","id":"x""#),
+            1 => Just(r#","timestamp":1"#),
+            1 => Just(r#","tags":["a"]"#),
+            1 => Just(r#","x":"\u12"#),
+            1 => Just(r#"5,"source":"s""#),
+        ];
+        let end = prop_oneof![6 => Just("}"), 1 => Just(""), 1 => Just("}}"), 1 => Just(" }\n")];
+        let rest = (proptest::collection::vec(part, 0..4), end).prop_map(|(parts, end)| parts.concat() + end);
+        (head, id, prop_oneof![8 => Just(r#"","timestamp":"#), 1 => Just(r#"", "timestamp":"#)], time, rest)
+            .prop_map(|(head, id, name, time, rest)| format!("{head}{id}{name}{time}{rest}"))
+    }
+
+    proptest! {
+        #![proptest_config(proptest::test_runner::Config { failure_persistence: None, cases: 2000, ..proptest::test_runner::Config::default() })]
+
+        #[test]
+        fn a_glance_says_what_reading_says(texts in proptest::collection::vec(near_metadata(), 1..40)) {
+            let mut tails = Tails::default();
+            // Each text is looked at when others were read before it, and once more with another id and time.
+            let again = texts.iter().filter_map(|text| Some(format!(r#"{{"v":1,"id":"{}","timestamp":1{:012}{}"#, "f".repeat(36), 7, cut(text)?.tail)));
+            for text in texts.iter().cloned().chain(again.collect::<Vec<_>>()) {
+                let read = MetaView::read(text.as_bytes());
+                if let Some(glance) = tails.glance(&text) {
+                    let view = read.as_ref().expect("a text that can be read");
+                    prop_assert_eq!(glance, Glance { id: &view.id, ttl_ms: view.ttl_ms(), ttl_given: view.ttl_given() });
+                    prop_assert!(view.partition_key.is_none() && view.retry.is_none() && view.asked().is_none());
+                    prop_assert_eq!(cut(&text).map(|cut| cut.timestamp_ms), Some(view.timestamp));
+                }
+                if let Ok(view) = &read {
+                    tails.learn(&text, view);
+                    let says_more = view.partition_key.is_some() || view.retry.is_some() || view.asked().is_some();
+                    prop_assert_eq!(tails.glance(&text).is_some(), cut(&text).is_some() && !says_more);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_packed_is_known_at_a_glance_the_second_time() {
+        let (first, second) = ("1".repeat(ID_CHARS), "2".repeat(ID_CHARS));
+        let text = |id: &str, ms| pack_with(id, ms, &pack_tail(&plain()));
+        let mut tails = Tails::default();
+        let text_of_first = text(&first, 1_700_000_000_000);
+        assert_eq!(tails.glance(&text_of_first), None);
+        tails.learn(&text_of_first, &MetaView::read(text_of_first.as_bytes()).unwrap());
+        let text_of_second = text(&second, 1_800_000_000_000);
+        assert_eq!(tails.glance(&text_of_second), Some(Glance { id: &second, ttl_ms: Some(3_600_000), ttl_given: false }));
+        for n in 0..TAILS_MAX {
+            let other = pack_with(&first, 1_700_000_000_000, &pack_tail(&NewMeta { source: &n.to_string(), ..plain() }));
+            tails.learn(&other, &MetaView::read(other.as_bytes()).unwrap());
+        }
+        assert_eq!(tails.known.len(), TAILS_MAX);
+        assert_eq!(tails.glance(&text_of_second), None, "it made room");
+    }
+
+    #[test]
+    fn ids_are_kept_whatever_they_are() {
+        for id in ["", "a", &"é".repeat(18), &"x".repeat(36), &"y".repeat(37)] {
+            assert_eq!(&*EventId::from(id), id);
+        }
     }
 
     #[test]

@@ -126,8 +126,8 @@ pub async fn page(store: &dyn Store, event_type: &str, period: &Period, cursor: 
         match entry.body {
             // A copy for one group: the entry that was published is, or was, part of the history.
             Body::Event { only_group: Some(_), .. } => {}
-            Body::Event { meta, data, .. } => match (MetaView::read(&meta).is_ok(), String::from_utf8(meta), String::from_utf8(data)) {
-                (true, Ok(meta), Ok(data)) => page.events.push(Past { meta, data }),
+            Body::Event { meta, data, .. } => match (MetaView::read(&meta), str::from_utf8(&meta), str::from_utf8(&data)) {
+                (Ok(_), Ok(meta), Ok(data)) => page.events.push(Past { meta: meta.to_owned(), data: data.to_owned() }),
                 _ => page.leave_out(partition(&source), entry.id),
             },
             Body::Foreign(_) => page.leave_out(partition(&source), entry.id),
@@ -218,10 +218,12 @@ fn shares(streams: Vec<(Source, usize, usize)>) -> Vec<Source> {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+
     use super::*;
 
     fn entry(ms: u64, data_bytes: usize) -> Kept {
-        let body = Body::Event { meta: Vec::new(), data: vec![b'0'; data_bytes], only_group: None, first_entry: None };
+        let body = Body::Event { meta: Bytes::new(), data: vec![b'0'; data_bytes].into(), only_group: None, first_entry: None };
         Kept { id: EntryId { ms, seq: 0 }, body }
     }
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytestring::ByteString;
 use serde_json::{Map, Value, json};
 
 use super::env::Env;
@@ -30,17 +31,17 @@ pub struct Delivery {
     pub id: EntryId,
     /// It belongs to the call of the delivery before it: a batch.
     pub joined: bool,
-    /// What it says; shared by the handlers of one event.
-    pub text: Arc<EventText>,
+    /// What it says.
+    pub text: EventText,
 }
 
 /// The text of an event as it stands in the store.
-#[derive(Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct EventText {
-    /// Packed metadata.
-    pub meta: String,
-    /// The data's JSON text.
-    pub data: String,
+    /// Packed metadata. Shared by the handlers of one event, and with others that came in the same reply.
+    pub meta: ByteString,
+    /// The data's JSON text, shared likewise.
+    pub data: ByteString,
     /// Somebody waits for what the handler answers: its verdict is [`super::consume::Verdict::Replied`].
     pub asks: bool,
     /// It was a dead letter of the group, and is delivered anew.

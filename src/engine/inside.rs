@@ -89,7 +89,7 @@ impl Switch {
     /// Ends deliveries.
     pub fn settle_all(&self, verdicts: Vec<(Token, Verdict)>) {
         if let Ok(consumer) = self.consumer() {
-            consumer.tell(Command::Settle(verdicts, 0));
+            consumer.tell(Command::Settle(verdicts.into(), 0));
         }
     }
 }

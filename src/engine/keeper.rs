@@ -335,7 +335,7 @@ impl Upkeep {
     fn tell_gate(&self, crashed: &[Crashed]) {
         let Some(gate) = &self.gate else { return };
         for crash in crashed.iter().filter(|crash| name::is_addressed(&crash.partition.event_type)) {
-            let text = Arc::new(EventText { meta: crash.meta.clone(), data: String::new(), asks: false, redriven: false });
+            let text = EventText { meta: crash.meta.as_str().into(), asks: false, ..EventText::default() };
             let error = "the processes that handled it ended";
             let Crashed { partition, group, attempts, .. } = crash;
             let stream = &*partition.event_type;

@@ -61,7 +61,6 @@ pub mod history;
 
 pub mod explain;
 pub mod streams;
-pub mod text;
 
 pub mod projects;
 

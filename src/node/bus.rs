@@ -129,7 +129,7 @@ impl NativeBus {
     #[napi]
     pub fn settle(&self, done: Uint32Array, failed: String, confirm: u32) {
         self.with(|bus| match verdicts::read(&done, &failed) {
-            Ok(verdicts) => bus.settle(verdicts, confirm),
+            Ok(verdicts) => bus.settle_all(verdicts, confirm),
             Err(error) => {
                 self.host.lifecycle(vec![Lifecycle::error(&error)]);
                 if confirm != 0 {

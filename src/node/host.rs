@@ -11,10 +11,14 @@ use serde_json::{Value, json};
 use super::awake::Awake;
 use crate::engine::env::lock;
 use crate::engine::error::{Error, Result};
-use crate::engine::host::{Delivery, Host, Kind, Lifecycle, Token};
+use crate::engine::event;
+use crate::engine::host::{Delivery, EventText, Host, Kind, Lifecycle, Token};
+use crate::engine::name;
 
 /// Numbers of one delivery, see `Row` in ts/native.ts.
-const ROW_STRIDE: usize = 10;
+const ROW_STRIDE: usize = 13;
+/// So many texts beside that of the events, and metadata cross as a whole instead of by their tails.
+const TEXTS_MAX: usize = 64;
 
 /// Characters of an id, see `ID_CHARS` in ts/native.ts.
 const ID_CHARS: usize = 36;
@@ -125,6 +129,19 @@ fn utf16_len(text: &str) -> u32 {
     u32::try_from(length).unwrap_or(u32::MAX)
 }
 
+/// The index of the text, which is added if it is not there and there is room: the last one first, as one after the other is the same.
+fn index_of(texts: &mut Vec<String>, text: &str, max: usize) -> Option<u32> {
+    let at = match texts.iter().rposition(|known| known == text) {
+        Some(at) => at,
+        None if texts.len() >= max => return None,
+        None => {
+            texts.push(text.to_owned());
+            texts.len() - 1
+        }
+    };
+    u32::try_from(at).ok()
+}
+
 impl Host for NodeHost {
     fn published(&self, results: Vec<(Token, Result<Arc<str>>)>) {
         self.awake.answered(results.len());
@@ -155,31 +172,49 @@ impl Host for NodeHost {
         let bytes = batch.iter().map(|delivery| delivery.text.meta.len() + delivery.text.data.len()).sum();
         let mut text = String::with_capacity(bytes);
         let mut rows: Vec<u32> = Vec::with_capacity(batch.len() * ROW_STRIDE);
-        let mut types: Vec<String> = Vec::new();
+        let (mut texts, mut ids) = (vec![String::new()], String::new());
         for delivery in batch {
             let event_type = &*delivery.partition.event_type;
-            // Most batches have one type, and one after the other the same.
-            let at = types.iter().rposition(|known| known == event_type).unwrap_or_else(|| {
-                types.push(event_type.to_owned());
-                types.len() - 1
-            });
-            #[allow(clippy::cast_possible_truncation)] // halves of a 64-bit number; a sequence and an index far below 2^32
+            let EventText { meta, data, asks, .. } = &delivery.text;
+            let type_index = index_of(&mut texts, event_type, usize::MAX).unwrap_or_default();
+            // What has an address or is waited for is read by other code, from all of the metadata.
+            let is_plain = !asks && !name::is_addressed(event_type);
+            let cut = if is_plain { event::cut(meta) } else { None };
+            let cut = cut.and_then(|cut| Some((cut, index_of(&mut texts, cut.tail, TEXTS_MAX)?)));
+            let meta_length = if let Some((cut, _)) = &cut {
+                ids.push(if ids.is_empty() { '[' } else { ',' });
+                ids.push('"');
+                ids.push_str(cut.id);
+                ids.push('"');
+                0
+            } else {
+                text.push_str(meta);
+                utf16_len(meta)
+            };
+            text.push_str(data);
+            let timestamp_ms = cut.map_or(0, |(cut, _)| cut.timestamp_ms);
+            #[allow(clippy::cast_possible_truncation)] // halves of 64-bit numbers; a sequence far below 2^32
             rows.extend([
                 delivery.subscription,
                 delivery.token,
                 delivery.attempt,
-                u32::from(delivery.redelivered) | u32::from(delivery.text.asks) << 1 | u32::from(delivery.joined) << 2,
+                u32::from(delivery.redelivered) | u32::from(*asks) << 1 | u32::from(delivery.joined) << 2,
                 (delivery.id.ms >> 32) as u32,
                 delivery.id.ms as u32,
                 delivery.id.seq as u32,
-                at as u32,
-                utf16_len(&delivery.text.meta),
-                utf16_len(&delivery.text.data),
+                type_index,
+                meta_length,
+                utf16_len(data),
+                cut.map_or(0, |(_, tail)| tail),
+                (timestamp_ms >> 32) as u32,
+                timestamp_ms as u32,
             ]);
-            text.push_str(&delivery.text.meta);
-            text.push_str(&delivery.text.data);
         }
-        self.tell(Topic::Deliveries, rows, types, text);
+        if !ids.is_empty() {
+            ids.push(']');
+        }
+        texts[0] = ids;
+        self.tell(Topic::Deliveries, rows, texts, text);
     }
 
     fn settled(&self, confirmations: Vec<(u32, Option<Error>)>) {

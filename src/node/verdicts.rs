@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use crate::engine::ask::message::{Answer, Failed};
-use crate::engine::consume::{Reply, Verdict};
+use crate::engine::consume::{Reply, Verdict, Verdicts};
 use crate::engine::error::{Error, Result};
 use crate::engine::host::Token;
 use crate::engine::options::NackOptions;
@@ -13,10 +13,10 @@ use crate::engine::settle::Failure;
 type Row = (Token, String, String, Option<Value>);
 
 /// Successes and failures as verdicts.
-pub fn read(done: &[u32], failed: &str) -> Result<Vec<(Token, Verdict)>> {
-    let mut verdicts: Vec<(Token, Verdict)> = done.iter().map(|token| (*token, Verdict::Done)).collect();
+pub fn read(done: &[u32], failed: &str) -> Result<Verdicts> {
+    let (done, mut verdicts) = (done.to_vec(), Vec::new());
     if failed.is_empty() {
-        return Ok(verdicts);
+        return Ok(Verdicts { done, others: verdicts });
     }
     let rows: Vec<(Token, String, String, Option<Value>)> = parse_rows(failed)?;
     for (token, kind, message, options) in rows {
@@ -39,7 +39,7 @@ pub fn read(done: &[u32], failed: &str) -> Result<Vec<(Token, Verdict)>> {
         };
         verdicts.push((token, Verdict::Failed(failure)));
     }
-    Ok(verdicts)
+    Ok(Verdicts { done, others: verdicts })
 }
 
 /// `{ to, id, failed? }` beside the JSON text of the answer, or beside why there is none.

@@ -70,7 +70,7 @@ fn play(bus: &TestBus, seed: u64, handling: &Arc<Mutex<Seen>>) {
                 *running.lock().unwrap() -= 1;
                 let settle = |verdict: Verdict| {
                     if verdict == Verdict::Done {
-                        let event = (delivery.partition.event_type.to_string(), delivery.text.data.clone());
+                        let event = (delivery.partition.event_type.to_string(), delivery.text.data.to_string());
                         handling.lock().unwrap().succeeded.insert(event);
                     }
                     engine.settle(vec![(delivery.token, verdict)], 0);

@@ -231,7 +231,7 @@ pub async fn put(store: &Arc<dyn Store>, at: &Partition, meta: &str, data: &str)
         partition: at.clone(),
         id: "e".into(),
         meta: meta.to_owned(),
-        data: data.to_owned(),
+        data: data.into(),
         ttl_ms: None,
         delay_ms: None,
         idempotency: None,

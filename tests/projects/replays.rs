@@ -44,7 +44,7 @@ async fn a_signature_check_that_treats_every_redelivery_as_a_replay() {
     faults.renew(false);
     other.read_messages("b", "t", retry).await;
     let third = other.host.next().await;
-    assert_eq!((third.text.data.as_str(), third.redelivered), ("\"x\"", true));
+    assert_eq!((&*third.text.data, third.redelivered), ("\"x\"", true));
     // Its last attempt; it becomes a dead letter, and is put back.
     other.settle(&third, failed("boom"));
     idle().await;

@@ -88,7 +88,7 @@ pub async fn metadata_and_data_come_back_byte_for_byte(world: &World) {
         let meta = sent.meta.clone();
         publish(store, vec![sent]).await;
         let entry = take_one(store, &at, "g", "c").await;
-        let expected = Body::Event { meta: meta.into_bytes(), data: data.as_bytes().to_vec(), only_group: None, first_entry: None };
+        let expected = Body::Event { meta: meta.into(), data: data.as_bytes().to_vec().into(), only_group: None, first_entry: None };
         assert!(entry.body == expected, "{} bytes changed", data.len());
     }
 }

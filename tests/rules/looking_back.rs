@@ -58,7 +58,7 @@ pub async fn a_replay_merges_all_streams_of_a_type_in_the_order_of_their_entries
     for at in &streams {
         for kept in store.history(at, START, END, 100_000).await.expect("read") {
             if let Body::Event { data, .. } = kept.body {
-                expected.push((kept.id, at.clone(), String::from_utf8(data).expect("text")));
+                expected.push((kept.id, at.clone(), String::from_utf8(data.into()).expect("text")));
             }
         }
     }

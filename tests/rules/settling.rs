@@ -241,7 +241,7 @@ pub async fn a_dead_letter_is_written_and_acknowledged(world: &World) {
     assert_eq!(letters.len(), 1);
     let letter = &letters[0];
     let Body::Event { meta, data, .. } = entry.body else { panic!("an event") };
-    assert_eq!((letter.meta.as_bytes(), letter.data.as_bytes()), (meta.as_slice(), data.as_slice()));
+    assert_eq!((letter.meta.as_bytes(), letter.data.as_bytes()), (&meta[..], &data[..]));
     assert_eq!((letter.event_type.as_str(), letter.group.as_str()), ("settle.dead", "g"));
     assert_eq!((letter.reason.as_str(), letter.error.as_str(), letter.attempts), ("max-attempts", "it's \"broken\"\n", 4));
     assert!(letter.failed_at_ms + 50 >= before_ms && letter.failed_at_ms <= store.now_ms() + 50);

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::alarms::Alarms;
 use super::config::{Address, BusConfig, CrossProject, LoadBalancing, TraceExport};
-use super::consume::{Command, ConsumeSettings, Consumer, Verdict};
+use super::consume::{Command, ConsumeSettings, Consumer, Verdict, Verdicts};
 use super::env::{Env, lock};
 use super::error::{Code, Error, Result};
 use super::event::seconds_to_ms;
@@ -510,6 +510,11 @@ impl Bus {
 
     /// Ends deliveries. Also while the bus disconnects: handlers are finishing then.
     pub fn settle(&self, verdicts: Vec<(Token, Verdict)>, confirm: u32) {
+        self.settle_all(verdicts.into(), confirm);
+    }
+
+    /// The same for what is sorted already.
+    pub fn settle_all(&self, verdicts: Verdicts, confirm: u32) {
         let consumer = lock(&self.consumer).clone();
         match consumer {
             Some(consumer) => consumer.tell(Command::Settle(verdicts, confirm)),

@@ -11,7 +11,8 @@ use tokio::time::Instant;
 use super::gate::{self, Gate, Message};
 
 use crate::engine::error::{Error, Result};
-use crate::engine::event::Asked;
+use crate::engine::event::{Asked, EventId};
+use crate::engine::name;
 use crate::engine::store::{Bucket, DeadReason, Disposal, EntryId, Held, Partition, Settled, Store};
 
 /// Most entries of one call.
@@ -23,7 +24,7 @@ const RETRY_PAUSE: Duration = Duration::from_millis(250);
 #[derive(Clone, Debug, Default)]
 pub struct Note {
     /// The event's id.
-    pub event_id: String,
+    pub event_id: EventId,
     /// How long its handlers took, where they ran and that is known.
     pub took: Option<Duration>,
     /// Error of a delivery that counts as done all the same.
@@ -91,13 +92,46 @@ pub struct Flusher {
     /// In an order of their own, which is the same in every run.
     lanes: BTreeMap<Lane, Queue>,
     count: usize,
+    /// Where the last settlement went: mostly it is where the next one goes.
+    recent: Option<Recent>,
+}
+
+/// The lane of a partition's entries.
+struct Recent {
+    partition: Partition,
+    lane: Lane,
+}
+
+impl Recent {
+    fn new(partition: Partition, group: Arc<str>, consumer: Arc<str>) -> Self {
+        let is_recorded = name::is_addressed(&partition.event_type);
+        Self { lane: Lane { bucket: partition.bucket(), group, consumer, is_recorded }, partition }
+    }
+
+    /// Whether it is surely that one: the names are not compared, only where they are.
+    fn is_of(&self, partition: &Partition, group: &Arc<str>, consumer: &Arc<str>) -> bool {
+        Arc::ptr_eq(&self.partition.event_type, &partition.event_type)
+            && self.partition.index == partition.index
+            && Arc::ptr_eq(&self.lane.group, group)
+            && Arc::ptr_eq(&self.lane.consumer, consumer)
+    }
 }
 
 impl Flusher {
-    /// Takes a settlement.
-    pub fn push(&mut self, lane: Lane, settlement: Settlement) {
+    /// Takes a settlement of the group, of an entry that was taken under the name `consumer`.
+    pub fn push(&mut self, group: &Arc<str>, consumer: &Arc<str>, settlement: Settlement) {
         self.count += 1;
-        self.lanes.entry(lane).or_default().waiting.push(settlement);
+        let partition = &settlement.held.partition;
+        let is_recent = |recent: &Recent| recent.is_of(partition, group, consumer);
+        let recent = match self.recent.take() {
+            Some(recent) if is_recent(&recent) => recent,
+            _ => Recent::new(partition.clone(), group.clone(), consumer.clone()),
+        };
+        match self.lanes.get_mut(&recent.lane) {
+            Some(queue) => queue.waiting.push(settlement),
+            None => self.lanes.entry(recent.lane.clone()).or_default().waiting.push(settlement),
+        }
+        self.recent = Some(recent);
     }
 
     /// Settlements not yet answered.

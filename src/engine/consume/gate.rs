@@ -15,7 +15,7 @@ use crate::engine::store::{DeadReason, Entry, Refusal};
 #[derive(Clone, Debug)]
 pub struct Message {
     /// As it stands in the store; empty where that is not readable.
-    pub text: Arc<EventText>,
+    pub text: EventText,
     /// Why no handler saw it.
     pub refusal: Option<Refusal>,
     /// How it ends is recorded.
@@ -24,7 +24,7 @@ pub struct Message {
 
 impl Message {
     /// A message that was not refused.
-    pub fn new(text: Arc<EventText>) -> Self {
+    pub fn new(text: EventText) -> Self {
         Self { text, refusal: None, recorded: false }
     }
 }

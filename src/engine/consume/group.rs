@@ -15,7 +15,7 @@ use super::waiting::Waiting;
 use crate::engine::name;
 use crate::engine::options::SubscribeOptions;
 use crate::engine::retry::RetryPolicy;
-use crate::engine::store::{Bucket, EntryId, GroupSpec, Partition, Waker};
+use crate::engine::store::{Bucket, EntryId, GroupSpec, Held, Partition, Waker};
 
 /// Events whose handlers succeeded in part, remembered for their retry.
 const PARTIAL_MAX: usize = 10_000;
@@ -322,6 +322,13 @@ impl Group {
 
     pub(super) fn free_for(&self, reading: &Reading) -> usize {
         reading.subs.iter().map(|i| self.subs[*i].free()).min().unwrap_or(0)
+    }
+
+    /// The event is done with: who succeeded with it is of no interest any more.
+    pub fn forget(&mut self, held: &Held) {
+        if !self.partial.is_empty() {
+            self.partial.remove(&(held.id, held.partition.clone()));
+        }
     }
 
     /// Remembers who succeeded with an event that is to be delivered again.

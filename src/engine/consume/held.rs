@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
+use smallvec::SmallVec;
 use tokio::time::Instant;
 
 use super::casts::InTransit;
 use super::group::GroupName;
-use crate::engine::event::{Asked, RetryOverride};
+use crate::engine::event::{Asked, EventId, RetryOverride};
 use crate::engine::host::{EventText, Token};
 use crate::engine::numbers::ByNumber;
 use crate::engine::store::{Disposal, EntryId, Held, Partition};
@@ -14,6 +15,9 @@ use crate::engine::trace::{Arrival, Open};
 
 /// Names an entry in flight, unique on a bus.
 pub type Key = u64;
+
+/// Subscriptions, by id: mostly it is one.
+pub type Subscriptions = SmallVec<[u32; 4]>;
 
 /// An entry in flight.
 pub struct InFlight {
@@ -24,17 +28,17 @@ pub struct InFlight {
     /// The consumer name under which it was taken: it may have changed since.
     pub consumer: Arc<str>,
     /// The event's id.
-    pub event_id: String,
-    /// Its text, for the handlers.
-    pub text: Arc<EventText>,
+    pub event_id: EventId,
+    /// Its text, for the handlers; empty once they have it, but for that of a message to a project, which is recorded.
+    pub text: EventText,
     /// Its own retry settings.
-    pub retry: Option<RetryOverride>,
+    pub retry: Option<Box<RetryOverride>>,
     /// Deliveries that ended with the death of a process.
     pub crashes: u32,
     /// Subscriptions that count it as in flight.
-    pub subscriptions: Vec<u32>,
+    pub subscriptions: Subscriptions,
     /// Handlers that have not ended, with their subscription; empty while it waits for a place.
-    pub running: Vec<(Token, u32)>,
+    pub running: SmallVec<[(Token, u32); 2]>,
     /// Handlers that failed.
     pub failures: Vec<Failed>,
     /// Subscriptions that gave it back unhandled.
@@ -71,6 +75,11 @@ impl InFlight {
         self.subscriptions.iter().filter(move |id| !again(id)).copied()
     }
 
+    /// Whether it is done when this call succeeded: it was the only one, and none failed.
+    pub fn is_done_with(&self, token: Token) -> bool {
+        matches!(self.running[..], [(running, _)] if running == token) && self.failures.is_empty() && self.handed_back.is_empty()
+    }
+
     /// The call whose late success would complete the event: all others succeeded.
     pub fn late_success_is_all(&self) -> Option<Token> {
         let open: Vec<&Failed> = self.failures.iter().filter(|failed| failed.disposal != Disposal::Acknowledge).collect();
@@ -98,9 +107,9 @@ pub struct Overdue {
     /// The consumer then.
     pub consumer: Arc<str>,
     /// The event's id.
-    pub event_id: String,
-    /// Its text.
-    pub text: Arc<EventText>,
+    pub event_id: EventId,
+    /// Its text, as far as it is still of use.
+    pub text: EventText,
 }
 
 /// What the success of a handler past its time would mean.
@@ -159,6 +168,8 @@ pub struct Deliveries {
     pub in_transit: ByNumber<Token, InTransit>,
     last_key: Key,
     last_token: Token,
+    /// There were more calls than tokens: one may still be somebody's.
+    tokens_recur: bool,
 }
 
 impl Deliveries {
@@ -186,13 +197,18 @@ impl Deliveries {
         if entry.running.is_empty() {
             return (true, false, 0);
         }
-        let (given_up, running) = entry.running.drain(..).partition::<Vec<_>, _>(|(_, id)| *id == subscription);
+        let (given_up, running) = entry.running.drain(..).partition::<SmallVec<_>, _>(|(_, id)| *id == subscription);
         entry.running = running;
         if !given_up.is_empty() {
             entry.handed_back.push(subscription);
         }
         let ended = given_up.iter().filter(|(token, _)| self.redeem(*token).is_some_and(|redeemed| redeemed.call_ended)).count();
         (false, !given_up.is_empty(), ended)
+    }
+
+    /// Takes an entry out of which no call is left to be redeemed.
+    pub fn remove_ended(&mut self, key: Key) -> Option<InFlight> {
+        self.entries.remove(&key)
     }
 
     /// Takes it out, with the tokens of handlers that still run: their verdicts will not be known any more. Answers the
@@ -215,14 +231,13 @@ impl Deliveries {
     }
 
     /// A token for a call of a handler of `subscription` for the entry, one of those of `batch`.
-    pub fn call(&mut self, key: Key, subscription: u32, batch: Option<BatchId>) -> Token {
+    pub fn call(&mut self, key: Key, subscription: u32, batch: Option<BatchId>, now: Instant) -> Option<(Token, &mut InFlight)> {
         let token = self.free_token();
+        let entry = self.entries.get_mut(&key)?;
         self.tokens.insert(token, Called { key, subscription, batch, span: None });
-        if let Some(entry) = self.entries.get_mut(&key) {
-            entry.running.push((token, subscription));
-            entry.started = Instant::now();
-        }
-        token
+        entry.running.push((token, subscription));
+        entry.started = now;
+        Some((token, entry))
     }
 
     /// Where the span of the call is kept in which the token's delivery was made.
@@ -238,6 +253,10 @@ impl Deliveries {
     pub fn free_token(&mut self) -> Token {
         loop {
             self.last_token = self.last_token.wrapping_add(1);
+            self.tokens_recur |= self.last_token == 0;
+            if !self.tokens_recur {
+                return self.last_token;
+            }
             let token = &self.last_token;
             if !self.tokens.contains_key(token) && !self.overdue.contains_key(token) && !self.in_transit.contains_key(token) {
                 return self.last_token;
@@ -264,6 +283,9 @@ impl Deliveries {
 
     /// The event of this entry is done with: no late success has anything to add.
     pub fn done_with(&mut self, partition: &Partition, id: EntryId) {
+        if self.overdue.is_empty() {
+            return;
+        }
         for overdue in self.overdue.values_mut().filter(|overdue| overdue.held.id == id && overdue.held.partition == *partition) {
             overdue.late = Late::Nothing;
         }

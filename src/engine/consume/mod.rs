@@ -58,6 +58,21 @@ pub enum Verdict {
     HandBack,
 }
 
+/// How handlers ended.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Verdicts {
+    /// Calls that succeeded: most do, and have nothing else to say.
+    pub done: Vec<Token>,
+    /// The others, and any.
+    pub others: Vec<(Token, Verdict)>,
+}
+
+impl From<Vec<(Token, Verdict)>> for Verdicts {
+    fn from(others: Vec<(Token, Verdict)>) -> Self {
+        Self { done: Vec::new(), others }
+    }
+}
+
 /// What a handler answers to whoever asked.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Reply {
@@ -134,7 +149,7 @@ pub enum Command {
     /// Stops or resumes a subscription.
     Pause(u32, bool),
     /// Handlers ended.
-    Settle(Vec<(Token, Verdict)>, u32),
+    Settle(Verdicts, u32),
     /// An event for the subscribers of this moment.
     Cast(Cast),
     /// Types or groups may be new.

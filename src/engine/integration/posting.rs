@@ -151,8 +151,6 @@ fn said(body: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
     use crate::engine::host::EventText;
     use crate::engine::store::{EntryId, Partition};
@@ -166,7 +164,7 @@ mod tests {
             partition: Partition::new("order.placed", 0),
             id: EntryId { ms: 1, seq: 0 },
             joined: false,
-            text: Arc::new(EventText { meta: meta.to_owned(), data: data.to_owned(), asks, redriven: false }),
+            text: EventText { meta: meta.into(), data: data.into(), asks, redriven: false },
         }
     }
 

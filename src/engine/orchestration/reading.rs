@@ -380,8 +380,6 @@ fn metrics(fields: &Fields<'_>) -> Result<Metrics> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use serde_json::json;
 
     use super::*;
@@ -401,7 +399,7 @@ mod tests {
             partition: Partition::new(event_type, 0),
             id: EntryId { ms: 99, seq: 3 },
             joined: false,
-            text: Arc::new(EventText { meta, data: data.to_owned(), asks: true, redriven: false }),
+            text: EventText { meta: meta.into(), data: data.into(), asks: true, redriven: false },
         }
     }
 

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use bytestring::ByteString;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
@@ -106,7 +107,7 @@ enum Input {
 
 struct Submission {
     first: Token,
-    text: Arc<String>,
+    text: ByteString,
     count: usize,
     /// Records beyond this number are refused: too many are waiting.
     accepted: usize,
@@ -156,7 +157,7 @@ impl Drop for Publisher {
 
 /// One record of a submission.
 struct Record<'a> {
-    text: &'a Arc<String>,
+    text: &'a ByteString,
     place: Range<usize>,
 }
 
@@ -221,7 +222,7 @@ impl Publisher {
         let accepted = self.pending_max.saturating_sub(before).min(count);
         let sent = match &*lock(&self.sender) {
             Some(sender) => {
-                sender.send(Input::Records(Submission { first, text: Arc::new(text), count, accepted, at: Instant::now() })).is_ok()
+                sender.send(Input::Records(Submission { first, text: text.into(), count, accepted, at: Instant::now() })).is_ok()
             }
             None => false,
         };
@@ -276,7 +277,7 @@ impl Publisher {
     /// Answers whether it was taken.
     fn submit_own(&self, token: Token, text: String) -> bool {
         self.pending.fetch_add(1, Ordering::AcqRel);
-        let submission = Submission { first: token, text: Arc::new(text), count: 1, accepted: 1, at: Instant::now() };
+        let submission = Submission { first: token, text: text.into(), count: 1, accepted: 1, at: Instant::now() };
         let is_taken = lock(&self.sender).as_ref().is_some_and(|sender| sender.send(Input::Records(submission)).is_ok());
         if !is_taken {
             self.pending.fetch_sub(1, Ordering::AcqRel);

@@ -20,12 +20,13 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use bytes::Bytes;
+use bytestring::ByteString;
 use futures_util::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 
 use super::error::{Code, Error, Result};
 use super::event::Asked;
-use super::text::Text;
 pub use asking::{Decision, INBOX_LIFE, INBOX_MESSAGES_MAX, Inbox, Transient, inbox_bucket};
 pub use board::{Board, BoardNews, BoardWrite, BoardWritten, Lead, Table, WRITE_MAX};
 pub use commons::{ChainBatch, ChainPlace, ChainRecord, Chains, Commons, Documents, Rate, Shelf, Sighting, Taken, chain_bucket};
@@ -43,7 +44,7 @@ pub struct NewEvent {
     /// Packed metadata, see [`super::event`].
     pub meta: String,
     /// The data's JSON text.
-    pub data: Text,
+    pub data: ByteString,
     /// Life in ms from the time of its entry; `None`: it never expires.
     pub ttl_ms: Option<u64>,
     /// Delay before it becomes an entry, ms.
@@ -81,10 +82,10 @@ pub enum Appended {
 pub enum Body {
     /// Written by this bus.
     Event {
-        /// Packed metadata.
-        meta: Vec<u8>,
+        /// Packed metadata. It may share what it was read into with the entries beside it.
+        meta: Bytes,
         /// The data's JSON text.
-        data: Vec<u8>,
+        data: Bytes,
         /// A redriven entry is for this group alone; others acknowledge it unseen.
         only_group: Option<String>,
         /// Place of the event's first entry, where this one was redriven.

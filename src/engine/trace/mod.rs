@@ -267,10 +267,10 @@ impl Arrival {
     }
 
     /// The event as its handler gets it: whoever goes on from there is a child of `context`. What was stored stays as it is.
-    pub fn text(&self, text: &EventText, context: Context) -> Arc<EventText> {
-        let mut meta = text.meta.clone();
+    pub fn text(&self, text: &EventText, context: Context) -> EventText {
+        let mut meta = String::from(&*text.meta);
         meta.replace_range(self.at.clone(), &context.to_string());
-        Arc::new(EventText { meta, data: text.data.clone(), asks: text.asks, redriven: text.redriven })
+        EventText { meta: meta.into(), data: text.data.clone(), asks: text.asks, redriven: text.redriven }
     }
 }
 

@@ -96,7 +96,8 @@ impl Actor {
             None => Verdict::Done,
             Some(error) => Verdict::Failed(Failure::Error(format!("its answer could not be sent: {}", error.message))),
         };
-        self.verdicts(tokens.into_iter().map(|(token, error)| (token, verdict(error))).collect(), confirm);
+        let verdicts: Vec<_> = tokens.into_iter().map(|(token, error)| (token, verdict(error))).collect();
+        self.verdicts(verdicts.into(), confirm);
         if confirm != 0 {
             self.confirmed.extend(self.confirms.settled(confirm, None));
         }

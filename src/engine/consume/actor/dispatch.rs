@@ -3,27 +3,29 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use smallvec::SmallVec;
 use tokio::time::Instant;
 
 use super::{Actor, traced};
 use crate::engine::consume::group::{Group, Sub};
-use crate::engine::consume::held::{Deliveries, Key};
+use crate::engine::consume::held::{Deliveries, Key, Subscriptions};
 use crate::engine::consume::waiting::Waiting;
 use crate::engine::event::Priority;
 use crate::engine::host::Delivery;
 use crate::engine::metrics::Metrics;
 use crate::engine::metrics::types::LastType;
+use crate::engine::name;
 use crate::engine::options::Batch;
 use crate::engine::store::Held;
 use crate::engine::trace::Tracer;
 
 /// Entries that wait for more, by the subscriptions that will get them together.
-type Gathered = BTreeMap<Vec<u32>, Vec<(Priority, Key)>>;
+type Gathered = BTreeMap<Subscriptions, Vec<(Priority, Key)>>;
 
 impl Actor {
     /// Calls handlers for waiting entries, by turns, as places allow.
     pub(super) fn dispatch(&mut self) {
-        let now = Instant::now();
+        let now = self.now;
         let metrics = self.counters.metrics.clone();
         let mut waits = Waits { metrics: &metrics, last: LastType::default(), now_ms: self.store.now_ms(), count: 0, sum: Duration::ZERO };
         let tracer = &self.settings.tracer;
@@ -45,13 +47,13 @@ impl Actor {
                     continue;
                 }
                 let Some(batch) = batch_of(group, &entry.subscriptions) else {
-                    call(group, &mut self.deliveries, &mut self.out, &mut waits, &[(lane, key)], tracer);
+                    call(group, &mut self.deliveries, &mut self.out, &mut waits, &[(lane, key)], tracer, now);
                     continue;
                 };
                 let together = gathered.entry(entry.subscriptions.clone()).or_default();
                 together.push((lane, key));
                 if together.len() >= batch.size_max {
-                    call(group, &mut self.deliveries, &mut self.out, &mut waits, &std::mem::take(together), tracer);
+                    call(group, &mut self.deliveries, &mut self.out, &mut waits, &std::mem::take(together), tracer, now);
                 }
             }
             for (subscriptions, together) in gathered {
@@ -61,7 +63,7 @@ impl Actor {
                 // Without a place nothing more can come that it might wait for.
                 let is_full = group.subs.iter().any(|sub| subscriptions.contains(&sub.id) && sub.in_flight >= sub.in_flight_max);
                 if can_all_run(group, &subscriptions) && (at <= now || is_full) {
-                    call(group, &mut self.deliveries, &mut self.out, &mut waits, &together, tracer);
+                    call(group, &mut self.deliveries, &mut self.out, &mut waits, &together, tracer, now);
                 } else {
                     group.gathered_at = Some(group.gathered_at.map_or(at, |first| first.min(at)));
                     for (lane, key) in together {
@@ -115,24 +117,27 @@ fn call(
     waits: &mut Waits<'_>,
     entries: &[(Priority, Key)],
     tracer: &Tracer,
+    now: Instant,
 ) {
-    for (lane, key) in entries {
+    let Some(first) = entries.first().and_then(|(_, first)| deliveries.get(*first)) else { return };
+    let gets = |(at, sub): (usize, &Sub)| first.subscriptions.contains(&sub.id).then_some(at);
+    let called: SmallVec<[usize; 4]> = group.subs.iter().enumerate().filter_map(gets).collect();
+    for (lane, _) in entries {
         group.waiting.called(*lane);
-        if let Some(entry) = deliveries.get(*key) {
-            waits.called(&entry.held, group.since_ms);
-        }
     }
-    let Some((_, first)) = entries.first() else { return };
-    for sub in &mut group.subs {
-        if !deliveries.get(*first).is_some_and(|entry| entry.subscriptions.contains(&sub.id)) {
-            continue;
-        }
+    for (n, at) in called.iter().enumerate() {
+        let sub = &mut group.subs[*at];
         sub.running += 1;
         let batch = deliveries.begin_batch(entries.len());
         let first_of_call = out.len();
         for (i, (_, key)) in entries.iter().enumerate() {
-            let token = deliveries.call(*key, sub.id, batch);
-            let Some(entry) = deliveries.get(*key) else { continue };
+            let Some((token, entry)) = deliveries.call(*key, sub.id, batch, now) else { continue };
+            if n == 0 {
+                waits.called(&entry.held, group.since_ms);
+            }
+            // Nobody needs the text any more when the last one has it: it is not kept for as long as handlers take.
+            let is_needed = n + 1 < called.len() || tracer.is_on() || name::is_addressed(&entry.held.partition.event_type);
+            let text = if is_needed { entry.text.clone() } else { std::mem::take(&mut entry.text) };
             out.push(Delivery {
                 subscription: sub.id,
                 token,
@@ -141,7 +146,7 @@ fn call(
                 partition: entry.held.partition.clone(),
                 id: entry.held.id,
                 joined: i > 0,
-                text: entry.text.clone(),
+                text,
             });
         }
         if tracer.is_on() {

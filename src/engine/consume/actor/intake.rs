@@ -3,15 +3,16 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use tokio::time::Instant;
+use bytestring::ByteString;
+use smallvec::SmallVec;
 
 use super::{Actor, same};
-use crate::engine::consume::flush::{Lane, Note, Settlement};
+use crate::engine::consume::flush::{Note, Settlement};
 use crate::engine::consume::gate::Message;
 use crate::engine::consume::group::{Group, GroupId, GroupName, Sub};
-use crate::engine::consume::held::InFlight;
+use crate::engine::consume::held::{InFlight, Subscriptions};
 use crate::engine::error::{Code, Result};
-use crate::engine::event::{self, MetaView};
+use crate::engine::event::{self, Asked, EventId, Glance, MetaView, RetryOverride};
 use crate::engine::filter::Labels;
 use crate::engine::host::{EventText, Lifecycle};
 use crate::engine::name;
@@ -119,45 +120,40 @@ impl Actor {
                 return self.bury_untouched(group_name, consumer, held, DeadReason::Malformed, error, Note::default());
             }
         };
-        let (Ok(meta), Ok(data)) = (String::from_utf8(meta), String::from_utf8(data)) else {
+        let (Ok(meta), Ok(data)) = (ByteString::try_from(meta), ByteString::try_from(data)) else {
             let error = "the entry's text is not UTF-8".to_owned();
             return self.bury_untouched(group_name, consumer, held, DeadReason::Malformed, error, Note::default());
         };
-        let view = match MetaView::read(meta.as_bytes()) {
-            Ok(view) => view,
+        let Said { event_id, ttl_ms, ttl_given, retry, asked, key } = match self.read_meta(&meta) {
+            Ok(said) => said,
             Err(error) => {
                 return self.bury_untouched(group_name, consumer, held, DeadReason::Malformed, error.message, Note::default());
             }
         };
-        let event_id = view.id.to_string();
-        let asked = view.asked().map(Box::new);
         let is_addressed = name::is_addressed(&held.partition.event_type);
         let about = || {
-            is_addressed.then(|| {
-                Box::new(Message::new(Arc::new(EventText { meta: meta.clone(), data: data.clone(), asks: false, redriven: false })))
-            })
+            is_addressed.then(|| Box::new(Message::new(EventText { meta: meta.clone(), data: data.clone(), asks: false, redriven: false })))
         };
-        if held.deliveries <= 1 && view.ttl_ms().is_some_and(|ttl| held.id.ms.saturating_add(ttl) <= now_ms) {
+        if held.deliveries <= 1 && ttl_ms.is_some_and(|ttl| held.id.ms.saturating_add(ttl) <= now_ms) {
             let note = Note { event_id, asked, expired: true, message: about(), ..Note::default() };
-            if view.ttl_given() {
+            if ttl_given {
                 return self.settle_untouched(group_name, consumer, held, Disposal::Acknowledge, note);
             }
             let error = "its ttl was over before it was delivered".to_owned();
             return self.bury_untouched(group_name, consumer, held, DeadReason::Expired, error, note);
         }
-        let retry = view.retry.clone();
         let Some(group) = self.groups.get_mut(group_name) else {
             return self.settle_untouched(group_name, consumer, held, Disposal::HandBack, Note { event_id, ..Note::default() });
         };
         if is_addressed && group.matching(&held.partition).any(|sub| sub.options.signed_only) && event::cut_signature(&meta).is_none() {
             let message = "the message is not signed, and the handler takes signed ones only (requireSignatureValidation)".to_owned();
             let refusal = Refusal { reason: DeadReason::Signature, code: Code::Signature, message };
-            let body = Body::Event { meta: meta.clone().into_bytes(), data: data.into_bytes(), only_group: None, first_entry: None };
+            let body = Body::Event { meta: meta.into_bytes(), data: data.into_bytes(), only_group: None, first_entry: None };
             let Held { partition, id, deliveries } = held;
             let entry = Entry { partition, id, body, deliveries, crashes: entry.crashes, refusal: None };
             return self.refuse(group_name, consumer, entry, refusal);
         }
-        let Takers { done, subscriptions, are_none } = takers(group, &held, &view, &meta);
+        let Takers { done, subscriptions, are_none } = takers(group, &held, &meta);
         if are_none {
             // What no filter takes is done with.
             self.said.extend(self.settings.journal.filtered(&event_id, group_name, &held));
@@ -168,14 +164,14 @@ impl Actor {
         let most = |sub: &Sub| sub.in_flight_max + self.settings.batch_size;
         let is_wanted = group.matching(&held.partition).all(|sub| sub.wants() && sub.in_flight < most(sub));
         let line = group.lines.as_mut().and_then(|lines| lines.by_partition.get_mut(&held.partition)).filter(|_| fresh);
-        let runs = line.is_none_or(|line| line.admit(held.id, view.partition_key.as_deref().unwrap_or_default(), is_wanted));
+        let runs = line.is_none_or(|line| line.admit(held.id, key.as_deref().unwrap_or_default(), is_wanted));
         if !runs || !is_wanted {
             return self.settle_untouched(group_name, consumer, held, Disposal::HandBack, Note { event_id, ..Note::default() });
         }
         if subscriptions.is_empty() {
             // All that are here succeeded before, and who did not has gone.
             let disposal = if done { Disposal::Acknowledge } else { Disposal::HandBack };
-            group.partial.remove(&(held.id, held.partition.clone()));
+            group.forget(&held);
             let note = Note { event_id, message: about(), ..Note::default() };
             return self.settle_untouched(group_name, consumer, held, disposal, note);
         }
@@ -190,19 +186,31 @@ impl Actor {
             group: group_name.clone(),
             consumer: consumer.clone(),
             event_id,
-            text: Arc::new(EventText { meta, data, asks: asked.as_ref().is_some_and(|asked| asked.reply_to.is_some()), redriven }),
+            text: EventText { meta, data, asks: asked.as_ref().is_some_and(|asked| asked.reply_to.is_some()), redriven },
             retry,
             crashes: entry.crashes,
             subscriptions,
-            running: Vec::new(),
+            running: SmallVec::new(),
             failures: Vec::new(),
             handed_back: Vec::new(),
             confirmations: Vec::new(),
             asked,
-            started: Instant::now(),
+            started: self.now,
             trace,
         });
         group.waiting.push(priority, key);
+    }
+
+    /// Most metadata are like others that came lately.
+    fn read_meta(&mut self, meta: &str) -> Result<Said> {
+        if let Some(Glance { id, ttl_ms, ttl_given }) = self.tails.glance(meta) {
+            return Ok(Said { event_id: id.into(), ttl_ms, ttl_given, retry: None, asked: None, key: None });
+        }
+        let view = MetaView::read(meta.as_bytes())?;
+        self.tails.learn(meta, &view);
+        let (ttl_ms, ttl_given, asked) = (view.ttl_ms(), view.ttl_given(), view.asked().map(Box::new));
+        let key = view.partition_key.map(std::borrow::Cow::into_owned);
+        Ok(Said { event_id: (*view.id).into(), ttl_ms, ttl_given, retry: view.retry.map(Box::new), asked, key })
     }
 
     /// A message that no handler may see becomes a dead letter; of one for another group, this one knows nothing.
@@ -214,20 +222,20 @@ impl Actor {
                 let note = Note { quiet: true, ..Note::default() };
                 return self.settle_untouched(group_name, consumer, held, Disposal::Acknowledge, note);
             }
-            Body::Event { meta, data, .. } => (String::from_utf8(meta).unwrap_or_default(), String::from_utf8(data).unwrap_or_default()),
+            Body::Event { meta, data, .. } => {
+                (ByteString::try_from(meta).unwrap_or_default(), ByteString::try_from(data).unwrap_or_default())
+            }
             Body::Foreign(_) => Default::default(),
         };
         let error = format!("{}: {}", refusal.code.as_str(), refusal.message);
         let reason = refusal.reason;
-        let text = Arc::new(EventText { meta, data, asks: false, redriven: false });
+        let text = EventText { meta, data, asks: false, redriven: false };
         let message = Some(Box::new(Message { text, refusal: Some(refusal), recorded: false }));
         self.bury_untouched(group_name, consumer, held, reason, error, Note { event_id, message, ..Note::default() });
     }
 
     pub(super) fn settle_untouched(&mut self, group: &Arc<str>, consumer: &Arc<str>, held: Held, disposal: Disposal, note: Note) {
-        let is_recorded = name::is_addressed(&held.partition.event_type);
-        let lane = Lane { bucket: held.partition.bucket(), group: group.clone(), consumer: consumer.clone(), is_recorded };
-        self.flusher.push(lane, Settlement { held, disposal, note });
+        self.flusher.push(group, consumer, Settlement { held, disposal, note });
     }
 
     pub(super) fn bury_untouched(
@@ -264,23 +272,35 @@ impl Actor {
     }
 }
 
+/// What the metadata of an event say for its delivery.
+struct Said {
+    event_id: EventId,
+    ttl_ms: Option<u64>,
+    ttl_given: bool,
+    retry: Option<Box<RetryOverride>>,
+    asked: Option<Box<Asked>>,
+    /// Its `partitionKey`.
+    key: Option<String>,
+}
+
 /// Whose handlers see an event.
 struct Takers {
     /// Those that are still to see it, highest priority first.
-    subscriptions: Vec<u32>,
+    subscriptions: Subscriptions,
     /// Others succeeded with it before.
     done: bool,
     /// There are subscriptions for it, but their filters do not take it.
     are_none: bool,
 }
 
-fn takers(group: &Group, held: &Held, view: &MetaView<'_>, meta: &str) -> Takers {
-    let labels = if group.filters { Labels::read(meta) } else { Labels::default() };
+fn takers(group: &Group, held: &Held, meta: &str) -> Takers {
+    // Filters ask for more than handlers need to be called.
+    let read = if group.filters { MetaView::read(meta.as_bytes()).ok().map(|view| (view, Labels::read(meta))) } else { None };
     let succeeded = if group.partial.is_empty() { None } else { group.partial.get(&(held.id, held.partition.clone())) };
-    let mut takers = Takers { subscriptions: Vec::new(), done: false, are_none: false };
+    let mut takers = Takers { subscriptions: SmallVec::new(), done: false, are_none: false };
     let mut refused = false;
     for sub in group.matching(&held.partition) {
-        if sub.options.filter.as_ref().is_some_and(|filter| !filter.takes(view, &labels)) {
+        if sub.options.filter.as_ref().is_some_and(|filter| !read.as_ref().is_some_and(|(view, labels)| filter.takes(view, labels))) {
             refused = true;
         } else if succeeded.is_some_and(|succeeded| succeeded.contains(&sub.id)) {
             takers.done = true;
@@ -293,7 +313,7 @@ fn takers(group: &Group, held: &Held, view: &MetaView<'_>, meta: &str) -> Takers
 }
 
 /// What is to be recorded of an event that is a message to a project.
-pub(super) fn message(partition: &Partition, text: &Arc<EventText>) -> Option<Box<Message>> {
+pub(super) fn message(partition: &Partition, text: &EventText) -> Option<Box<Message>> {
     name::is_addressed(&partition.event_type).then(|| Box::new(Message::new(text.clone())))
 }
 
@@ -303,7 +323,7 @@ fn note(entry: &Entry) -> Note {
         Body::Event { meta, .. } => MetaView::read(meta).ok(),
         Body::Foreign(_) => None,
     };
-    Note { event_id: view.map(|view| view.id.into_owned()).unwrap_or_default(), ..Note::default() }
+    Note { event_id: view.map(|view| EventId::from(&*view.id)).unwrap_or_default(), ..Note::default() }
 }
 
 fn held(entry: Entry) -> Held {

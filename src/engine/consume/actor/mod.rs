@@ -43,6 +43,7 @@ use transient::{Hearing, Transients};
 
 use crate::engine::env::Env;
 use crate::engine::error::{Error, Result};
+use crate::engine::event::Tails;
 use crate::engine::host::{Delivery, Host, Lifecycle};
 use crate::engine::metrics::Metrics;
 use crate::engine::store::{Due, DueIndex, Entry, GroupSpec, Held, Partition, ReadError, Store};
@@ -207,6 +208,8 @@ pub struct Actor {
     consumer: Arc<str>,
     groups: BTreeMap<GroupName, Group>,
     deliveries: Deliveries,
+    /// Of metadata that came lately.
+    tails: Tails,
     flusher: Flusher,
     joining: BTreeMap<u32, Joining>,
     closing: Vec<Closing>,
@@ -232,6 +235,8 @@ pub struct Actor {
     transients: Transients,
     hearing: Arc<Hearing>,
     compare_at: Instant,
+    /// When this turn began: calls and verdicts of one turn have one time.
+    now: Instant,
 }
 
 /// The group, if it still is the same.
@@ -267,6 +272,7 @@ impl Actor {
             consumer,
             groups: BTreeMap::new(),
             deliveries: Deliveries::default(),
+            tails: Tails::default(),
             flusher: Flusher::default(),
             joining: BTreeMap::new(),
             closing: Vec::new(),
@@ -287,6 +293,7 @@ impl Actor {
             transients: Transients::default(),
             hearing: Arc::default(),
             compare_at: Instant::now() + COMPARE_EVERY,
+            now: Instant::now(),
         }
     }
 
@@ -294,7 +301,9 @@ impl Actor {
     pub async fn run(mut self, inbox: &mut mpsc::UnboundedReceiver<Command>) {
         loop {
             let wake = self.next_timer();
-            match self.next(inbox, wake).await {
+            let next = self.next(inbox, wake).await;
+            self.now = Instant::now();
+            match next {
                 Next::Command(command) => {
                     self.command(command);
                     while let Ok(command) = inbox.try_recv() {

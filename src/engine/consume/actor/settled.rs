@@ -107,7 +107,7 @@ impl Actor {
         let mut say = |kind: Kind, extra: serde_json::Value| {
             if self.host.listens(kind) {
                 let mut about = json!({
-                    "eventType": &*held.partition.event_type, "eventId": note.event_id, "group": &**group, "attempt": held.deliveries,
+                    "eventType": &*held.partition.event_type, "eventId": *note.event_id, "group": &**group, "attempt": held.deliveries,
                     "streamId": held.id.to_string(),
                 });
                 if let (Some(about), serde_json::Value::Object(extra)) = (about.as_object_mut(), extra) {

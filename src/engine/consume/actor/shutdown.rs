@@ -33,6 +33,7 @@ impl Actor {
             let next = end.min(Instant::now() + Duration::from_millis(100));
             match tokio::time::timeout_at(next, self.work.next()).await {
                 Ok(Some(done)) => {
+                    self.now = Instant::now();
                     self.done(done);
                     self.hand_back_waiting();
                 }

@@ -1,7 +1,5 @@
 //! Spans of consuming: what was received and is handled now, and how that ended.
 
-use std::sync::Arc;
-
 use crate::engine::consume::Verdict;
 use crate::engine::consume::held::{Deliveries, InFlight, Key};
 use crate::engine::event::Priority;
@@ -48,7 +46,7 @@ pub fn call(tracer: &Tracer, deliveries: &mut Deliveries, entries: &[(Priority, 
 }
 
 /// A handler is called with an event that is not stored: the text that it gets, and the span of the call.
-pub fn call_transient(tracer: &Tracer, arrival: &Arrival, text: &Arc<EventText>, about: About) -> (Arc<EventText>, Option<Open>) {
+pub fn call_transient(tracer: &Tracer, arrival: &Arrival, text: &EventText, about: About) -> (EventText, Option<Open>) {
     let mut arrival = arrival.clone();
     let received = tracer.receive(&mut arrival, about.clone());
     match tracer.process(received, arrival.state(), about) {
@@ -66,7 +64,7 @@ fn keep(deliveries: &mut Deliveries, delivery: &Delivery, span: Open) {
 fn about(entry: &InFlight) -> About {
     About {
         partition: Some(entry.held.partition.clone()),
-        message_id: Some(entry.event_id.as_str().into()),
+        message_id: Some((*entry.event_id).into()),
         body_bytes: Some(entry.text.data.len()),
         group: Some((*entry.group).clone()),
         consumer: Some(entry.consumer.clone()),

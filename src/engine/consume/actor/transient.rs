@@ -27,7 +27,7 @@ const WAITING_MAX: usize = 1000;
 struct Arrived {
     event_id: String,
     event_type: Arc<str>,
-    text: Arc<EventText>,
+    text: EventText,
     /// Where its trace is recorded. Each subscription receives it for itself.
     trace: Option<Box<Arrival>>,
 }
@@ -75,9 +75,9 @@ impl Actor {
         let mut arrived = None;
         for sub in self.groups.values().flat_map(|group| &group.subs).filter(|sub| takes(sub, &event.event_type, &view, &event.meta)) {
             let arrived: &Arc<Arrived> = arrived.get_or_insert_with(|| {
-                let text = EventText { meta: event.meta.clone(), data: event.data.clone(), asks: false, redriven: false };
+                let text = EventText { meta: event.meta.as_str().into(), data: event.data.as_str().into(), asks: false, redriven: false };
                 let trace = self.settings.tracer.arrived(&event.meta);
-                Arc::new(Arrived { event_id: view.id.to_string(), event_type: event.event_type.clone(), text: Arc::new(text), trace })
+                Arc::new(Arrived { event_id: view.id.to_string(), event_type: event.event_type.clone(), text, trace })
             });
             let queue = self.transients.queues.entry(sub.id).or_default();
             if queue.events.len() < WAITING_MAX {
@@ -141,6 +141,9 @@ impl Actor {
 
     /// A verdict on such an event frees the place, and that is all. Answers whether it was one.
     pub(super) fn transient_ended(&mut self, token: Token, verdict: &Verdict) -> bool {
+        if self.deliveries.in_transit.is_empty() {
+            return false;
+        }
         let Some(call) = self.deliveries.in_transit.get_mut(&token) else { return false };
         let sub = self.groups.get_mut(&call.group).and_then(|group| group.sub_mut(call.subscription));
         let was_overdue = call.overdue;

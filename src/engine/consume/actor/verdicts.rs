@@ -6,37 +6,67 @@ use tokio::time::Instant;
 
 use super::intake::message;
 use super::{Actor, release, traced};
-use crate::engine::consume::Verdict;
 use crate::engine::consume::flush::Note;
-use crate::engine::consume::held::{Failed, Key, Late, Overdue, Redeemed};
+use crate::engine::consume::held::{Failed, InFlight, Key, Late, Overdue, Redeemed};
+use crate::engine::consume::{Verdict, Verdicts};
 use crate::engine::host::Token;
 use crate::engine::settle::{self, Case, Failure};
 use crate::engine::store::{Disposal, Held};
 
 impl Actor {
-    pub(super) fn verdicts(&mut self, verdicts: Vec<(Token, Verdict)>, confirm: u32) {
+    pub(super) fn verdicts(&mut self, verdicts: Verdicts, confirm: u32) {
         // Held open until all are taken in: none of them may answer it alone.
         if confirm != 0 {
             self.confirms.expect(confirm);
         }
-        for (token, verdict) in self.post_replies(verdicts, confirm) {
-            if self.transient_ended(token, &verdict) {
-                continue;
-            }
-            if self.settings.tracer.is_on() {
-                traced::ended(self.deliveries.span_of(token), &verdict);
-            }
-            match self.deliveries.redeem(token) {
-                Some(redeemed) => {
-                    self.confirm_with(redeemed.key, confirm);
-                    self.verdict(redeemed, token, verdict);
-                }
-                None => self.late(token, &verdict, confirm),
+        let Verdicts { done, others } = verdicts;
+        for token in done {
+            self.take_verdict(token, Verdict::Done, confirm);
+        }
+        if !others.is_empty() {
+            for (token, verdict) in self.post_replies(others, confirm) {
+                self.take_verdict(token, verdict, confirm);
             }
         }
         if confirm != 0 {
             self.confirmed.extend(self.confirms.settled(confirm, None));
         }
+    }
+
+    fn take_verdict(&mut self, token: Token, verdict: Verdict, confirm: u32) {
+        if self.transient_ended(token, &verdict) {
+            return;
+        }
+        if self.settings.tracer.is_on() {
+            traced::ended(self.deliveries.span_of(token), &verdict);
+        }
+        match self.deliveries.redeem(token) {
+            Some(redeemed) if verdict == Verdict::Done && confirm == 0 => {
+                if let Some(redeemed) = self.done_alone(redeemed, token) {
+                    self.verdict(redeemed, token, verdict);
+                }
+            }
+            Some(redeemed) => {
+                self.confirm_with(redeemed.key, confirm);
+                self.verdict(redeemed, token, verdict);
+            }
+            None => self.late(token, &verdict, confirm),
+        }
+    }
+
+    /// The only handler of an event succeeded, as mostly: it is done. Answers what is to be looked at closer.
+    fn done_alone(&mut self, redeemed: Redeemed, token: Token) -> Option<Redeemed> {
+        let Redeemed { key, subscription, call_ended } = redeemed;
+        let Some(entry) = self.deliveries.get(key).filter(|entry| entry.is_done_with(token)) else { return Some(redeemed) };
+        let group = self.groups.get(&entry.group);
+        if !group.is_some_and(|group| group.subs.iter().any(|sub| sub.id == subscription)) {
+            return Some(redeemed);
+        }
+        let ended = if call_ended { &[subscription][..] } else { &[] };
+        if let Some(entry) = self.deliveries.remove_ended(key) {
+            self.settle_removed(entry, ended, Disposal::Acknowledge);
+        }
+        None
     }
 
     /// The number is answered when the entry is settled.
@@ -66,7 +96,7 @@ impl Actor {
                 let case = Case {
                     strategy: sub.options.error_strategy,
                     policy: &sub.policy,
-                    event_retry: entry.retry.as_ref(),
+                    event_retry: entry.retry.as_deref(),
                     deliveries: entry.held.deliveries,
                     crashes: entry.crashes,
                     random: self.env.random(),
@@ -138,18 +168,23 @@ impl Actor {
 
     /// Sends an entry back to the store and frees its places.
     pub(super) fn settle_entry(&mut self, key: Key, disposal: Disposal) {
-        let Some((entry, abandoned)) = self.deliveries.remove(key) else { return };
+        if let Some((entry, abandoned)) = self.deliveries.remove(key) {
+            self.settle_removed(entry, &abandoned, disposal);
+        }
+    }
+
+    /// `ended`: the subscriptions of calls that end with it.
+    fn settle_removed(&mut self, entry: InFlight, ended: &[u32], disposal: Disposal) {
         let given_up = self.given_up(&disposal);
         let disposal = self.or_drop(disposal, &entry.held);
         if let Some(group) = self.groups.get_mut(&entry.group) {
             for sub in group.subs.iter_mut().filter(|sub| entry.subscriptions.contains(&sub.id)) {
                 release(&mut sub.in_flight, 1);
-                // Handlers that are not waited for any more.
-                release(&mut sub.running, abandoned.iter().filter(|id| **id == sub.id).count());
+                release(&mut sub.running, ended.iter().filter(|id| **id == sub.id).count());
             }
             if matches!(disposal, Disposal::Acknowledge | Disposal::DeadLetter { .. }) {
                 self.deliveries.done_with(&entry.held.partition, entry.held.id);
-                group.partial.remove(&(entry.held.id, entry.held.partition.clone()));
+                group.forget(&entry.held);
             }
             if let Disposal::Retry { delay_ms, .. } = &disposal {
                 group.due_at = group.due_at.min(Instant::now() + Duration::from_millis(*delay_ms));
@@ -158,7 +193,7 @@ impl Actor {
         let note = Note {
             message: message(&entry.held.partition, &entry.text),
             event_id: entry.event_id,
-            took: Some(entry.started.elapsed()),
+            took: Some(self.now.saturating_duration_since(entry.started)),
             error: entry.failures.first().map(|failed| failed.error.clone()),
             confirmations: entry.confirmations,
             asked: entry.asked,
@@ -195,7 +230,7 @@ impl Actor {
             Late::Completes => {}
         }
         if let Some(group) = group {
-            group.partial.remove(&(overdue.held.id, overdue.held.partition.clone()));
+            group.forget(&overdue.held);
         }
         let message = message(&overdue.held.partition, &overdue.text);
         let mut note = Note { event_id: overdue.event_id, late: true, message, ..Note::default() };

@@ -12,7 +12,7 @@ fn entry(stream: &str, body: Body) -> Entry {
 }
 
 fn event(meta: impl Into<Vec<u8>>, data: impl Into<Vec<u8>>) -> Body {
-    Body::Event { meta: meta.into(), data: data.into(), only_group: None, first_entry: None }
+    Body::Event { meta: meta.into().into(), data: data.into().into(), only_group: None, first_entry: None }
 }
 
 fn meta(timestamp_ms: u64, ttl: f64, due: Option<u64>) -> String {

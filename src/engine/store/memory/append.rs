@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use bytes::Bytes;
+
 use super::super::{Appended, Body, Bucket, Idempotency, NewEvent, StreamLayout};
 use super::state::State;
 use super::stream::Stream;
@@ -113,9 +115,9 @@ impl Stream {
         Ok(Appended::Stored)
     }
 
-    /// The body of a plain new event.
+    /// The body of a plain new event. Its data are a piece of what crossed, and stay longer than the rest of that should.
     fn body(event: NewEvent) -> Body {
-        Body::Event { meta: event.meta.into(), data: event.data.as_bytes().to_vec(), only_group: None, first_entry: None }
+        Body::Event { meta: event.meta.into(), data: Bytes::copy_from_slice(event.data.as_bytes()), only_group: None, first_entry: None }
     }
 }
 

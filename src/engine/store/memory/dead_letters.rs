@@ -5,6 +5,7 @@ use std::fmt;
 use std::ops::Bound;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use serde_json::{Map, Value};
 
 use super::super::{BUCKETS, Body, Bucket, DeadLetterQuery, DeadReason, EntryId, Partition, StoredDeadLetter};
@@ -132,7 +133,7 @@ impl State {
             let Some(letter) = bucket.dead.remove(place) else { continue };
             let (meta, data) = match letter.body {
                 Body::Event { meta, data, .. } => (meta, data),
-                Body::Foreign(fields) => (Vec::new(), foreign_json(&fields).into_bytes()),
+                Body::Foreign(fields) => (Bytes::new(), foreign_json(&fields).into()),
             };
             let (event_id, group) = (MetaView::read(&meta).map(|view| view.id.into_owned()), letter.group.clone());
             let body = Body::Event { meta, data, only_group: Some(letter.group), first_entry: Some(letter.first_entry) };

@@ -1,5 +1,6 @@
 //! Reads replies. A reply of an unexpected form is an error, never a panic.
 
+use bytes::Bytes;
 use redis::Value;
 
 use super::super::{Body, Entry, EntryId, Partition};
@@ -98,11 +99,11 @@ pub fn body(fields: Value) -> Result<Body> {
         raw.push((bytes(key)?, bytes(value)?));
     }
     let raw: Vec<(&[u8], &[u8])> = raw.iter().map(|(key, value)| (key.as_slice(), value.as_slice())).collect();
-    Ok(body_of(&raw))
+    Ok(body_of(&raw, Bytes::copy_from_slice))
 }
 
-/// What an entry with these fields is.
-pub fn body_of(fields: &[(&[u8], &[u8])]) -> Body {
+/// What an entry with these fields is; `keep` makes its texts last.
+pub fn body_of(fields: &[(&[u8], &[u8])], keep: impl Fn(&[u8]) -> Bytes) -> Body {
     let (mut meta, mut data, mut only_group, mut first_entry) = (None, None, None, None);
     for (key, value) in fields {
         match *key {
@@ -116,8 +117,8 @@ pub fn body_of(fields: &[(&[u8], &[u8])]) -> Body {
     let lossy = |value: &[u8]| String::from_utf8_lossy(value).into_owned();
     match (meta, data) {
         (Some(meta), Some(data)) => Body::Event {
-            meta: meta.to_vec(),
-            data: data.to_vec(),
+            meta: keep(meta),
+            data: keep(data),
             only_group: only_group.map(lossy),
             first_entry: first_entry.and_then(|value| lossy(value).parse().ok()),
         },

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use redis::{Cmd, Value};
 use tokio::time::Instant;
 
-use super::super::{Bucket, Disposal, Due, DueIndex, Held, Partition, Settled};
+use super::super::{Bucket, Disposal, Due, DueIndex, EntryId, Held, Partition, Settled};
 use super::{Shared, keys, reply, scripts};
 use crate::engine::error::Result;
 
@@ -30,12 +30,24 @@ fn shorten(error: &str) -> &str {
     &error[..end]
 }
 
+/// The id as it stands in the store. Most commands about entries are a list of such.
+fn write_id(id: EntryId, out: &mut Vec<u8>) {
+    out.clear();
+    let mut number = itoa::Buffer::new();
+    out.extend_from_slice(number.format(id.ms).as_bytes());
+    out.push(b'-');
+    out.extend_from_slice(number.format(id.seq).as_bytes());
+}
+
 impl Shared {
     /// See `Store::settle`.
     pub async fn settle(&self, bucket: Bucket, group: &str, consumer: &str, entries: Vec<(Held, Disposal)>) -> Result<Vec<Settled>> {
         let mut by_partition: BTreeMap<&Partition, Vec<usize>> = BTreeMap::new();
-        for (i, (held, _)) in entries.iter().enumerate() {
-            by_partition.entry(&held.partition).or_default().push(i);
+        let mut at = 0;
+        // Mostly one after the other is of the same.
+        for run in entries.chunk_by(|(a, _), (b, _)| a.partition == b.partition) {
+            by_partition.entry(&run[0].0.partition).or_default().extend(at..at + run.len());
+            at += run.len();
         }
         let mut commands = Vec::new();
         let mut answers = Vec::new();
@@ -84,7 +96,7 @@ impl Shared {
         let member = keys::member(partition);
         let mut acknowledge = redis::cmd("XACK");
         acknowledge.arg(&stream).arg(group);
-        let mut forget = Vec::new();
+        let (mut forget, mut id) = (Vec::new(), Vec::new());
         let due_key = self.keys.due(partition.bucket(), group);
         let mut retry = scripts::call(&scripts::RETRY, &[&stream, &retry_key, &failed_key, &due_key]);
         retry.arg(group).arg(consumer).arg(&member);
@@ -94,25 +106,25 @@ impl Shared {
         let (mut acknowledged, mut retried, mut buried) = (Vec::new(), Vec::new(), Vec::new());
         for i in indexes {
             let (held, disposal) = &entries[i];
-            let id = held.id.to_string();
+            write_id(held.id, &mut id);
             match disposal {
                 Disposal::Acknowledge => {
                     acknowledge.arg(&id);
                     if held.deliveries > 1 {
-                        forget.push(id);
+                        forget.push(id.clone());
                     }
                     acknowledged.push(i);
                 }
                 Disposal::Retry { delay_ms, error } => {
-                    retry.arg(id).arg(held.deliveries).arg(*delay_ms).arg(held.deliveries).arg(shorten(error));
+                    retry.arg(&id).arg(held.deliveries).arg(*delay_ms).arg(held.deliveries).arg(shorten(error));
                     retried.push(i);
                 }
                 Disposal::HandBack => {
-                    retry.arg(id).arg(held.deliveries).arg(0).arg(held.deliveries.saturating_sub(1)).arg("");
+                    retry.arg(&id).arg(held.deliveries).arg(0).arg(held.deliveries.saturating_sub(1)).arg("");
                     retried.push(i);
                 }
                 Disposal::DeadLetter { reason, error, attempts } => {
-                    bury.arg(id).arg(held.deliveries).arg(reason.as_str()).arg(shorten(error)).arg(*attempts);
+                    bury.arg(&id).arg(held.deliveries).arg(reason.as_str()).arg(shorten(error)).arg(*attempts);
                     buried.push(i);
                 }
             }

@@ -65,6 +65,11 @@ impl<'a> Items<'a> {
         Ok(&rest[..scan.at])
     }
 
+    /// All of the reply.
+    pub fn bytes(&self) -> &'a [u8] {
+        self.bytes
+    }
+
     fn line(&mut self) -> Result<(u8, &'a [u8])> {
         let rest = &self.bytes[self.at..];
         let end = memchr::memchr(b'\r', rest).filter(|end| *end > 0 && rest.len() > end + 1).ok_or_else(|| unexpected("a command"))?;
@@ -110,7 +115,18 @@ impl<'a> Items<'a> {
     }
 }
 
+/// The number that the digits say, of as many as always fit.
+pub fn digits(text: &[u8]) -> Option<u64> {
+    if text.is_empty() || text.len() > 19 {
+        return None;
+    }
+    text.iter().try_fold(0, |number, digit| digit.is_ascii_digit().then(|| number * 10 + u64::from(digit - b'0')))
+}
+
 fn number(line: &[u8]) -> Result<i64> {
+    if let Some(number) = digits(line).and_then(|number| i64::try_from(number).ok()) {
+        return Ok(number);
+    }
     std::str::from_utf8(line).ok().and_then(|text| text.parse().ok()).ok_or_else(|| unexpected("a command"))
 }
 
@@ -253,7 +269,7 @@ impl Wire {
                 return Err(self.target.unreachable("the connection was closed"));
             }
             if scan.is_complete(&self.buffer)? {
-                return Ok(Items { bytes: &self.buffer[..scan.at], at: 0 });
+                return Ok(Items::of(&self.buffer[..scan.at]));
             }
         }
     }
@@ -301,7 +317,7 @@ mod tests {
             prop_assert_eq!(whole.as_ref().ok(), found.as_ref().ok());
             if let Ok(true) = found {
                 // All of its values are there.
-                let mut items = Items { bytes: &bytes, at: 0 };
+                let mut items = Items::of(&bytes);
                 let mut left = 1_usize;
                 while left > 0 {
                     left -= 1;
@@ -312,6 +328,18 @@ mod tests {
                     }
                 }
             }
+        }
+    }
+
+    proptest! {
+        #![proptest_config(proptest::test_runner::Config { failure_persistence: None, ..proptest::test_runner::Config::default() })]
+
+        #[test]
+        fn digits_are_read_as_any_number_is(text in "[0-9+ -]{0,24}") {
+            if let Some(number) = digits(text.as_bytes()) {
+                prop_assert_eq!(text.parse().ok(), Some(number));
+            }
+            prop_assert_eq!(super::number(text.as_bytes()).ok(), text.parse::<i64>().ok());
         }
     }
 
@@ -340,7 +368,7 @@ mod tests {
     #[test]
     fn values_are_read_in_their_order() {
         let bytes = b"*3\r\n$4\r\na\r\nb\r\n*-1\r\n:-7\r\n";
-        let mut items = Items { bytes, at: 0 };
+        let mut items = Items::of(bytes);
         assert_eq!(items.next().unwrap(), Item::List(3));
         assert_eq!(items.next().unwrap(), Item::Text(b"a\r\nb"));
         assert_eq!(items.next().unwrap(), Item::Nil);

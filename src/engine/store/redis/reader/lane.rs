@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use bytes::Bytes;
 use redis::Cmd;
 use tokio::time::Instant;
 
@@ -12,6 +13,10 @@ use super::super::link::Link;
 use super::super::wire::{self, Item, Items, Wire};
 use super::super::{reply, scripts};
 use crate::engine::error::Result;
+
+/// Longest reply that its entries share, bytes: each of them keeps all of it while it waits for its handler. Of longer ones each entry has a
+/// copy of its own, which costs little beside what else is done with so much text.
+const SHARED_BYTES_MAX: usize = 256 * 1024;
 
 /// A read under way on one connection.
 pub struct LaneRead<'a> {
@@ -117,8 +122,13 @@ impl LaneRead<'_> {
     /// Entries that a command answers, waiting `wait` longer than for other commands.
     async fn entries(&mut self, command: &Cmd, from: &[ReadFrom], wait: Duration) -> Result<Vec<Entry>, ReadError> {
         let timeout = self.link.settings.command_timeout + wait;
-        let mut items = self.wire.ask(command, timeout).await.map_err(ReadError::Store)?;
-        entries(&mut items, self.keys, from, self.link.nodes.is_cluster())
+        let reply = self.wire.ask(command, timeout).await.map_err(ReadError::Store)?.bytes();
+        let moves = self.link.nodes.is_cluster();
+        if reply.len() > SHARED_BYTES_MAX {
+            return entries(reply, &Keeping::Apart, self.keys, from, moves);
+        }
+        let shared = Bytes::copy_from_slice(reply);
+        entries(&shared, &Keeping::Shared(shared.clone()), self.keys, from, moves)
     }
 }
 
@@ -132,7 +142,8 @@ fn refused(error: &str) -> ReadError {
 
 /// Entries of a reply to XREADGROUP, stream by stream as they were asked for.
 /// `moves`: a key that is gone may be with another server.
-fn entries(items: &mut Items<'_>, keys: &Keys, from: &[ReadFrom], moves: bool) -> Result<Vec<Entry>, ReadError> {
+fn entries(reply: &[u8], texts: &Keeping, keys: &Keys, from: &[ReadFrom], moves: bool) -> Result<Vec<Entry>, ReadError> {
+    let mut items = Items::of(reply);
     let streams = match items.next().map_err(ReadError::Store)? {
         // The key was deleted while the read waited on it.
         Item::Error(error) if !moves && error.starts_with("UNBLOCKED") => return Err(ReadError::NoGroup),
@@ -141,7 +152,22 @@ fn entries(items: &mut Items<'_>, keys: &Keys, from: &[ReadFrom], moves: bool) -
         Item::Nil => 0,
         _ => return Err(ReadError::Store(reply::unexpected("XREADGROUP"))),
     };
-    read_streams(items, streams, keys, from).map_err(ReadError::Store)
+    read_streams(&mut items, streams, texts, keys, from).map_err(ReadError::Store)
+}
+
+/// What becomes of the texts of a reply when its buffer is used for the next one.
+enum Keeping {
+    Shared(Bytes),
+    Apart,
+}
+
+impl Keeping {
+    fn keep(&self, text: &[u8]) -> Bytes {
+        match self {
+            Self::Shared(reply) => reply.slice_ref(text),
+            Self::Apart => Bytes::copy_from_slice(text),
+        }
+    }
 }
 
 /// The position of a group, of a reply to XINFO GROUPS.
@@ -170,8 +196,8 @@ fn position(items: &mut Items<'_>, group: &str) -> Result<Option<EntryId>, ReadE
     Ok(None)
 }
 
-fn read_streams(items: &mut Items<'_>, streams: usize, keys: &Keys, from: &[ReadFrom]) -> Result<Vec<Entry>> {
-    let mut out = Vec::new();
+fn read_streams(items: &mut Items<'_>, streams: usize, texts: &Keeping, keys: &Keys, from: &[ReadFrom]) -> Result<Vec<Entry>> {
+    let (mut out, mut raw) = (Vec::new(), Vec::new());
     let mut asked = from.iter();
     for _ in 0..streams {
         items.list()?;
@@ -182,13 +208,12 @@ fn read_streams(items: &mut Items<'_>, streams: usize, keys: &Keys, from: &[Read
         out.reserve(rows);
         for _ in 0..rows {
             items.list()?;
-            let id =
-                std::str::from_utf8(items.text()?).ok().and_then(|id| id.parse().ok()).ok_or_else(|| reply::unexpected("XREADGROUP"))?;
+            let id = entry_id(items.text()?).ok_or_else(|| reply::unexpected("XREADGROUP"))?;
             if let Some(fields) = items.list()? {
                 out.push(Entry {
                     partition: partition.clone(),
                     id,
-                    body: read_body(items, fields)?,
+                    body: read_body(items, fields, &mut raw, texts)?,
                     deliveries: 1,
                     crashes: 0,
                     refusal: None,
@@ -199,10 +224,19 @@ fn read_streams(items: &mut Items<'_>, streams: usize, keys: &Keys, from: &[Read
     Ok(out)
 }
 
-fn read_body(items: &mut Items<'_>, fields: usize) -> Result<Body> {
-    let mut raw = Vec::with_capacity(fields / 2);
+fn entry_id(text: &[u8]) -> Option<EntryId> {
+    let dash = memchr::memchr(b'-', text)?;
+    match (wire::digits(&text[..dash]), wire::digits(&text[dash + 1..])) {
+        (Some(ms), Some(seq)) => Some(EntryId { ms, seq }),
+        _ => std::str::from_utf8(text).ok()?.parse().ok(),
+    }
+}
+
+/// `raw` is of no interest but to be used again.
+fn read_body<'a>(items: &mut Items<'a>, fields: usize, raw: &mut Vec<(&'a [u8], &'a [u8])>, texts: &Keeping) -> Result<Body> {
+    raw.clear();
     for _ in 0..fields / 2 {
         raw.push((items.text()?, items.text()?));
     }
-    Ok(reply::body_of(&raw))
+    Ok(reply::body_of(raw, |text| texts.keep(text)))
 }
