@@ -112,7 +112,7 @@ async fn play(entries: &[Entry], ordered: bool) -> Vec<StoredDeadLetter> {
                     partition: at.clone(),
                     id: "e".into(),
                     meta,
-                    data,
+                    data: data.into(),
                     ttl_ms: None,
                     delay_ms: None,
                     idempotency: None,

@@ -145,7 +145,7 @@ async fn play(entries: &[Crafted], ordered: bool) -> Vec<String> {
             partition: at.clone(),
             id: "e".into(),
             meta,
-            data,
+            data: data.into(),
             ttl_ms: None,
             delay_ms: None,
             idempotency: None,
