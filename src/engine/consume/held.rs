@@ -296,6 +296,11 @@ impl Deliveries {
         self.entries.len()
     }
 
+    /// Calls of handlers that have not ended, those of one batch each.
+    pub fn calls(&self) -> usize {
+        self.tokens.len()
+    }
+
     /// Whether no handler is waited for.
     pub fn is_idle(&self) -> bool {
         self.entries.is_empty() && self.in_transit.values().all(|call| call.overdue)

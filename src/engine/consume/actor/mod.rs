@@ -57,6 +57,8 @@ const COMPARE_EVERY: Duration = Duration::from_secs(5);
 const UNSETTLED_MAX: usize = 10_000;
 /// Time for handing back and removing consumers when a bus stops.
 const HAND_BACK_MAX: Duration = Duration::from_secs(2);
+/// Fewer deliveries go out together.
+const PARTED_MIN: usize = 32;
 /// Pauses of a reader after failures.
 const READ_PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
 
@@ -454,9 +456,7 @@ impl Actor {
             self.dispatch();
             self.dispatch_transients();
         }
-        if !self.out.is_empty() {
-            self.host.deliver(std::mem::take(&mut self.out));
-        }
+        self.deliver();
         self.close_finished();
         self.forget_unread();
         self.flush();
@@ -475,6 +475,23 @@ impl Actor {
         }
         if !self.said.is_empty() {
             self.host.lifecycle(std::mem::take(&mut self.said));
+        }
+    }
+
+    /// Calls handlers. If all that they have comes now, it comes in two parts: while they work on the second one, what follows the first is
+    /// made ready.
+    fn deliver(&mut self) {
+        let mut out = std::mem::take(&mut self.out);
+        if out.len() >= PARTED_MIN && out.len() * 2 > self.deliveries.calls() {
+            let half = out.len() / 2;
+            // What belongs to one call of a handler stays together.
+            if let Some(at) = (half..out.len()).find(|at| !out[*at].joined) {
+                let second = out.split_off(at);
+                self.host.deliver(std::mem::replace(&mut out, second));
+            }
+        }
+        if !out.is_empty() {
+            self.host.deliver(out);
         }
     }
 
