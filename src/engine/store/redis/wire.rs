@@ -44,6 +44,11 @@ pub struct Items<'a> {
 }
 
 impl<'a> Items<'a> {
+    /// Of a whole reply.
+    pub fn of(bytes: &'a [u8]) -> Self {
+        Self { bytes, at: 0 }
+    }
+
     fn line(&mut self) -> Result<(u8, &'a [u8])> {
         let rest = &self.bytes[self.at..];
         let end = memchr::memchr(b'\r', rest).filter(|end| *end > 0 && rest.len() > end + 1).ok_or_else(|| unexpected("a command"))?;
@@ -221,7 +226,7 @@ impl Wire {
                 return Err(self.target.unreachable("the connection was closed"));
             }
             if scan.is_complete(&self.buffer)? {
-                return Ok(Items { bytes: &self.buffer[..scan.at], at: 0 });
+                return Ok(Items::of(&self.buffer[..scan.at]));
             }
         }
     }

@@ -144,6 +144,11 @@ fn entries(items: &mut Items<'_>, keys: &Keys, from: &[ReadFrom], moves: bool) -
     read_streams(items, streams, keys, from).map_err(ReadError::Store)
 }
 
+/// Entries of a whole reply to XREADGROUP.
+pub fn read_reply(reply: &[u8], keys: &Keys, from: &[ReadFrom]) -> Result<Vec<Entry>, ReadError> {
+    entries(&mut Items::of(reply), keys, from, false)
+}
+
 /// The position of a group, of a reply to XINFO GROUPS.
 fn position(items: &mut Items<'_>, group: &str) -> Result<Option<EntryId>, ReadError> {
     let unexpected = || ReadError::Store(reply::unexpected("XINFO GROUPS"));
