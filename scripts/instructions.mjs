@@ -69,10 +69,12 @@ async function build() {
   const printed = await output('cargo', ['build', ...args, '--message-format=json-render-diagnostics']);
   const program = cargoMessages(printed).find(({ target, executable }) => executable && target.name === 'instructions')?.executable;
   if (!program) throw new Error('cargo made no program');
-  const rustc = await output('rustc', ['--version']);
+  const rustc = await output('rustc', ['-vV']);
   const valgrind = await output('valgrind', ['--version']);
   const here = {
-    rustc: rustc.split(' ')[1],
+    rustc: /^release: (.+)$/m.exec(rustc)?.[1] ?? 'unknown',
+    target: /^host: (.+)$/m.exec(rustc)?.[1] ?? 'unknown',
+    rustflags: process.env.RUSTFLAGS || 'none',
     valgrind: valgrind.trim(),
     glibc: process.report.getReport().header.glibcVersionRuntime ?? 'none',
     cpu: os.cpus()[0]?.model.trim() ?? 'unknown',
