@@ -6,11 +6,13 @@ import { addonFile, isMusl } from './platform.mjs';
 import { output } from './run.mjs';
 
 /**
- * `cargo build`, then a copy to `target`. Cargo itself says where the library is, so that CARGO_TARGET_DIR and every
- * other setting of it hold. `yielding` as for {@link output}.
+ * The library alone, then a copy to `target`: a build for Rust programs beside it would leave it without the optimisation across
+ * crates (cargo passes over `lto` there). Cargo itself says where the library is, so that CARGO_TARGET_DIR and every other setting
+ * of it hold. `yielding` as for {@link output}.
  */
 export async function buildAddon({ profile = 'release', env = {}, target = join(root, addonFile()), yielding = false } = {}) {
-  const printed = await output('cargo', ['build', '--profile', profile, '--lib', '--message-format=json-render-diagnostics'], {
+  const args = ['rustc', '--profile', profile, '--lib', '--crate-type', 'cdylib', '--message-format=json-render-diagnostics'];
+  const printed = await output('cargo', args, {
     env: { ...muslFlags(), ...env },
     yielding,
   });
@@ -18,7 +20,7 @@ export async function buildAddon({ profile = 'release', env = {}, target = join(
     .filter((message) => message.target?.crate_types.includes('cdylib'))
     .flatMap((message) => message.filenames ?? [])
     .find((file) => /\.(so|dylib|dll)$/.test(file));
-  if (!library) throw new Error('cargo build made no dynamic library: [lib] needs crate-type cdylib');
+  if (!library) throw new Error('cargo made no dynamic library: [lib] needs crate-type cdylib');
   // A running process may have the old file mapped: replace it, never write into it.
   copyFileSync(library, `${target}.new`);
   renameSync(`${target}.new`, target);

@@ -23,7 +23,7 @@ export const jest = (args, options) => exitCode(process.execPath, [bin('jest'), 
 
 /** The tests of the scripts and measurements themselves, by Node's own runner: jest does not load ES modules. */
 export const scriptTests = (options) => {
-  const files = ['scripts/faults', 'scripts/load', 'bench/lib'].flatMap((name) => {
+  const files = ['scripts/faults', 'scripts/instructions', 'scripts/load', 'bench/lib'].flatMap((name) => {
     const folder = join(root, name);
     const tests = readdirSync(folder).filter((file) => file.endsWith('.test.mjs'));
     return tests.map((file) => join(folder, file));

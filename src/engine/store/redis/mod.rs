@@ -37,6 +37,9 @@ mod settle;
 mod upkeep;
 mod writer;
 
+#[doc(hidden)]
+pub mod bench;
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -24,6 +24,7 @@ use crate::engine::env::lock;
 use crate::engine::error::{Error, Result};
 use crate::engine::log::along;
 use lane::LaneRead;
+pub use lane::read_reply;
 
 /// First and longest pause before a server that could not be read from is tried again, while others are read.
 const RETRY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));

@@ -11,7 +11,7 @@
 pub mod durable;
 mod full;
 mod ledger;
-mod transaction;
+pub mod transaction;
 
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;

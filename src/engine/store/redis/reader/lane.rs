@@ -123,13 +123,17 @@ impl LaneRead<'_> {
     async fn entries(&mut self, command: &Cmd, from: &[ReadFrom], wait: Duration) -> Result<Vec<Entry>, ReadError> {
         let timeout = self.link.settings.command_timeout + wait;
         let reply = self.wire.ask(command, timeout).await.map_err(ReadError::Store)?.bytes();
-        let moves = self.link.nodes.is_cluster();
-        if reply.len() > SHARED_BYTES_MAX {
-            return entries(reply, &Keeping::Apart, self.keys, from, moves);
-        }
-        let shared = Bytes::copy_from_slice(reply);
-        entries(&shared, &Keeping::Shared(shared.clone()), self.keys, from, moves)
+        read_reply(reply, self.keys, from, self.link.nodes.is_cluster())
     }
+}
+
+/// Entries of a whole reply to XREADGROUP. `moves`: a key that is gone may be with another server.
+pub fn read_reply(reply: &[u8], keys: &Keys, from: &[ReadFrom], moves: bool) -> Result<Vec<Entry>, ReadError> {
+    if reply.len() > SHARED_BYTES_MAX {
+        return entries(reply, &Keeping::Apart, keys, from, moves);
+    }
+    let shared = Bytes::copy_from_slice(reply);
+    entries(&shared, &Keeping::Shared(shared.clone()), keys, from, moves)
 }
 
 fn refused(error: &str) -> ReadError {
@@ -140,8 +144,7 @@ fn refused(error: &str) -> ReadError {
     }
 }
 
-/// Entries of a reply to XREADGROUP, stream by stream as they were asked for.
-/// `moves`: a key that is gone may be with another server.
+/// Its entries, stream by stream as they were asked for.
 fn entries(reply: &[u8], texts: &Keeping, keys: &Keys, from: &[ReadFrom], moves: bool) -> Result<Vec<Entry>, ReadError> {
     let mut items = Items::of(reply);
     let streams = match items.next().map_err(ReadError::Store)? {
