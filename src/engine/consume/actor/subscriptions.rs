@@ -39,7 +39,8 @@ impl Actor {
         // Those that run are in flight.
         let concurrency = options.concurrency.map_or(places, |n| n.min(places));
         // Where nobody bounds it, a batch more is held ready: handlers that are done need not wait for the server.
-        let is_bounded = options.max_unacknowledged.is_some() || options.concurrency.is_some() || options.batch.is_some() || options.ordered;
+        let is_bounded =
+            options.max_unacknowledged.is_some() || options.concurrency.is_some() || options.batch.is_some() || options.ordered;
         let in_flight_max = if is_bounded { places } else { places + self.settings.batch_size };
         let start = match options.start {
             Start::Beginning => StartFrom::Beginning,
