@@ -78,6 +78,16 @@ pub struct Flushed {
     pub result: Result<Vec<Settled>>,
 }
 
+/// Settlements that are not on their way any more.
+pub struct Ended {
+    /// What they were.
+    pub settled: Vec<Settlement>,
+    /// What became of each.
+    pub results: Vec<Settled>,
+    /// Why none of them was taken.
+    pub refused: Option<Error>,
+}
+
 #[derive(Default)]
 struct Queue {
     waiting: Vec<Settlement>,
@@ -175,20 +185,21 @@ impl Flusher {
     /// Takes the answer in; answers what is settled, or refused for good. What the server could not be told is kept, but for
     /// entries handed back that are `compared` with the store then: the hand-back may have been done, and the entry have come
     /// again under the same delivery count, as that one did not count. Said again, it would take it from its handler.
-    pub fn finish(&mut self, flushed: Flushed, compared: impl Fn(&Held) -> bool) -> (Vec<(Settlement, Settled)>, Option<Error>) {
+    pub fn finish(&mut self, flushed: Flushed, compared: impl Fn(&Held) -> bool) -> Ended {
         let queue = self.lanes.entry(flushed.lane.clone()).or_default();
         queue.busy = false;
         queue.sending.clear();
         let error = match flushed.result {
             Ok(results) => {
                 self.gone(&flushed.lane, flushed.sent.len());
-                return (flushed.sent.into_iter().zip(results).collect(), None);
+                return Ended { settled: flushed.sent, results, refused: None };
             }
             Err(error) if !error.retryable => {
                 // The server will not take these however often it is asked. Those still pending are found again when
                 // the pending entries are compared with what is held.
                 self.gone(&flushed.lane, flushed.sent.len());
-                return (flushed.sent.into_iter().map(|settlement| (settlement, Settled::NotHeld)).collect(), Some(error));
+                let results = vec![Settled::NotHeld; flushed.sent.len()];
+                return Ended { settled: flushed.sent, results, refused: Some(error) };
             }
             Err(error) => error,
         };
@@ -199,7 +210,8 @@ impl Flusher {
         waiting.append(&mut queue.waiting);
         queue.waiting = waiting;
         self.gone(&flushed.lane, doubtful.len());
-        (doubtful.into_iter().map(|settlement| (settlement, Settled::Done)).collect(), None)
+        let results = vec![Settled::Done; doubtful.len()];
+        Ended { settled: doubtful, results, refused: None }
     }
 
     fn gone(&mut self, lane: &Lane, count: usize) {

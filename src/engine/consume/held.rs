@@ -9,7 +9,7 @@ use super::casts::InTransit;
 use super::group::GroupName;
 use crate::engine::event::{Asked, EventId, RetryOverride};
 use crate::engine::host::{EventText, Token};
-use crate::engine::numbers::ByNumber;
+use crate::engine::numbers::{ByNumber, InTurn};
 use crate::engine::store::{Disposal, EntryId, Held, Partition};
 use crate::engine::trace::{Arrival, Open};
 
@@ -157,8 +157,8 @@ pub struct Redeemed {
 /// All deliveries in flight on a bus.
 #[derive(Default)]
 pub struct Deliveries {
-    entries: ByNumber<Key, InFlight>,
-    tokens: ByNumber<Token, Called>,
+    entries: InTurn<InFlight>,
+    tokens: InTurn<Called>,
     /// Calls with several deliveries.
     batches: ByNumber<BatchId, Batch>,
     last_batch: BatchId,
@@ -182,18 +182,18 @@ impl Deliveries {
 
     /// The entry.
     pub fn get_mut(&mut self, key: Key) -> Option<&mut InFlight> {
-        self.entries.get_mut(&key)
+        self.entries.get_mut(key)
     }
 
     /// The entry.
     pub fn get(&self, key: Key) -> Option<&InFlight> {
-        self.entries.get(&key)
+        self.entries.get(key)
     }
 
     /// Waits no more for the calls of one subscription. Answers whether none was made for the entry yet, whether one was
     /// given up, and how many calls ended with it.
     pub fn abandon(&mut self, key: Key, subscription: u32) -> (bool, bool, usize) {
-        let Some(entry) = self.entries.get_mut(&key) else { return (false, false, 0) };
+        let Some(entry) = self.entries.get_mut(key) else { return (false, false, 0) };
         if entry.running.is_empty() {
             return (true, false, 0);
         }
@@ -208,13 +208,13 @@ impl Deliveries {
 
     /// Takes an entry out of which no call is left to be redeemed.
     pub fn remove_ended(&mut self, key: Key) -> Option<InFlight> {
-        self.entries.remove(&key)
+        self.entries.remove(key)
     }
 
     /// Takes it out, with the tokens of handlers that still run: their verdicts will not be known any more. Answers the
     /// subscription of each call that ended with it.
     pub fn remove(&mut self, key: Key) -> Option<(InFlight, Vec<u32>)> {
-        let entry = self.entries.remove(&key)?;
+        let entry = self.entries.remove(key)?;
         let redeemed: Vec<Redeemed> = entry.running.iter().filter_map(|(token, _)| self.redeem(*token)).collect();
         let ended = redeemed.iter().filter(|redeemed| redeemed.call_ended).map(|redeemed| redeemed.subscription).collect();
         Some((entry, ended))
@@ -233,8 +233,8 @@ impl Deliveries {
     /// A token for a call of a handler of `subscription` for the entry, one of those of `batch`.
     pub fn call(&mut self, key: Key, subscription: u32, batch: Option<BatchId>, now: Instant) -> Option<(Token, &mut InFlight)> {
         let token = self.free_token();
-        let entry = self.entries.get_mut(&key)?;
-        self.tokens.insert(token, Called { key, subscription, batch, span: None });
+        let entry = self.entries.get_mut(key)?;
+        self.tokens.insert(token.into(), Called { key, subscription, batch, span: None });
         entry.running.push((token, subscription));
         entry.started = now;
         Some((token, entry))
@@ -242,7 +242,7 @@ impl Deliveries {
 
     /// Where the span of the call is kept in which the token's delivery was made.
     pub fn span_of(&mut self, token: Token) -> Option<&mut Option<Open>> {
-        let called = self.tokens.get_mut(&token)?;
+        let called = self.tokens.get_mut(token.into())?;
         match called.batch {
             Some(batch) => Some(&mut self.batches.get_mut(&batch)?.span),
             None => Some(&mut called.span),
@@ -258,7 +258,7 @@ impl Deliveries {
                 return self.last_token;
             }
             let token = &self.last_token;
-            if !self.tokens.contains_key(token) && !self.overdue.contains_key(token) && !self.in_transit.contains_key(token) {
+            if self.tokens.get((*token).into()).is_none() && !self.overdue.contains_key(token) && !self.in_transit.contains_key(token) {
                 return self.last_token;
             }
         }
@@ -267,7 +267,7 @@ impl Deliveries {
     /// Ends a token: its entry and subscription.
     pub fn redeem(&mut self, token: Token) -> Option<Redeemed> {
         // Its span ends with it.
-        let Called { key, subscription, batch, span: _ } = self.tokens.remove(&token)?;
+        let Called { key, subscription, batch, span: _ } = self.tokens.remove(token.into())?;
         let call_ended = batch.is_none_or(|batch| {
             let left = self.batches.get_mut(&batch).map_or(0, |batch| {
                 batch.left -= 1;
@@ -308,6 +308,6 @@ impl Deliveries {
 
     /// All of them.
     pub fn iter(&self) -> impl Iterator<Item = (Key, &InFlight)> {
-        self.entries.iter().map(|(key, entry)| (*key, entry))
+        self.entries.iter()
     }
 }

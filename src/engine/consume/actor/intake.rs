@@ -9,14 +9,14 @@ use smallvec::SmallVec;
 use super::{Actor, same};
 use crate::engine::consume::flush::{Note, Settlement};
 use crate::engine::consume::gate::Message;
-use crate::engine::consume::group::{Group, GroupId, GroupName, Sub};
+use crate::engine::consume::group::{Group, GroupId, GroupName};
 use crate::engine::consume::held::{InFlight, Subscriptions};
 use crate::engine::error::{Code, Result};
 use crate::engine::event::{self, Asked, EventId, Glance, MetaView, RetryOverride};
 use crate::engine::filter::Labels;
 use crate::engine::host::{EventText, Lifecycle};
 use crate::engine::name;
-use crate::engine::store::{Body, DeadReason, Disposal, Entry, Held, Partition, ReadError, Refusal};
+use crate::engine::store::{Body, DeadReason, Disposal, Entry, EntryId, Held, Partition, ReadError, Refusal};
 
 impl Actor {
     pub(super) fn plan_reads(&mut self) {
@@ -48,8 +48,12 @@ impl Actor {
             Ok(entries) => {
                 group.refused = false;
                 let mut found: BTreeMap<&Partition, usize> = BTreeMap::new();
-                for entry in &entries {
-                    *found.entry(&entry.partition).or_default() += 1;
+                // They come stream by stream.
+                for run in entries.chunk_by(|a, b| a.partition == b.partition) {
+                    *found.entry(&run[0].partition).or_default() += run.len();
+                    if let Some(reading) = group.partitions.get_mut(&run[0].partition) {
+                        reading.last_seen = run.iter().map(|entry| entry.id).fold(reading.last_seen, EntryId::max);
+                    }
                 }
                 for partition in &asked.partitions {
                     if let Some(reading) = group.partitions.get_mut(partition) {
@@ -59,11 +63,6 @@ impl Actor {
                 }
                 for (partition, count) in found {
                     group.turns.took(partition.lane, count);
-                }
-                for entry in &entries {
-                    if let Some(reading) = group.partitions.get_mut(&entry.partition) {
-                        reading.last_seen = reading.last_seen.max(entry.id);
-                    }
                 }
                 self.take(&id.name, consumer, entries, true);
             }
@@ -153,16 +152,13 @@ impl Actor {
             let entry = Entry { partition, id, body, deliveries, crashes: entry.crashes, refusal: None };
             return self.refuse(group_name, consumer, entry, refusal);
         }
-        let Takers { done, subscriptions, are_none } = takers(group, &held, &meta);
+        let Takers { done, subscriptions, are_none, is_wanted } = takers(group, &held, &meta, self.settings.batch_size);
         if are_none {
             // What no filter takes is done with.
             self.said.extend(self.settings.journal.filtered(&event_id, group_name, &held));
             let note = Note { quiet: true, ..Note::default() };
             return self.settle_untouched(group_name, consumer, held, Disposal::Acknowledge, note);
         }
-        // Prefetched entries have a bound; beyond it, or where nobody wants them now, they are for others.
-        let most = |sub: &Sub| sub.in_flight_max + self.settings.batch_size;
-        let is_wanted = group.matching(&held.partition).all(|sub| sub.wants() && sub.in_flight < most(sub));
         let line = group.lines.as_mut().and_then(|lines| lines.by_partition.get_mut(&held.partition)).filter(|_| fresh);
         let runs = line.is_none_or(|line| line.admit(held.id, key.as_deref().unwrap_or_default(), is_wanted));
         if !runs || !is_wanted {
@@ -291,15 +287,19 @@ struct Takers {
     done: bool,
     /// There are subscriptions for it, but their filters do not take it.
     are_none: bool,
+    /// All subscriptions for it want events now, and have room.
+    is_wanted: bool,
 }
 
-fn takers(group: &Group, held: &Held, meta: &str) -> Takers {
+fn takers(group: &Group, held: &Held, meta: &str, batch_size: usize) -> Takers {
     // Filters ask for more than handlers need to be called.
     let read = if group.filters { MetaView::read(meta.as_bytes()).ok().map(|view| (view, Labels::read(meta))) } else { None };
     let succeeded = if group.partial.is_empty() { None } else { group.partial.get(&(held.id, held.partition.clone())) };
-    let mut takers = Takers { subscriptions: SmallVec::new(), done: false, are_none: false };
+    let mut takers = Takers { subscriptions: SmallVec::new(), done: false, are_none: false, is_wanted: true };
     let mut refused = false;
     for sub in group.matching(&held.partition) {
+        // Prefetched entries have a bound; beyond it, or where nobody wants them now, they are for others.
+        takers.is_wanted &= sub.wants() && sub.in_flight < sub.in_flight_max + batch_size;
         if sub.options.filter.as_ref().is_some_and(|filter| !read.as_ref().is_some_and(|(view, labels)| filter.takes(view, labels))) {
             refused = true;
         } else if succeeded.is_some_and(|succeeded| succeeded.contains(&sub.id)) {

@@ -8,7 +8,7 @@ use serde_json::json;
 use super::Actor;
 use super::asked::tell_who_asked;
 use crate::engine::ask::Letters;
-use crate::engine::consume::flush::{Flushed, Note, Settlement};
+use crate::engine::consume::flush::{Ended, Flushed, Note, Settlement};
 use crate::engine::consume::gate::GivenUp;
 use crate::engine::consume::group::GroupName;
 use crate::engine::host::{Kind, Lifecycle};
@@ -35,7 +35,7 @@ impl Actor {
         let failed = flushed.result.is_err();
         let plain = GroupName::new(group.clone(), false);
         let compared = self.groups.get(&plain).filter(|_| is_current && self.takes());
-        let (settled, refused) =
+        let Ended { settled, results, refused } =
             self.flusher.finish(flushed, |held| compared.is_some_and(|group| group.partitions.contains_key(&held.partition)));
         if failed
             && refused.is_none()
@@ -54,7 +54,7 @@ impl Actor {
         let ordered = GroupName::new(group.clone(), true);
         // What was taken under another name is known to no line.
         let in_order = is_current && self.groups.contains_key(&ordered);
-        for (settlement, result) in settled {
+        for (settlement, result) in settled.into_iter().zip(results) {
             let Settlement { held, disposal, note } = settlement;
             // While another handler has it, it still runs: what stands behind it waits for that handler.
             if in_order && !(note.late && self.has(&ordered, &held)) {
@@ -102,34 +102,35 @@ impl Actor {
         }
     }
 
-    /// Lifecycle events of one settled entry.
+    /// Lifecycle events of one settled entry. What is said is made only for who listens.
     pub(super) fn say(&mut self, group: &Arc<str>, held: &Held, disposal: &Disposal, note: &Note) {
-        let mut say = |kind: Kind, extra: serde_json::Value| {
-            if self.host.listens(kind) {
+        let (host, said) = (&self.host, &mut self.said);
+        let mut say = |kind: Kind, extra: &dyn Fn() -> serde_json::Value| {
+            if host.listens(kind) {
                 let mut about = json!({
                     "eventType": &*held.partition.event_type, "eventId": *note.event_id, "group": &**group, "attempt": held.deliveries,
                     "streamId": held.id.to_string(),
                 });
-                if let (Some(about), serde_json::Value::Object(extra)) = (about.as_object_mut(), extra) {
+                if let (Some(about), serde_json::Value::Object(extra)) = (about.as_object_mut(), extra()) {
                     about.extend(extra);
                 }
-                self.said.push(Lifecycle(kind, about));
+                said.push(Lifecycle(kind, about));
             }
         };
         if note.expired {
             self.counters.metrics.add_expired(&held.partition.event_type);
-            say(Kind::Expired, json!({ "deadLettered": matches!(disposal, Disposal::DeadLetter { .. }) }));
+            say(Kind::Expired, &|| json!({ "deadLettered": matches!(disposal, Disposal::DeadLetter { .. }) }));
         } else if let Some(error) = &note.error {
-            say(Kind::Failed, json!({ "error": error, "durationMs": milliseconds(note.took) }));
+            say(Kind::Failed, &|| json!({ "error": error, "durationMs": milliseconds(note.took) }));
         }
         match disposal {
             Disposal::Acknowledge if note.error.is_none() && note.given_up.is_none() && !note.expired => {
-                say(Kind::Consumed, json!({ "durationMs": milliseconds(note.took) }));
+                say(Kind::Consumed, &|| json!({ "durationMs": milliseconds(note.took) }));
             }
-            Disposal::Retry { delay_ms, error } => say(Kind::Retried, json!({ "delayMs": delay_ms, "error": error })),
+            Disposal::Retry { delay_ms, error } => say(Kind::Retried, &|| json!({ "delayMs": delay_ms, "error": error })),
             Disposal::DeadLetter { reason, error, .. } => {
                 self.counters.metrics.add_dead_letter(&held.partition.event_type, *reason);
-                say(Kind::DeadLettered, json!({ "reason": reason.as_str(), "error": error }));
+                say(Kind::DeadLettered, &|| json!({ "reason": reason.as_str(), "error": error }));
             }
             _ => {}
         }
