@@ -86,7 +86,10 @@ function steps(mode, rest, { env, programs, addon }) {
     return run();
   };
   const typescript = (args) => ({ name: `jest ${args.join(' ')}`.trim(), run: withAddon(() => jest(args, { env })) });
-  const tools = { name: 'node --test scripts/faults scripts/instructions scripts/load bench/lib', run: withAddon(() => scriptTests({ env })) };
+  const tools = {
+    name: 'node --test scripts/faults scripts/instructions scripts/load bench/lib',
+    run: withAddon(() => scriptTests({ env })),
+  };
   const [rust, documentation] = rustSteps(programs, { env });
   switch (mode) {
     case '--jest':

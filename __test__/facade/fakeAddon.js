@@ -82,7 +82,11 @@ class NativeRegistry extends Native {
 class NativeBus extends Native {
   constructor(config, listener) {
     super(config, listener);
-    this.onPublished = (tokens, ids, failed) => listener(0, tokens, ids, failed);
+    this.onPublished = (tokens, texts, failed) => {
+      if (tokens.length > 0) listener(0, tokens, texts, '');
+      if (failed !== '') listener(7, new Uint32Array(), [], failed);
+    };
+    this.onStored = (tokens, ids) => listener(0, tokens, [], ids);
     this.onDeliveries = (text, rows, types) => listener(1, rows, types, text);
     this.onSettled = (confirmations, failed) => listener(2, confirmations, [], failed);
     this.onPosted = (text) => listener(6, new Uint32Array(), [], text);

@@ -25,7 +25,7 @@ test('a thousand loops that each await their publish still cross once a round', 
 });
 
 test('the text crosses early when it grows large, in order', async () => {
-  const large = 'x'.repeat(300_000);
+  const large = 'x'.repeat(20_000);
   const all = Array.from({ length: 8 }, (_, n) => bus.publish('a', n + large));
   expect(native.published).toHaveLength(2);
   expect(await Promise.all(all)).toEqual(Array.from({ length: 8 }, (_, n) => `id-${n}`));
@@ -50,6 +50,15 @@ test('results in any order find their promise', async () => {
     retryable: true,
     details: { limit: 2 },
   });
+});
+
+test('ids come one behind the other, and what is none by itself', async () => {
+  native.auto = false;
+  const all = [bus.publish('a', 1), bus.publish('a', 2)];
+  await turns();
+  const ids = ['0190a7c3-0000-7000-8000-000000000001', '0190a7c3-0000-7000-8000-000000000002'];
+  native.onStored(Uint32Array.of(1, 0), ids.join(''));
+  expect(await Promise.all(all)).toEqual([ids[1], ids[0]]);
 });
 
 test('tokens go on from where they were over many blocks', async () => {

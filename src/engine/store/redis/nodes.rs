@@ -303,11 +303,13 @@ impl Nodes {
             }
         };
         let mut errors: Vec<(Node, Error)> = Vec::new();
+        let mut asked_last = 0;
         if self.doubted.swap(false, Ordering::AcqRel) {
-            // Whoever answered last did not know better: others are asked first.
+            // Whoever answered last did not know better: others are asked first, and it only when none of them knows.
             look.asked = None;
-            let others = look.seen.len().min(1);
-            look.seen.rotate_left(others);
+            let doubted = look.seen.len().min(1);
+            look.seen.rotate_left(doubted);
+            asked_last = doubted;
         }
         if let Some(connection) = look.asked.take() {
             match self.ask(&connection).await {
@@ -320,7 +322,8 @@ impl Nodes {
             }
         }
         let seen: Vec<Node> = look.seen.iter().cloned().collect();
-        for some in seen.chunks(ASKED_AT_ONCE) {
+        let (first, last) = seen.split_at(seen.len() - asked_last);
+        for some in first.chunks(ASKED_AT_ONCE).chain(last.chunks(ASKED_AT_ONCE)) {
             // Together: one that hangs is not waited for when another knows.
             let mut asked: FuturesUnordered<_> = some.iter().map(|node| async move { (node, self.ask_anew(node).await) }).collect();
             while let Some((node, said)) = asked.next().await {

@@ -75,6 +75,9 @@ impl Pipe {
 
     /// Sends commands; answers a value a command, with errors of single ones in their place.
     pub async fn values(&self, commands: &[Cmd]) -> Result<Vec<Value>, RedisError> {
+        if commands.is_empty() {
+            return Ok(Vec::new());
+        }
         let mut bytes = Vec::new();
         for command in commands {
             command.write_packed_command(&mut bytes);
