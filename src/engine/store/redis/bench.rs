@@ -16,7 +16,9 @@ pub fn write_batch(stream: &str, events: &[(String, String)]) -> Vec<u8> {
     let head = Head::new(stream);
     let bytes = events.iter().map(|(meta, data)| head.bytes_with(meta.len() + data.len())).sum();
     let mut encoder = Encoder::new(bytes);
-    events.iter().for_each(|(meta, data)| encoder.append(&head, meta, data));
+    for (meta, data) in events {
+        encoder.append(&head, meta, data);
+    }
     encoder.finish(None).0
 }
 
