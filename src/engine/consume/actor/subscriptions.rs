@@ -35,13 +35,9 @@ impl Actor {
         let group_name: Arc<str> = options.group.clone().unwrap_or_else(|| self.settings.group.clone()).into();
         let policy = self.settings.retry.with(Some(&options.retry));
         let batch_max = options.batch.map_or(1, |batch| batch.size_max);
-        let places = options.max_unacknowledged.unwrap_or(self.settings.batch_size.max(batch_max));
+        let in_flight_max = options.max_unacknowledged.unwrap_or(self.settings.batch_size.max(batch_max));
         // Those that run are in flight.
-        let concurrency = options.concurrency.map_or(places, |n| n.min(places));
-        // Where nobody bounds it, a batch more is held ready: handlers that are done need not wait for the server.
-        let is_bounded =
-            options.max_unacknowledged.is_some() || options.concurrency.is_some() || options.batch.is_some() || options.ordered;
-        let in_flight_max = if is_bounded { places } else { places + self.settings.batch_size };
+        let concurrency = options.concurrency.map_or(in_flight_max, |n| n.min(in_flight_max));
         let start = match options.start {
             Start::Beginning => StartFrom::Beginning,
             Start::Latest => StartFrom::Latest,
