@@ -443,9 +443,8 @@ export class Dispatcher implements DeliveryOwner {
 
   #checkIdle(): void {
     this.#waiters = this.#waiters.filter((waiter) => {
-      const busy = waiter.routes.some((route) => {
-        return route.running.all().some((delivery) => !delivery.finished && delivery !== waiter.except);
-      });
+      const isBusy = (delivery: Delivery): boolean => !delivery.finished && delivery !== waiter.except;
+      const busy = waiter.routes.some((route) => route.running.some(isBusy));
       if (!busy) waiter.resolve();
       return busy;
     });

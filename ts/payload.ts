@@ -49,7 +49,7 @@ export function readTail(text: string): Tail {
   const known = tails.get(text);
   if (known !== undefined) return known;
   const said = JSON.parse(`{${text.slice(1)}`) as Tail;
-  const isPlain = Object.keys(said).every((key) => PLAIN_KEYS.has(key));
+  const isPlain = Object.entries(said).every(([key, value]) => PLAIN_KEYS.has(key) && typeof value !== 'object');
   const tail: Tail = { ...said, isPlain };
   // What else an event says may be its own: another object for each, as handlers may change what they get.
   if (!isPlain) return tail;

@@ -41,6 +41,12 @@ export class Underway {
     this.#size--;
   }
 
+  /** Whether it holds for one of them. */
+  some(holds: (delivery: Delivery) => boolean): boolean {
+    for (let delivery = this.#first; delivery !== undefined; delivery = delivery.next) if (holds(delivery)) return true;
+    return false;
+  }
+
   /** All that are under way now, in the order of their calls: what comes and goes meanwhile changes nothing. */
   all(): Delivery[] {
     const all: Delivery[] = [];

@@ -380,9 +380,9 @@ struct Tail {
     ttl_given: bool,
 }
 
-/// Most tails known, and the longest one, bytes.
+/// Most tails known, and the longest one, bytes: those with headers, a signature or tags of their own are longer, and come once.
 const TAILS_MAX: usize = 16;
-const TAIL_BYTES_MAX: usize = 1024;
+const TAIL_BYTES_MAX: usize = 256;
 
 impl Tails {
     /// What the metadata say, if their tail is known.

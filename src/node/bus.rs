@@ -112,10 +112,11 @@ impl NativeBus {
         self.with(|bus| {
             let text = utf8(&text);
             let count = memchr::memchr_iter(b'\n', text.as_bytes()).count();
-            bus.publish(first_token, text);
+            // Before: an answer may be there at once.
             if let Ok(Engine { threads, .. }) = &self.engine {
                 threads.keep_awake(&self.host.awake, count);
             }
+            bus.publish(first_token, text);
         });
     }
 

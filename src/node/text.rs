@@ -11,7 +11,7 @@ pub fn utf8(text: &[u16]) -> String {
     while !rest.is_empty() {
         let mut end = rest.len().min(CHUNK);
         // Both halves of a pair go together.
-        if end < rest.len() && (0xd800..0xdc00).contains(&rest[end - 1]) {
+        while end < rest.len() && (0xd800..0xdc00).contains(&rest[end - 1]) {
             end += 1;
         }
         let (chunk, behind) = rest.split_at(end);
@@ -48,6 +48,8 @@ mod tests {
             let text = "x".repeat(before) + "\u{1f600}\u{1f600}ü";
             assert_eq!(utf8(&text.encode_utf16().collect::<Vec<_>>()), text);
         }
+        let lone = [vec![0x78; CHUNK - 1], vec![0xd800, 0xd83d, 0xde00]].concat();
+        assert_eq!(utf8(&lone), "x".repeat(CHUNK - 1) + "\u{fffd}\u{1f600}");
         assert_eq!(utf8(&[0x61, 0xd800, 0x62, 0xdc00]), "a\u{fffd}b\u{fffd}");
     }
 }

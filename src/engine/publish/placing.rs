@@ -93,10 +93,12 @@ impl Placer {
         Ok(self.last.insert(Partition::new(event_type, 0)).clone())
     }
 
-    /// The bucket of an event that needs no more placing than that of its lane: most do not.
+    /// The bucket of an event that needs no placing, which stays where it is: those of the normal lane of a type with one partition. All of
+    /// one stream go this way, or none, so that they keep their order.
     pub fn bucket_of(&self, draft: &Draft) -> Option<Bucket> {
         let (single, bucket) = self.single.as_ref()?;
-        let is_single = draft.lane == Priority::Normal && Arc::ptr_eq(single, &draft.event.partition.event_type);
+        let is_in_normal = draft.lane == Priority::Normal || draft.key.is_some();
+        let is_single = is_in_normal && Arc::ptr_eq(single, &draft.event.partition.event_type);
         is_single.then_some(*bucket)
     }
 
@@ -235,6 +237,29 @@ mod tests {
         assert_eq!(place(&mut placer, Draft { lane: Priority::Low, ..draft("t", "a") }).lane, Priority::Low);
         let keyed = Draft { lane: Priority::Low, key: Some("k".into()), ..draft("t", "a") };
         assert_eq!(place(&mut placer, keyed).lane, Priority::Normal);
+    }
+
+    #[test]
+    fn all_events_of_a_stream_go_the_same_way() {
+        let mut placer = placer(StreamLayout::default());
+        let of_type = |placer: &mut Placer, id: &str| {
+            let event_type = placer.partition("t").unwrap();
+            let mut draft = draft("t", id);
+            draft.event.partition = event_type;
+            draft
+        };
+        let first = of_type(&mut placer, "a");
+        place(&mut placer, first);
+        for (lane, key, needs_none) in [
+            (Priority::Normal, None, true),
+            (Priority::Normal, Some("k"), true),
+            (Priority::High, Some("k"), true),
+            (Priority::High, None, false),
+        ] {
+            let draft = Draft { lane, key: key.map(Into::into), ..of_type(&mut placer, "b") };
+            assert_eq!(placer.bucket_of(&draft).is_some(), needs_none, "{lane:?} {key:?}");
+            assert_eq!(place(&mut placer, draft).lane == Priority::Normal, needs_none);
+        }
     }
 
     #[test]

@@ -19,6 +19,8 @@ use crate::engine::net::Duplex;
 
 /// Room for what is read at once, bytes.
 const READ_BYTES: usize = 16 * 1024;
+/// A reply is large beyond this, bytes.
+const LARGE_BYTES: usize = 1024 * 1024;
 /// Buffers that are written at once.
 const SLICES_MAX: usize = 16;
 
@@ -221,6 +223,10 @@ impl Driver {
             if let Some((_, answer)) = self.waiting.pop_front() {
                 // Whoever asked may have given up.
                 let _ = answer.send(Ok(replies));
+            }
+            // The buffer of a large reply goes with it.
+            if self.read.is_empty() && self.scan.at() > LARGE_BYTES {
+                self.read = BytesMut::with_capacity(READ_BYTES);
             }
             self.scan = Scan::of(self.waiting.front().map_or(0, |(replies, _)| *replies));
         }

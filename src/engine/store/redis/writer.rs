@@ -43,8 +43,8 @@ use transaction::{Answer as Said, Encoder, Head};
 
 /// Transactions in flight on one connection: enough to keep the server busy while replies travel.
 const IN_FLIGHT_MAX: usize = 4;
-/// With so many of them, one goes out only if it is full: many small ones cost the server, and us, more than few large ones, and
-/// what waits for one on its way waits no longer than a reply travels.
+/// With so many of them, only a whole one follows in a bucket that has some on its way: many small ones cost the server, and us, more
+/// than few large ones, and what waits does so until the first of its bucket comes back.
 const SMALL_IN_FLIGHT_MAX: usize = 2;
 /// The most where each waits for replicas or the disk: the connection waits along.
 pub const WAITS_MAX: u32 = 2;
@@ -231,6 +231,8 @@ pub struct Settings {
 #[derive(Default)]
 struct Lane {
     queue: VecDeque<Pending>,
+    /// Of their texts; what was given up may still be in it, until the queue is empty.
+    bytes: usize,
     /// Number of its last batch.
     number: u64,
     /// Batches on their way.
@@ -405,7 +407,10 @@ impl Writer {
         for (index, event) in request.events.into_iter().enumerate() {
             self.accepted += 1;
             let order = self.accepted;
-            self.lane(request.bucket).queue.push_back(Pending { event, order, deadline, ticket: ticket.clone(), index, doubtful: false });
+            let item = Pending { event, order, deadline, ticket: ticket.clone(), index, doubtful: false };
+            let lane = self.lane(request.bucket);
+            lane.bytes += item.bytes();
+            lane.queue.push_back(item);
         }
         self.list(request.bucket);
     }
@@ -418,7 +423,10 @@ impl Writer {
         while found.is_none()
             && let Some(bucket) = self.ready.pop_front()
         {
-            if may_be_small || self.lane(bucket).queue.len() >= self.settings.pipeline_size {
+            let lane = &self.lanes[usize::from(bucket.0)];
+            // One with nothing on its way waits for nobody: others may keep the connection busy for ever.
+            let is_whole = lane.queue.len() >= self.settings.pipeline_size || lane.bytes >= BATCH_BYTES_MAX;
+            if may_be_small || is_whole || lane.in_flight == 0 {
                 found = self.batch_of(bucket, node);
             } else {
                 passed.push(bucket);
@@ -435,7 +443,7 @@ impl Writer {
         let lane = &mut self.lanes[usize::from(bucket.0)];
         lane.listed = false;
         lane.broken &= lane.in_flight > 0;
-        if lane.broken {
+        if lane.broken || lane.opening {
             return None;
         }
         let mut bytes = 0;
@@ -465,6 +473,7 @@ impl Writer {
         }
         let mut items = Vec::with_capacity(take);
         for item in lane.queue.drain(..take) {
+            lane.bytes = lane.bytes.saturating_sub(item.bytes());
             if item.event.cancelled.as_ref().is_some_and(|flag| flag.load(Ordering::Acquire)) {
                 item.finish(Err(Error::new(Code::Aborted, "the publish was aborted before it was sent")));
             } else {
@@ -474,6 +483,9 @@ impl Writer {
         if items.is_empty() {
             self.list(bucket);
             return None;
+        }
+        if lane.queue.is_empty() {
+            lane.bytes = 0;
         }
         let behind = (lane.in_flight > 0).then_some(lane.number);
         lane.in_flight += 1;
@@ -548,8 +560,9 @@ impl Writer {
 
     /// Puts events back to where the order of calls wants them.
     fn requeue(&mut self, bucket: Bucket, items: Vec<Pending>) {
-        let queue = &mut self.lane(bucket).queue;
+        let Lane { queue, bytes, .. } = self.lane(bucket);
         for item in items.into_iter().rev() {
+            *bytes += item.bytes();
             queue.push_front(item);
         }
         if !queue.iter().is_sorted_by_key(|item| item.order) {

@@ -16,7 +16,7 @@ use crate::engine::error::Result;
 
 /// Longest reply that its entries share, bytes: each of them keeps all of it while it waits for its handler. Of longer ones each entry has a
 /// copy of its own, which costs little beside what else is done with so much text.
-const SHARED_BYTES_MAX: usize = 256 * 1024;
+const SHARED_BYTES_MAX: usize = 64 * 1024;
 
 /// A read under way on one connection.
 pub struct LaneRead<'a> {

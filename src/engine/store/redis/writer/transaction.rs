@@ -111,15 +111,15 @@ pub fn read(bytes: &[u8], commands: usize) -> Result<(Vec<Answer<'_>>, Option<Va
     let mut items = Items::of(bytes);
     let mut reason = None;
     for _ in 0..=commands {
-        let at = items.rest();
-        if let Item::Error(_) = items.next().map_err(Failure::Refused)? {
+        let reply = items.skip().map_err(Failure::Refused)?;
+        if reply.first() == Some(&b'-') {
             // EXEC says only that a command was refused: why stands at the command.
-            reason = reason.or_else(|| Some(said(at)));
+            reason = reason.or_else(|| Some(said(reply)));
         }
     }
     let at = items.rest();
     let answers = match items.next().map_err(Failure::Refused)? {
-        Item::List(length) => answers(&mut items, length).map_err(Failure::Refused)?,
+        Item::List(length) if reason.is_none() => answers(&mut items, length).map_err(Failure::Refused)?,
         Item::Error(_) => return Err(reason.unwrap_or_else(|| said(at))),
         _ => return Err(reason.unwrap_or_else(|| Failure::Refused(reply::unexpected("EXEC")))),
     };
