@@ -608,3 +608,40 @@ async fn a_server_without_memory_or_for_reading_only() {
         check(&direct, &published, "refused").await;
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_bucket_that_is_always_full_holds_up_no_other_on_its_connection() {
+    for program in programs() {
+        let server = Server::start(&program).await;
+        // One connection to write on.
+        let config =
+            RedisStoreConfig { pool_size: 2, pipeline_size: 10, command_timeout: Duration::from_secs(60), ..config_at(server.port()) };
+        let store = open(config).await;
+        let parts = partitions(&store, "busy").await;
+        let (busy, other) = (&parts[0], &parts[2]);
+        let stopped = Arc::new(AtomicBool::new(false));
+        // So many at once that whole batches always wait.
+        let load: Vec<_> = (0..40)
+            .map(|flow| {
+                let (store, busy, stopped) = (store.clone(), busy.clone(), stopped.clone());
+                tokio::spawn(async move {
+                    let mut round = 0;
+                    while !stopped.load(Ordering::Relaxed) {
+                        let some = (0..10).map(|n| event(&busy, &format!("{flow}-{round}-{n}"))).collect();
+                        assert!(store.append(busy.bucket(), some).await.iter().all(Result::is_ok));
+                        round += 1;
+                    }
+                })
+            })
+            .collect();
+        for n in 0..20 {
+            let lonely = store.append(other.bucket(), vec![event(other, &format!("lonely-{n}"))]);
+            let answered = tokio::time::timeout(Duration::from_secs(10), lonely).await.expect("it is sent among the others");
+            assert!(answered[0].is_ok());
+        }
+        stopped.store(true, Ordering::Relaxed);
+        for flow in load {
+            flow.await.expect("no panic");
+        }
+    }
+}
